@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <asio/io_context.hpp>
+#include <asio/ip/tcp.hpp>
+#include <asio/steady_timer.hpp>
+#include <chrono>
+#include <cstddef>
+
+#include "echo_session.h"
+#include "fd.h"
+
+/// Accepts connections from one listening socket and echoes each of them, in one thread.
+class EchoServer {
+ public:
+    /// Serves `listener`, a listening TCP socket, once run() is called. With `log_connections`, each connection is
+    /// logged with the address and port that its client dialled.
+    EchoServer(Fd listener, bool log_connections);
+    ~EchoServer();
+    EchoServer(const EchoServer&) = delete;
+    EchoServer& operator=(const EchoServer&) = delete;
+
+    /// For what else is to happen between connections: signals, say.
+    asio::io_context& io() { return io_; }
+
+    /// Serves until a drain is over or stop() is called. Open connections end with the object.
+    void run() { io_.run(); }
+
+    /// Accepts what clients have completed so far, closes the listener, and lets run() return when all connections
+    /// have ended, or after `timeout`.
+    void drain(std::chrono::seconds timeout);
+
+    /// Lets run() return at once.
+    void stop() { io_.stop(); }
+
+    /// The listening socket; the server goes on owning it.
+    [[nodiscard]] int listener() { return acceptor_.native_handle(); }
+    [[nodiscard]] std::size_t open_connections() const { return sessions_.open; }
+
+ private:
+    void accept();
+    void start_session(asio::ip::tcp::socket client);
+    void pause_accepting(std::error_code error);
+    void on_session_end();
+    void stop_when_drained();
+
+    SessionContext sessions_;  // before io_, whose handlers own the sessions that use it
+    asio::io_context io_{1};
+    asio::ip::tcp::acceptor acceptor_{io_};
+    asio::steady_timer accept_pause_{io_};
+    asio::steady_timer drain_limit_{io_};
+    std::chrono::steady_clock::time_point next_complaint_;
+    bool log_connections_;
+    bool draining_ = false;
+};

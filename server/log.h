@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <fmt/format.h>
+
+#include <string_view>
+
+/// Writes `line` and a newline to standard output at once. A reader that went away is no reason to stop serving:
+/// errors are ignored.
+void log_line(std::string_view line) noexcept;
+
+/// The same on standard error, behind "echo-server: ".
+void log_problem(std::string_view line) noexcept;
+
+template <typename... Args>
+void log_line(fmt::format_string<Args...> format, Args&&... args) {
+    log_line(std::string_view(fmt::format(format, std::forward<Args>(args)...)));
+}
+
+template <typename... Args>
+void log_problem(fmt::format_string<Args...> format, Args&&... args) {
+    log_problem(std::string_view(fmt::format(format, std::forward<Args>(args)...)));
+}

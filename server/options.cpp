@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "options.h"
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <cstdio>
+#include <vector>
+
+#include "endpoint.h"
+#include "log.h"
+
+namespace {
+
+constexpr auto description =
+    "Answers TCP echo (RFC 862) on any set of ports, on IPv4 and IPv6, through one listening socket: a BPF\n"
+    "sk_lookup program of its own steers the connections there.";
+
+constexpr auto examples =
+    R"(Port lists: ports (7), ranges (1000-2000) and exclusions (!22), with commas between them. An exclusion
+wins wherever it stands. A listed port is taken even from a program that listens on it: exclude those.
+
+Signals: SIGHUP reads the ports file again; open connections stay. SIGINT or SIGTERM stops.
+
+Examples:
+  sudo echo-server --ports 7,77,777
+  sudo echo-server --ports '1-65535,!22'          every port but ssh
+  sudo echo-server --ports-file /etc/echo-ports   and, after a change: sudo pkill -HUP echo-server)";
+
+int wrong_usage(const std::string& why) {
+    log_problem("{}; see echo-server --help", why);
+    return 2;
+}
+
+// What CLI11 leaves to us. Throws std::runtime_error.
+void check(Options& options, const std::vector<std::string>& ports, const std::string& listen) {
+    for (const auto& list : ports) {
+        try {
+            options.ports.add(list);
+        } catch (const PortListError& error) {
+            throw std::runtime_error(fmt::format("--ports: {}", error.what()));
+        }
+    }
+    if (!options.ports_file && options.ports.ports().empty())
+        throw std::runtime_error("no ports given: choose some with --ports 7,77,777 or --ports-file FILE");
+
+    options.listen = parse_endpoint(listen);
+    const auto address = options.listen.address();
+    if (address.is_v6() && !address.is_unspecified() && !address.to_v6().is_v4_mapped())
+        throw std::runtime_error(
+            fmt::format("--listen {}: a socket on this address would refuse IPv4 clients; an IPv4 address, or [::], "
+                        "serves both families",
+                        listen));
+}
+
+}  // namespace
+
+std::variant<Options, Exit> parse_command_line(int argc, char** argv) {
+    Options options;
+    std::vector<std::string> ports;
+    std::string listen = "127.0.0.1:7777";
+    unsigned drain_timeout = 5;
+
+    CLI::App app(description, "echo-server");
+    app.footer(examples);
+    app.set_version_flag("--version", "echo-server " ECHO_SERVER_VERSION, "Print the version and exit");
+    app.set_help_flag("-h,--help", "Print this help and exit");
+    app.add_option("--ports", ports, "Ports to answer on; may be given several times")
+        ->type_name("LIST")
+        ->expected(1)
+        ->allow_extra_args(false)  // or CLI11 takes a value in brackets apart
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    app.add_option("--ports-file", options.ports_file,
+                   "File with more of them: the same syntax, on any number of lines, # for comments")
+        ->type_name("FILE");
+    app.add_option("--listen", listen, "Where the one listening socket is bound")
+        ->type_name("ADDR:PORT")
+        ->capture_default_str();
+    app.add_option("--drain-timeout", drain_timeout, "How long open connections may go on after a stop, in seconds")
+        ->type_name("SECONDS")
+        ->check(CLI::Range(0, 86400).description(""))
+        ->capture_default_str();
+    app.add_flag("--verbose", options.verbose, "Log each connection, and what libbpf says");
+
+    try {
+        app.parse(argc, argv);
+        options.drain_timeout = std::chrono::seconds(drain_timeout);
+        check(options, ports, listen);
+    } catch (const CLI::Success& done) {
+        return Exit{app.exit(done)};
+    } catch (const CLI::ExtrasError&) {
+        return Exit{wrong_usage(fmt::format("'{}' is not expected here", app.remaining().front()))};
+    } catch (const std::runtime_error& error) {
+        return Exit{wrong_usage(error.what())};
+    }
+    return options;
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <bitset>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+/// A set of TCP ports, 0 to 65535. (No list names port 0, but a map that others write to may hold it.)
+class PortSet {
+ public:
+    /// Adds every port from `first` to `last`, both included.
+    void insert(std::uint16_t first, std::uint16_t last);
+    void insert(std::uint16_t port) { ports_.set(port); }
+
+    [[nodiscard]] bool contains(std::uint16_t port) const { return ports_.test(port); }
+    [[nodiscard]] std::size_t size() const { return ports_.count(); }
+    [[nodiscard]] bool empty() const { return ports_.none(); }
+
+    /// All ports, ascending.
+    [[nodiscard]] std::vector<std::uint16_t> to_vector() const;
+
+    /// All ports, ascending, as in "7,77,1000-2000"; "none" for the empty set. Past `max_ranges` pieces the rest is a
+    /// count of ports, as in "7,77 and 1001 more".
+    [[nodiscard]] std::string to_string(std::size_t max_ranges = std::numeric_limits<std::size_t>::max()) const;
+
+    PortSet& operator|=(const PortSet& other);
+    friend PortSet operator-(PortSet a, const PortSet& b);
+    friend bool operator==(const PortSet& a, const PortSet& b) { return a.ports_ == b.ports_; }
+
+ private:
+    std::bitset<65536> ports_;
+};
+
+/// A piece of a port list that is none; what() quotes it and says what is allowed.
+struct PortListError : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+/// What a user writes to choose ports: "7, 77, 1000-2000, !1022". An exclusion wins over every inclusion, wherever
+/// either stands, so lists can be merged in any order.
+class PortList {
+ public:
+    /// Adds the pieces of one line, with commas between them and blanks around them at will. Strong exception
+    /// guarantee. Throws PortListError.
+    void add(std::string_view line);
+    void add(const PortList& other);
+
+    /// True as long as nothing was added, not even an exclusion.
+    [[nodiscard]] bool empty() const { return included_.empty() && excluded_.empty(); }
+    [[nodiscard]] PortSet ports() const { return included_ - excluded_; }
+
+ private:
+    void add_piece(std::string_view piece);
+
+    PortSet included_;
+    PortSet excluded_;
+};

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "child.h"
+
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdlib>
+
+namespace {
+
+void require(bool done) {
+    if (!done) std::abort();
+}
+
+}  // namespace
+
+void keep_capabilities(std::initializer_list<int> kept) {
+    // What root gains at exec is cut down to the bounding set.
+    for (int capability = 0; ::prctl(PR_CAPBSET_READ, capability) >= 0; ++capability)
+        if (std::find(kept.begin(), kept.end(), capability) == kept.end())
+            require(::prctl(PR_CAPBSET_DROP, capability) == 0);
+}
+
+void refuse_system_call(int number, int first_argument, int error) {
+    const auto refusal = SECCOMP_RET_ERRNO | static_cast<unsigned>(error);
+    const auto load = [](std::size_t offset) {
+        return sock_filter(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<unsigned>(offset)));
+    };
+    const bool any = first_argument < 0;
+    std::array filter{
+        load(offsetof(seccomp_data, nr)),
+        sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(number), 0, 3),
+        load(offsetof(seccomp_data, args)),  // the lower half, on a little-endian machine
+        sock_filter BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, any ? 0 : static_cast<unsigned>(first_argument), 0, 1),
+        sock_filter BPF_STMT(BPF_RET | BPF_K, refusal),
+        sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    if (!any) filter[3].code = BPF_JMP | BPF_JEQ | BPF_K;
+    const sock_fprog program{.len = filter.size(), .filter = filter.data()};
+    require(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
+void limit_descriptors(unsigned long most) {
+    const rlimit limit{.rlim_cur = most, .rlim_max = most};
+    require(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
+}

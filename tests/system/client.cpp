@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "client.h"
+
+#include <arpa/inet.h>
+#include <doctest/doctest.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "process.h"
+
+namespace {
+
+struct Address {
+    sockaddr_storage storage{};
+    socklen_t size = 0;
+    [[nodiscard]] const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
+};
+
+Address make_address(const std::string& text, std::uint16_t port) {
+    Address address;
+    sockaddr_in ip4{.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {}, .sin_zero = {}};
+    sockaddr_in6 ip6{
+        .sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_flowinfo = 0, .sin6_addr = {}, .sin6_scope_id = 0};
+    if (::inet_pton(AF_INET, text.c_str(), &ip4.sin_addr) == 1) {
+        std::memcpy(&address.storage, &ip4, address.size = sizeof(ip4));
+    } else {
+        REQUIRE(::inet_pton(AF_INET6, text.c_str(), &ip6.sin6_addr) == 1);
+        std::memcpy(&address.storage, &ip6, address.size = sizeof(ip6));
+    }
+    return address;
+}
+
+Fd open_socket(const Netns& netns, int family, int type) {
+    const Netns::Entered entered(netns);
+    Fd socket(::socket(family, type | SOCK_CLOEXEC, 0));
+    REQUIRE(socket);
+    const timeval limit{.tv_sec = time_limit.count(), .tv_usec = 0};
+    REQUIRE(::setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) == 0);
+    REQUIRE(::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) == 0);
+    return socket;
+}
+
+}  // namespace
+
+Client::Client(const Netns& netns, const std::string& address, std::uint16_t port) {
+    const auto to = make_address(address, port);
+    fd_ = open_socket(netns, to.storage.ss_family, SOCK_STREAM);
+    if (::connect(fd_.get(), to.get(), to.size) != 0) error_ = errno;
+}
+
+void Client::send(std::string_view data) {
+    while (error_ == 0 && !data.empty()) {
+        const auto count = ::send(fd_.get(), data.data(), data.size(), MSG_NOSIGNAL);
+        if (count < 0)
+            error_ = errno;
+        else
+            data.remove_prefix(static_cast<std::size_t>(count));
+    }
+}
+
+std::string Client::receive(std::size_t size) {
+    std::string data(size, '\0');
+    std::size_t done = 0;
+    while (error_ == 0 && done < size) {
+        const auto count = ::recv(fd_.get(), data.data() + done, size - done, 0);
+        if (count > 0)
+            done += static_cast<std::size_t>(count);
+        else
+            error_ = count == 0 ? ENODATA : errno;
+    }
+    data.resize(done);
+    return data;
+}
+
+bool Client::at_end() {
+    char byte = 0;
+    return error_ == 0 && ::recv(fd_.get(), &byte, 1, 0) == 0;
+}
+
+void Client::shutdown_write() {
+    if (error_ == 0 && ::shutdown(fd_.get(), SHUT_WR) != 0) error_ = errno;
+}
+
+int try_connect(const Netns& netns, const std::string& address, std::uint16_t port) {
+    return Client(netns, address, port).error();
+}
+
+bool echoes(const Netns& netns, const std::string& address, std::uint16_t port, std::string_view text) {
+    Client client(netns, address, port);
+    client.send(text);
+    client.shutdown_write();
+    return client.receive(text.size()) == text && client.at_end();
+}
+
+NamedServer::NamedServer(const Netns& netns, Protocol protocol, const std::string& address, std::uint16_t port,
+                         std::string name)
+    : protocol_(protocol), name_(std::move(name)) {
+    const auto here = make_address(address, port);
+    socket_ = open_socket(netns, here.storage.ss_family, protocol == Protocol::tcp ? SOCK_STREAM : SOCK_DGRAM);
+    const int on = 1;
+    REQUIRE(::setsockopt(socket_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0);
+    REQUIRE(::bind(socket_.get(), here.get(), here.size) == 0);
+    if (protocol == Protocol::tcp) REQUIRE(::listen(socket_.get(), SOMAXCONN) == 0);
+    thread_ = std::thread([this] { serve(); });
+}
+
+NamedServer::~NamedServer() {
+    stop_ = true;
+    thread_.join();
+}
+
+void NamedServer::serve() {
+    while (!stop_) {
+        pollfd ready{.fd = socket_.get(), .events = POLLIN, .revents = 0};
+        if (::poll(&ready, 1, 20) <= 0) continue;
+        if (protocol_ == Protocol::tcp) {
+            const Fd client(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+            ::send(client.get(), name_.data(), name_.size(), MSG_NOSIGNAL);
+        } else {
+            Address from;
+            from.size = sizeof(from.storage);
+            std::array<char, 64> buffer{};
+            ::recvfrom(socket_.get(), buffer.data(), buffer.size(), 0, reinterpret_cast<sockaddr*>(&from.storage),
+                       &from.size);
+            ::sendto(socket_.get(), name_.data(), name_.size(), 0, from.get(), from.size);
+        }
+    }
+}
+
+std::string who_answers(const Netns& netns, NamedServer::Protocol protocol, const std::string& address,
+                        std::uint16_t port) {
+    std::array<char, 64> buffer{};
+    if (protocol == NamedServer::Protocol::tcp) {
+        Client client(netns, address, port);
+        if (client.error() != 0) return "nobody";
+        // An echo server would send this back, another service says its name.
+        client.send("?");
+        client.shutdown_write();
+        std::string answer;
+        for (ssize_t count = 0; (count = ::recv(client.fd(), buffer.data(), buffer.size(), 0)) > 0;)
+            answer.append(buffer.data(), static_cast<std::size_t>(count));
+        return answer == "?" ? "echo" : answer;
+    }
+    const auto to = make_address(address, port);
+    const Fd socket = open_socket(netns, to.storage.ss_family, SOCK_DGRAM);
+    ::sendto(socket.get(), "?", 1, 0, to.get(), to.size);
+    const auto count = ::recv(socket.get(), buffer.data(), buffer.size(), 0);
+    return count > 0 ? std::string(buffer.data(), static_cast<std::size_t>(count)) : "nobody";
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <thread>
+
+#include "fd.h"
+#include "netns.h"
+
+/// A TCP client with blocking calls that give up after the time limit.
+class Client {
+ public:
+    /// Connects from `netns` to a numeric IPv4 or IPv6 address. error() tells how that went.
+    Client(const Netns& netns, const std::string& address, std::uint16_t port);
+
+    /// errno of the first call that failed, or 0. A connection closed early counts as ENODATA.
+    [[nodiscard]] int error() const { return error_; }
+    [[nodiscard]] int fd() const { return fd_.get(); }
+
+    void send(std::string_view data);
+    /// Receives exactly `size` bytes, or fewer if something failed.
+    std::string receive(std::size_t size);
+    /// True if the server has sent its FIN and nothing before it.
+    bool at_end();
+    void shutdown_write();
+
+ private:
+    Fd fd_;
+    int error_ = 0;
+};
+
+/// errno of an attempt to connect: 0, ECONNREFUSED, ETIMEDOUT.
+int try_connect(const Netns& netns, const std::string& address, std::uint16_t port);
+
+/// True if the server sends `text` back, then closes after our FIN. False whenever anything else happens.
+bool echoes(const Netns& netns, const std::string& address, std::uint16_t port, std::string_view text = "hello\n");
+
+/// Another service: answers each TCP connection, or each UDP datagram, with its name. Lives on a thread of its own.
+class NamedServer {
+ public:
+    enum class Protocol { tcp, udp };
+    NamedServer(const Netns& netns, Protocol protocol, const std::string& address, std::uint16_t port,
+                std::string name);
+    ~NamedServer();
+    NamedServer(const NamedServer&) = delete;
+    NamedServer& operator=(const NamedServer&) = delete;
+
+ private:
+    void serve();
+
+    Protocol protocol_;
+    std::string name_;
+    Fd socket_;
+    std::atomic<bool> stop_ = false;
+    std::thread thread_;
+};
+
+/// Who answers there: what comes back until the end (TCP) or in one datagram (UDP), or "nobody".
+std::string who_answers(const Netns& netns, NamedServer::Protocol protocol, const std::string& address,
+                        std::uint16_t port);

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// RFC 862 as clients of all kinds see it.
+#include <doctest/doctest.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <random>
+#include <string>
+
+#include "client.h"
+#include "endpoint.h"
+#include "listener.h"
+#include "server.h"
+
+namespace {
+
+std::string noise(std::size_t size) {
+    std::mt19937_64 random(862);
+    std::string data(size, '\0');
+    for (auto& byte : data) byte = static_cast<char>(random());
+    return data;
+}
+
+/// Sends `data` again and again until the server has taken nothing for a second; returns how many bytes it took.
+std::size_t send_until_full(Client& client, const std::string& data) {
+    std::size_t sent = 0;
+    pollfd ready{.fd = client.fd(), .events = POLLOUT, .revents = 0};
+    while (::poll(&ready, 1, 1000) == 1) {
+        const auto from = sent % data.size();
+        const auto count = ::send(client.fd(), data.data() + from, data.size() - from, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (count > 0)
+            sent += static_cast<std::size_t>(count);
+        else
+            REQUIRE(errno == EAGAIN);
+    }
+    return sent;
+}
+
+}  // namespace
+
+TEST_CASE("echo: a byte at a time, in order, both families") {
+    const Network network;
+    Server server(network.vm, {"--ports", "7"});
+    for (const std::string address : {Network::vm_ip4, Network::vm_ip6}) {
+        Client client(network.host, address, 7);
+        for (const char* byte = "0123456789"; *byte != '\0'; ++byte) {
+            client.send({byte, 1});
+            CHECK(client.receive(1) == std::string(1, *byte));
+        }
+        client.shutdown_write();
+        CHECK(client.at_end());
+    }
+}
+
+TEST_CASE("echo: 100 MiB through nc come back identical") {
+    const Network network;
+    Server server(network.vm, {"--ports", "7"});
+    const TempFile sent(noise(100U << 20U));
+    const TempFile received("");
+    run_ok(network.host, {"sh", "-c", "nc -N 192.0.2.2 7 < " + sent.path() + " > " + received.path()});
+    run_ok(network.host, {"cmp", sent.path(), received.path()});
+}
+
+TEST_CASE("echo: after a half-close everything still owed is sent, then our FIN") {
+    const Network network;
+    Server server(network.vm, {"--ports", "7"});
+    Client client(network.host, Network::vm_ip4, 7);
+    const auto data = noise(1U << 20U);
+    client.send(data);
+    client.shutdown_write();
+    CHECK(client.receive(data.size()) == data);
+    CHECK(client.at_end());
+}
+
+TEST_CASE("echo: a client that never reads costs bounded memory and no CPU, and loses nothing") {
+    const Network network;
+    Server server(network.vm, {"--ports", "7"});
+    REQUIRE(echoes(network.host, Network::vm_ip4, 7));  // so that all code is in memory
+    const long memory = server.status_kb("VmRSS");
+    Client client(network.host, Network::vm_ip4, 7);
+    const auto data = noise(1U << 20U);
+    const auto sent = send_until_full(client, data);
+    const long grown = server.status_kb("VmRSS") - memory;
+    MESSAGE("taken before the server stopped reading: ", sent >> 10U, " KiB, of that in its process: ", grown, " KiB");
+    CHECK(sent < (64U << 20U));
+    CHECK(grown < 1024);
+
+    const auto cpu = server.cpu_time();
+    CHECK(send_until_full(client, data) == 0);  // a second in which nothing moves
+    CHECK(server.cpu_time() - cpu < std::chrono::milliseconds(30));
+    CHECK(echoes(network.host, Network::vm_ip4, 7));
+
+    client.shutdown_write();
+    std::string expected;
+    while (expected.size() < sent) expected += data;
+    expected.resize(sent);
+    CHECK(client.receive(sent) == expected);
+    CHECK(client.at_end());
+}
+
+TEST_CASE("echo: a client that resets harms nobody else") {
+    const Network network;
+    Server server(network.vm, {"--ports", "7"});
+    Client other(network.host, Network::vm_ip4, 7);
+    for (int i = 0; i < 100; ++i) {
+        Client client(network.host, Network::vm_ip4, 7);
+        client.send(noise(1000));
+        const linger reset{.l_onoff = 1, .l_linger = 0};
+        REQUIRE(::setsockopt(client.fd(), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)) == 0);
+    }
+    other.send("still here");
+    CHECK(other.receive(10) == "still here");
+    CHECK(echoes(network.host, Network::vm_ip4, 7));
+}
+
+TEST_CASE("echo: --verbose names the client and the address and port that it dialled") {
+    const Network network;
+    Server server(network.vm, {"--ports", "7,77", "--verbose"});
+    REQUIRE(echoes(network.host, Network::vm_ip4, 77));
+    const auto line = server.wait_for("connection from ");
+    CHECK(line.starts_with("connection from 192.0.2.1:"));
+    CHECK(line.ends_with(" to 192.0.2.2:77"));
+    REQUIRE(echoes(network.host, Network::vm_ip6, 7));
+    CHECK(server.wait_for("connection from ").ends_with(" to [2001:db8::2]:7"));
+}
+
+TEST_CASE(
+    "listener: accepted sockets have TCP_NODELAY and keep-alive on, and the backlog is the kernel's "
+    "largest") {
+    const Netns netns;
+    const Netns::Entered entered(netns);
+    const Fd listener = open_listener(parse_endpoint("127.0.0.1:7777"));
+    const Client client(netns, "127.0.0.1", 7777);
+    const Fd accepted(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    REQUIRE(accepted);
+    const auto option = [&](int level, int name) {
+        int value = 0;
+        socklen_t size = sizeof(value);
+        REQUIRE(::getsockopt(accepted.get(), level, name, &value, &size) == 0);
+        return value;
+    };
+    CHECK(option(IPPROTO_TCP, TCP_NODELAY) == 1);
+    CHECK(option(SOL_SOCKET, SO_KEEPALIVE) == 1);
+
+    auto most = run_ok(netns, {"cat", "/proc/sys/net/core/somaxconn"});
+    most.pop_back();
+    CHECK(run_ok(netns, {"ss", "-Hltn"}).find(" " + most + " ") != std::string::npos);
+}
+
+TEST_CASE("listener: an address of this machine only, of all interfaces, and one that the kernel chooses") {
+    const Network network;
+    {
+        Server server(network.vm, {"--ports", "7", "--listen", "0.0.0.0:7777"});
+        CHECK(echoes(network.host, Network::vm_ip4, 7777));
+        CHECK(try_connect(network.host, Network::vm_ip6, 7777) == ECONNREFUSED);
+        CHECK(echoes(network.host, Network::vm_ip6, 7));
+    }
+    {
+        Server server(network.vm, {"--ports", "7", "--listen", "[::]:7777"});
+        CHECK(echoes(network.host, Network::vm_ip4, 7777));
+        CHECK(echoes(network.host, Network::vm_ip6, 7777));
+        CHECK(echoes(network.host, Network::vm_ip4, 7));
+    }
+    {
+        Server server(network.vm, {"--ports", "7", "--listen", "127.0.0.1:0"});
+        CHECK(server.output().find("127.0.0.1:0") == std::string::npos);
+        CHECK(echoes(network.host, Network::vm_ip6, 7));
+    }
+}

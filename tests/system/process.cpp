@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "process.h"
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <csignal>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+using namespace std::chrono_literals;
+using std::chrono::steady_clock;
+
+bool eventually(const std::function<bool()>& condition, std::chrono::milliseconds limit) {
+    const auto deadline = steady_clock::now() + limit;
+    while (!condition()) {
+        if (steady_clock::now() > deadline) return false;
+        std::this_thread::sleep_for(5ms);
+    }
+    return true;
+}
+
+Process::Process(const Netns& netns, const Command& command, const std::function<void()>& in_child) {
+    std::array<int, 2> ends{};
+    REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
+    out_ = Fd(ends[0]);
+    const Fd in(ends[1]);
+    std::vector<char*> arguments;
+    for (const auto& argument : command) arguments.push_back(const_cast<char*>(argument.c_str()));
+    arguments.push_back(nullptr);
+
+    pid_ = ::fork();
+    REQUIRE(pid_ >= 0);
+    if (pid_ > 0) return;
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that crashes leaves nothing running
+    if (::setns(netns.fd(), CLONE_NEWNET) != 0) ::_exit(126);
+    const Fd nothing(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    ::dup2(nothing.get(), STDIN_FILENO);
+    ::dup2(in.get(), STDOUT_FILENO);
+    ::dup2(in.get(), STDERR_FILENO);
+    if (in_child) in_child();
+    ::execvp(arguments[0], arguments.data());
+    fmt::print(stderr, "{}: {}\n", command[0], std::generic_category().message(errno));
+    ::_exit(127);
+}
+
+Process::~Process() {
+    if (pid_ < 0) return;
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+}
+
+bool Process::read_some(std::chrono::milliseconds timeout) {
+    pollfd ready{.fd = out_.get(), .events = POLLIN, .revents = 0};
+    if (::poll(&ready, 1, static_cast<int>(timeout.count())) <= 0) return false;
+    std::array<char, 65536> buffer;
+    const auto count = ::read(out_.get(), buffer.data(), buffer.size());
+    if (count <= 0) return false;
+    output_.append(buffer.data(), static_cast<std::size_t>(count));
+    return true;
+}
+
+const std::string& Process::output() {
+    while (read_some(0ms)) continue;
+    return output_;
+}
+
+std::string Process::next_line() {
+    const auto deadline = steady_clock::now() + time_limit;
+    for (;;) {
+        if (const auto end = output_.find('\n', seen_); end != std::string::npos) {
+            auto line = output_.substr(seen_, end - seen_);
+            seen_ = end + 1;
+            return line;
+        }
+        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - steady_clock::now());
+        if (left <= 0ms || !read_some(left)) FAIL("no further line in the output: ", output_);
+    }
+}
+
+std::string Process::wait_for(std::string_view text) {
+    auto line = next_line();
+    while (line.find(text) == std::string::npos) line = next_line();
+    return line;
+}
+
+void Process::signal(int number) const { REQUIRE(::kill(pid_, number) == 0); }
+
+int Process::wait() {
+    // Its end closes the pipe; a limit, as a process that does not end would hold up everything.
+    const auto deadline = steady_clock::now() + time_limit;
+    while (steady_clock::now() < deadline && read_some(time_limit)) continue;
+    int status = 0;
+    if (!eventually([&] { return ::waitpid(pid_, &status, WNOHANG) == pid_; })) FAIL("it does not end: ", output_);
+    pid_ = -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+std::chrono::milliseconds Process::cpu_time() const {
+    std::ifstream file(fmt::format("/proc/{}/stat", pid_));
+    std::string text((std::istreambuf_iterator<char>(file)), {});
+    std::istringstream fields(text.substr(text.rfind(')') + 1));
+    std::string skipped;
+    for (int i = 3; i < 14; ++i) fields >> skipped;
+    long user = 0;
+    long system = 0;
+    fields >> user >> system;
+    REQUIRE(fields);
+    return std::chrono::milliseconds((user + system) * 1000 / ::sysconf(_SC_CLK_TCK));
+}
+
+long Process::status_kb(std::string_view name) const {
+    std::ifstream file(fmt::format("/proc/{}/status", pid_));
+    for (std::string line; std::getline(file, line);)
+        if (line.starts_with(fmt::format("{}:", name))) return std::stol(line.substr(name.size() + 1));
+    FAIL("no such line: ", std::string(name));
+    return 0;
+}
+
+Result run(const Netns& netns, const Command& command, const std::function<void()>& in_child) {
+    Process process(netns, command, in_child);
+    const int code = process.wait();
+    return {code, process.output()};
+}
+
+std::string run_ok(const Netns& netns, const Command& command) {
+    const auto [code, output] = run(netns, command);
+    if (code != 0) FAIL(fmt::format("{}", fmt::join(command, " ")), ": exit code ", code, ": ", output);
+    return output;
+}

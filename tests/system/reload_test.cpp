@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// SIGHUP, and what it must not disturb.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <atomic>
+#include <filesystem>
+#include <thread>
+
+#include "child.h"
+#include "client.h"
+#include "server.h"
+
+TEST_CASE("reload: applies the difference and says what it was") {
+    const Netns netns;
+    const TempFile file("7, 1000-1010  # a range\n");
+    Server server(netns, {"--ports", "77", "--ports-file", file.path()});
+    Client client(netns, "127.0.0.1", 7);
+    const BpfObjects before(netns);
+
+    file.write("8\n1005-1020,!1007\n");
+    CHECK(server.reload() ==
+          fmt::format("reloaded {}: added 8,1011-1020; removed 7,1000-1004,1007; 17 ports open", file.path()));
+    CHECK(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
+    CHECK(try_connect(netns, "::1", 1007) == ECONNREFUSED);
+    for (const std::uint16_t port : std::initializer_list<std::uint16_t>{8, 77, 1005, 1020})
+        CHECK(echoes(netns, "::1", port));
+    CHECK(server.reload() == fmt::format("reloaded {}: added none; removed none; 17 ports open", file.path()));
+
+    // An open connection stays, even on a port that is closed now; program, maps and link are the same.
+    client.send("still here");
+    CHECK(client.receive(10) == "still here");
+    const BpfObjects after(netns);
+    CHECK(after.link == before.link);
+    CHECK(after.program == before.program);
+    CHECK(after.maps == before.maps);
+}
+
+TEST_CASE("reload: makes the ports the list again, whatever was done to the map by hand") {
+    const Netns netns;
+    const TempFile file("7,77\n");
+    Server server(netns, {"--ports-file", file.path()});
+    const auto map = BpfObjects(netns).maps.at("echo_ports");
+    run_ok(netns, {"bpftool", "map", "update", "id", map, "key", "0x09", "0x00", "value", "0x00"});
+    run_ok(netns, {"bpftool", "map", "delete", "id", map, "key", "0x07", "0x00"});
+    CHECK(server.reload() == fmt::format("reloaded {}: added 7; removed 9; 2 ports open", file.path()));
+}
+
+TEST_CASE("reload: a file that is no port list leaves the ports as they are") {
+    const Netns netns;
+    const TempFile file("7\n");
+    const auto& path = file.path();
+    // Root without CAP_DAC_OVERRIDE, so that a file can be unreadable.
+    Server server(netns, {"--ports-file", path}, [] { keep_capabilities({CAP_BPF, CAP_NET_ADMIN}); });
+    const auto refused = [&](const std::string& why) {
+        CHECK(server.reload() == fmt::format("echo-server: {}; the ports stay as they are", why));
+        CHECK(echoes(netns, "127.0.0.1", 7));
+    };
+    const std::string allowed =
+        "is not allowed here: write ports (7), ranges (1000-2000) and exclusions (!22) from 1 to 65535, with "
+        "commas "
+        "between them";
+
+    file.write("8\n9\nten\n");
+    refused(fmt::format("{}:3: 'ten' {}", path, allowed));
+    file.write(std::string_view("\0\1\2", 3));
+    refused(fmt::format(R"({}:1: '\x00\x01\x02' {})", path, allowed));
+    file.write("");
+    refused(fmt::format("reading ports file {}: it lists no ports; write at least one, such as 7", path));
+    file.write("8,!8\n");
+    refused(fmt::format("reading ports file {}: every port that is listed is excluded as well", path));
+    file.write("8\n");
+    REQUIRE(::chmod(path.c_str(), 0) == 0);
+    refused(fmt::format("reading ports file {}: Permission denied", path));
+    std::filesystem::remove(path);
+    refused(fmt::format("reading ports file {}: No such file or directory", path));
+    std::filesystem::create_directory(path);
+    refused(fmt::format("reading ports file {}: Is a directory", path));
+    std::filesystem::remove(path);
+    REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
+    refused(fmt::format("reading ports file {}: it is not a regular file, so it can't be read again on SIGHUP", path));
+
+    std::filesystem::remove(path);
+    file.write("7,8\n");
+    CHECK(server.reload() == fmt::format("reloaded {}: added 8; removed none; 2 ports open", path));
+}
+
+TEST_CASE("reload: without a ports file there is nothing to re-read") {
+    const Netns netns;
+    Server server(netns, {"--ports", "7"});
+    CHECK(server.reload() ==
+          "echo-server: SIGHUP: there is nothing to re-read without --ports-file; the ports stay as they are");
+    CHECK(echoes(netns, "127.0.0.1", 7));
+}
+
+TEST_CASE("reload: a thousand of them cost no client of a port that stays its connection") {
+    const Network network;
+    const TempFile file("7,77,777\n");
+    Server server(network.vm, {"--ports-file", file.path()});
+    std::atomic<bool> stop = false;
+    std::atomic<int> served = 0;
+    std::atomic<int> failed = 0;
+    const auto connect_without_pause = [&](const std::string& address) {
+        while (!stop)
+            for (const std::uint16_t port : std::initializer_list<std::uint16_t>{7, 77, 777})
+                ++(echoes(network.host, address, port, "steady") ? served : failed);
+    };
+    std::thread ip4(connect_without_pause, Network::vm_ip4);
+    std::thread ip6(connect_without_pause, Network::vm_ip6);
+
+    int reloaded = 0;
+    for (int i = 0; i < 1000; ++i) {
+        file.write(fmt::format("7,77,777,{}-{}\n", 1000 + i, 1100 + i * 3));
+        if (server.reload().starts_with("reloaded ")) ++reloaded;
+    }
+    stop = true;
+    ip4.join();
+    ip6.join();
+    MESSAGE("connections served meanwhile: ", served.load());
+    CHECK(reloaded == 1000);
+    CHECK(served > 500);
+    CHECK(failed == 0);
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "server.h"
+
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <fstream>
+#include <regex>
+#include <sstream>
+
+Server::Server(const Netns& netns, const Command& arguments, const std::function<void()>& in_child)
+    : Process(netns, echo_server(arguments), in_child) {
+    wait_for("  stop ");
+}
+
+std::string Server::reload() {
+    signal(SIGHUP);
+    return next_line();
+}
+
+Command echo_server(const Command& arguments) {
+    Command command{ECHO_SERVER};
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    return command;
+}
+
+TempFile::TempFile(std::string_view text) : path_("/tmp/echo-server-test-XXXXXX") {
+    const Fd file(::mkstemp(path_.data()));
+    REQUIRE(file);
+    write(text);
+}
+
+TempFile::~TempFile() { ::unlink(path_.c_str()); }
+
+void TempFile::write(std::string_view text) const {
+    std::ofstream file(path_, std::ios::binary | std::ios::trunc);
+    file << text;
+    REQUIRE(file.flush());
+}
+
+namespace {
+
+std::string match(const std::string& text, const std::string& pattern) {
+    std::smatch found;
+    if (!std::regex_search(text, found, std::regex(pattern))) FAIL("no ", pattern, " in: ", text);
+    return found[1];
+}
+
+}  // namespace
+
+BpfObjects::BpfObjects(const Netns& netns) : netns_(netns) {
+    const auto links = run_ok(netns, {"bpftool", "link"});
+    const auto pattern = fmt::format(R"((\d+): netns  prog (\d+)\s+netns_ino {} )", netns.inode());
+    std::smatch found;
+    if (!std::regex_search(links, found, std::regex(pattern))) FAIL("no link here: ", links);
+    link = found[1];
+    program = found[2];
+    const auto shown = run_ok(netns, {"bpftool", "prog", "show", "id", program});
+    std::istringstream ids(match(shown, R"(map_ids (\S+))"));
+    for (std::string id; std::getline(ids, id, ',');) {
+        const auto name = match(run_ok(netns, {"bpftool", "map", "show", "id", id}), R"(name (\S+))");
+        maps[name] = id;
+    }
+}
+
+bool BpfObjects::gone() const {
+    const auto shows = [&](const char* kind, const std::string& id) {
+        return run(netns_, {"bpftool", kind, "show", "id", id}).code == 0;
+    };
+    return eventually([&] {
+        return !shows("link", link) && !shows("prog", program) &&
+               std::none_of(maps.begin(), maps.end(), [&](const auto& map) { return shows("map", map.second); });
+    });
+}

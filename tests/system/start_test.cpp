@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// What a start says, and what it says when it can't be.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <linux/bpf.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <regex>
+#include <string>
+#include <vector>
+
+#include "child.h"
+#include "client.h"
+#include "server.h"
+
+TEST_CASE("start: says what is open, through which socket, in which namespace, how to reload and stop") {
+    const Netns netns;
+    const TempFile file("7,77\n");
+    Server server(netns, {"--ports", "777", "--ports-file", file.path()});
+    // The cookie by which ss and a dump of echo_socket show the socket.
+    const auto listener = run_ok(netns, {"ss", "-Hltne"});
+    std::smatch cookie;
+    REQUIRE(std::regex_search(listener, cookie, std::regex(R"( sk:(\w+) )")));
+    CHECK(server.output() == fmt::format("echo-server {}: 3 TCP ports open: 7,77,777\n"
+                                         "  socket     127.0.0.1:7777, the only one (cookie 0x{})\n"
+                                         "  namespace  {} (netns_ino in 'bpftool link')\n"
+                                         "  reload     edit {}, then kill -HUP {}\n"
+                                         "  stop       kill {}, or Ctrl-C\n",
+                                         ECHO_SERVER_VERSION, cookie[1].str(), netns.inode(), file.path(), server.pid(),
+                                         server.pid()));
+}
+
+TEST_CASE("start: wrong usage is one line and exit code 2") {
+    const Netns netns;
+    struct Case {
+        Command arguments;
+        std::string says;
+    };
+    const std::vector<Case> cases = {
+        {{}, "no ports given: choose some with --ports 7,77,777 or --ports-file FILE"},
+        {{"--ports", "!22"}, "no ports given"},
+        {{"--ports", "7,70000"}, "--ports: '70000' is not allowed here: write ports (7), ranges"},
+        {{"--ports", ""}, "--ports: '' is not allowed here"},
+        {{"--ports"}, "--ports: 1 required LIST missing"},
+        {{"--port", "7"}, "'--port' is not expected here"},
+        {{"7"}, "'7' is not expected here"},
+        {{"--ports", "7", "77"}, "'77' is not expected here"},
+        {{"--ports", "7", "--listen", "localhost"}, "'localhost' is not an address and a port: write 127.0.0.1:7777"},
+        {{"--ports", "7", "--listen", "[::1]:7777"}, "a socket on this address would refuse IPv4 clients"},
+        {{"--ports", "7", "--drain-timeout", "-1"}, "--drain-timeout: Value -1 not in range 0 to 86400"},
+        {{"--ports", "7", "--drain-timeout", "soon"}, "--drain-timeout: Value soon not in range 0 to 86400"},
+    };
+    for (const auto& one : cases) {
+        CAPTURE(one.says);
+        const auto result = run(netns, echo_server(one.arguments));
+        const auto& output = result.output;
+        CAPTURE(output);
+        CHECK(result.code == 2);
+        CHECK(output.starts_with("echo-server: "));
+        CHECK(output.find(one.says) != std::string::npos);
+        CHECK(output.ends_with("; see echo-server --help\n"));
+        CHECK(std::count(output.begin(), output.end(), '\n') == 1);
+    }
+}
+
+TEST_CASE("start: --help and --version") {
+    const Netns netns;
+    const auto help = run(netns, echo_server({"--help"}));
+    CHECK(help.code == 0);
+    for (const std::string piece : {"--ports LIST", "--ports-file FILE", "--listen ADDR:PORT", "SIGHUP", "Examples:"})
+        CHECK(help.output.find(piece) != std::string::npos);
+    const auto version = run(netns, echo_server({"--version"}));
+    CHECK(version.code == 0);
+    CHECK(version.output == "echo-server " ECHO_SERVER_VERSION "\n");
+}
+
+TEST_CASE("start: what can't be is one line that says why and what to do, and exit code 1") {
+    const Netns netns;
+    const NamedServer other(netns, NamedServer::Protocol::tcp, "127.0.0.1", 9999, "other");
+    const auto check = [&](const Command& arguments, const std::string& says, const std::function<void()>& in_child) {
+        CAPTURE(says);
+        const auto [code, output] = run(netns, echo_server(arguments), in_child);
+        CHECK(code == 1);
+        CHECK(output == "echo-server: " + says + "\n");
+    };
+    const Command seven{"--ports", "7"};
+    const auto listen_on = [](const char* address) { return Command{"--ports", "7", "--listen", address}; };
+
+    check({"--ports-file", "/nowhere"}, "reading ports file /nowhere: No such file or directory", {});
+    check({"--ports", "7", "--ports-file", ""}, "reading ports file : No such file or directory", {});
+    check(listen_on("127.0.0.1:9999"),
+          "listening on 127.0.0.1:9999: Address already in use; another program listens there: choose "
+          "another address "
+          "or port with --listen",
+          {});
+    check(listen_on("192.0.2.77:7777"),
+          "listening on 192.0.2.77:7777: Cannot assign requested address; it is no address of this host's "
+          "interfaces: "
+          "choose another with --listen, or bring the interface up ('ip link set lo up')",
+          {});
+    check(listen_on("127.0.0.1:80"),
+          "listening on 127.0.0.1:80: Permission denied; ports below 1024 need CAP_NET_BIND_SERVICE: choose "
+          "another "
+          "with --listen",
+          [] {
+              keep_capabilities({CAP_BPF, CAP_NET_ADMIN});
+          });
+
+    const std::string needed =
+        "loading the BPF program: Operation not permitted; CAP_BPF and CAP_NET_ADMIN are needed: start "
+        "echo-server "
+        "with sudo";
+    check(seven, needed, [] { keep_capabilities({}); });
+    check(seven, needed, [] { keep_capabilities({CAP_BPF}); });
+    check(seven, needed, [] { keep_capabilities({CAP_NET_ADMIN}); });
+    check(seven, "loading the BPF program: this kernel has no bpf(): one built with CONFIG_BPF_SYSCALL=y is needed",
+          [] { refuse_system_call(SYS_bpf, -1, ENOSYS); });
+    check(seven,
+          "loading the BPF program: this kernel has no sk_lookup programs: Linux 5.9 or newer is needed, "
+          "built with "
+          "CONFIG_INET=y and CONFIG_BPF_SYSCALL=y",
+          [] { refuse_system_call(SYS_bpf, BPF_PROG_LOAD, EINVAL); });
+    check(seven,
+          "loading the BPF program: this kernel has no sockmap: one built with CONFIG_BPF_STREAM_PARSER=y is "
+          "needed "
+          "(from Linux 5.12 on, CONFIG_INET=y and CONFIG_BPF_SYSCALL=y suffice)",
+          [] { refuse_system_call(SYS_bpf, BPF_MAP_CREATE, EINVAL); });
+}
+
+TEST_CASE("start: CAP_BPF and CAP_NET_ADMIN are all that it needs") {
+    const Netns netns;
+    Server server(netns, {"--ports", "7"}, [] { keep_capabilities({CAP_BPF, CAP_NET_ADMIN}); });
+    CHECK(echoes(netns, "127.0.0.1", 7));
+}
+
+TEST_CASE("start: on a host without IPv6 it serves IPv4") {
+    const Network network;
+    SUBCASE("left out of the kernel") {
+        Server server(network.vm, {"--ports", "7"}, [] { refuse_system_call(SYS_socket, AF_INET6, EAFNOSUPPORT); });
+        CHECK(echoes(network.host, Network::vm_ip4, 7));
+        CHECK(run_ok(network.vm, {"ss", "-Hltn"}).find(" 127.0.0.1:7777 ") != std::string::npos);
+    }
+    SUBCASE("switched off") {
+        run_ok(network.vm, {"sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"});
+        Server server(network.vm, {"--ports", "7"});
+        CHECK(echoes(network.host, Network::vm_ip4, 7));
+    }
+}

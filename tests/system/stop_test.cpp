@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// SIGINT, SIGTERM and SIGKILL.
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <array>
+#include <csignal>
+#include <cstdlib>
+#include <list>
+#include <string>
+
+#include "client.h"
+#include "server.h"
+
+TEST_CASE("stop: with no connection open it is over at once, and nothing is left") {
+    const Netns netns;
+    for (const int number : {SIGINT, SIGTERM}) {
+        Server server(netns, {"--ports", "7"});
+        const BpfObjects objects(netns);
+        REQUIRE(echoes(netns, "127.0.0.1", 7));
+        server.signal(number);
+        CHECK(server.wait() == 0);
+        CHECK(server.output().ends_with("\nstopped\n"));
+        CHECK(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
+        CHECK(try_connect(netns, "127.0.0.1", 7777) == ECONNREFUSED);
+        CHECK(objects.gone());
+    }
+}
+
+TEST_CASE("stop: ports close, open connections may finish") {
+    const Netns netns;
+    Server server(netns, {"--ports", "7", "--drain-timeout", "3600"});
+    Client client(netns, "127.0.0.1", 7);
+    client.send("before");
+    CHECK(client.receive(6) == "before");
+    server.signal(SIGTERM);
+    CHECK(server.next_line() == "stopping: the ports are closed; waiting up to 3600 s for 1 connection");
+    CHECK(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
+    CHECK(try_connect(netns, "127.0.0.1", 7777) == ECONNREFUSED);
+    client.send("after");
+    CHECK(client.receive(5) == "after");
+    client.shutdown_write();
+    CHECK(client.at_end());
+    CHECK(server.wait() == 0);
+    CHECK(server.output().ends_with("\nstopped\n"));
+}
+
+TEST_CASE("stop: what clients had already completed is served") {
+    const Netns netns;
+    Server server(netns, {"--ports", "7"});
+    server.signal(SIGSTOP);
+    std::list<Client> queued;
+    for (int i = 0; i < 100; ++i) queued.emplace_back(netns, "127.0.0.1", 7).send("queued");
+    server.signal(SIGTERM);
+    server.signal(SIGCONT);
+    int served = 0;
+    for (auto& client : queued) {
+        client.shutdown_write();
+        if (client.receive(6) == "queued" && client.at_end()) ++served;
+    }
+    CHECK(served == 100);
+    CHECK(server.wait() == 0);
+}
+
+TEST_CASE("stop: connections that do not finish are cut off after the drain timeout") {
+    const Netns netns;
+    for (const std::string timeout : {"0", "1"}) {
+        Server server(netns, {"--ports", "7", "--drain-timeout", timeout});
+        Client client(netns, "127.0.0.1", 7);
+        client.send("x");
+        REQUIRE(client.receive(1) == "x");
+        server.signal(SIGTERM);
+        CHECK(server.wait() == 0);
+        CHECK(server.output().ends_with("\nstopped; 1 connection cut off\n"));
+        CHECK(client.at_end());
+    }
+}
+
+TEST_CASE("stop: a second signal ends the wait") {
+    const Netns netns;
+    Server server(netns, {"--ports", "7", "--drain-timeout", "3600"});
+    Client client(netns, "127.0.0.1", 7);
+    client.send("x");
+    REQUIRE(client.receive(1) == "x");
+    server.signal(SIGTERM);
+    server.wait_for("waiting up to 3600 s for 1 connection");
+    server.signal(SIGINT);
+    CHECK(server.wait() == 0);
+    CHECK(server.output().ends_with("\nstopped; 1 connection cut off\n"));
+}
+
+TEST_CASE("stop: a reader of the log that goes away does not end the server") {
+    const Netns netns;
+    const Process server(netns, echo_server({"--ports", "7", "--verbose"}), [] {
+        std::array<int, 2> ends{};
+        if (::pipe(ends.data()) != 0) std::abort();
+        ::close(ends[0]);
+        ::dup2(ends[1], STDOUT_FILENO);
+        ::dup2(ends[1], STDERR_FILENO);
+    });
+    REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == 0; }));
+    for (int i = 0; i < 10; ++i) CHECK(echoes(netns, "127.0.0.1", 7));
+}

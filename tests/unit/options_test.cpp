@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "options.h"
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+#include "endpoint.h"
+
+namespace {
+
+std::variant<Options, Exit> parse(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "echo-server");
+    std::vector<char*> argv;
+    argv.reserve(arguments.size());
+    for (auto& argument : arguments) argv.push_back(argument.data());
+    return parse_command_line(static_cast<int>(argv.size()), argv.data());
+}
+
+Options options(const std::vector<std::string>& arguments) {
+    const auto parsed = parse(arguments);
+    REQUIRE(std::holds_alternative<Options>(parsed));
+    return std::get<Options>(parsed);
+}
+
+}  // namespace
+
+TEST_CASE("options: defaults") {
+    const auto given = options({"--ports", "7"});
+    CHECK(given.ports.ports().to_string() == "7");
+    CHECK_FALSE(given.ports_file);
+    CHECK(to_string(given.listen) == "127.0.0.1:7777");
+    CHECK(given.drain_timeout == std::chrono::seconds(5));
+    CHECK_FALSE(given.verbose);
+}
+
+TEST_CASE("options: --ports may be repeated, and its value may look like nothing but itself") {
+    CHECK(options({"--ports", "7", "--ports=77", "--ports", " 1 - 3 , !2 "}).ports.ports().to_string() == "1,3,7,77");
+    CHECK(options({"--ports", "!22", "--ports", "20-24"}).ports.ports().to_string() == "20-21,23-24");
+}
+
+TEST_CASE("options: a ports file may come with exclusions only, or with nothing") {
+    CHECK(options({"--ports-file", "some file"}).ports_file == "some file");
+    CHECK(options({"--ports-file", "f", "--ports", "!22"}).ports.ports().empty());
+}
+
+TEST_CASE("options: the rest") {
+    const auto given = options({"--ports", "7", "--listen", "[::]:1", "--drain-timeout", "0", "--verbose"});
+    CHECK(to_string(given.listen) == "[::]:1");
+    CHECK(given.drain_timeout == std::chrono::seconds(0));
+    CHECK(given.verbose);
+}
+
+TEST_CASE("options: a port list out of brackets is not taken apart") {
+    CHECK(std::get<Exit>(parse({"--ports", "[7,77]"})).code == 2);
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "port_set.h"
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+namespace {
+
+std::string parsed(std::string_view text) {
+    PortList list;
+    list.add(text);
+    return list.ports().to_string();
+}
+
+std::string refusal(std::string_view text) {
+    try {
+        return "taken as " + parsed(text);
+    } catch (const PortListError& error) {
+        return error.what();
+    }
+}
+
+bool contains(const std::string& text, const std::string& piece) { return text.find(piece) != std::string::npos; }
+
+}  // namespace
+
+TEST_CASE("port list: what is allowed") {
+    struct Case {
+        std::string text;
+        std::string ports;
+    };
+    const std::vector<Case> cases = {
+        {"7", "7"},
+        {"7,77,777", "7,77,777"},
+        {"1,65535", "1,65535"},
+        {"777,7,77", "7,77,777"},
+        {"7,7,7-7", "7"},
+        {"1000-2000", "1000-2000"},
+        {"1-3,4,5-6", "1-6"},
+        {"5-9,1-6", "1-9"},
+        {"1-65535", "1-65535"},
+        {"1-1024,!22", "1-21,23-1024"},
+        {"!22,1-1024", "1-21,23-1024"},
+        {"1-100,!10-20,!50", "1-9,21-49,51-100"},
+        {"22,!22", "none"},
+        {"!22", "none"},
+        {" 7 ,\t77 , 1 - 3 , ! 2 \r", "1,3,7,77"},
+        {"007", "7"},
+    };
+    for (const auto& one : cases) {
+        CAPTURE(one.text);
+        CHECK(parsed(one.text) == one.ports);
+    }
+}
+
+TEST_CASE("port list: what is not, and that the offending piece is quoted") {
+    struct Case {
+        std::string text;
+        std::string quoted;
+    };
+    const std::vector<Case> cases = {
+        {"", "''"},
+        {" ", "''"},
+        {"7,,77", "''"},
+        {",7", "''"},
+        {"7,", "''"},
+        {"0", "'0'"},
+        {"65536", "'65536'"},
+        {"99999999999999999999", "'99999999999999999999'"},
+        {"-7", "'-7'"},
+        {"+7", "'+7'"},
+        {"7-", "'7-'"},
+        {"-", "'-'"},
+        {"0-10", "'0-10'"},
+        {"1-65536", "'1-65536'"},
+        {"2000-1000", "'2000-1000'"},
+        {"1-2-3", "'1-2-3'"},
+        {"http", "'http'"},
+        {"7 77", "'7 77'"},
+        {"7;77", "'7;77'"},
+        {"0x7", "'0x7'"},
+        {"7.5", "'7.5'"},
+        {"!", "'!'"},
+        {"!!22", "'!!22'"},
+        {"!0", "'!0'"},
+        {"1-!22", "'1-!22'"},
+        {"7,77, http ,777", "'http'"},
+        {"7\n77", R"('7\x0a77')"},
+        {"\x7f"
+         "ELF\x02",
+         "'\\x7fELF\\x02'"},
+        {"\xef\xbb\xbf"
+         "7",
+         R"('\xef\xbb\xbf7')"},
+        {"aaaaaaaaaabbbbbbbbbbccccccccccdddddd", "'aaaaaaaaaabbbbbbbbbbccccccccccdd...'"},
+    };
+    for (const auto& one : cases) {
+        CAPTURE(one.text);
+        CHECK(contains(refusal(one.text), one.quoted + " is not allowed here"));
+        CHECK(contains(refusal(one.text), "from 1 to 65535"));
+    }
+    CHECK(contains(refusal(std::string_view("7\0", 2)), "'7\\x00'"));
+}
+
+TEST_CASE("port list: a wrong line adds nothing") {
+    PortList list;
+    list.add("7");
+    CHECK_THROWS_AS(list.add("8,9,x"), PortListError);
+    CHECK(list.ports().to_string() == "7");
+}
+
+TEST_CASE("port list: an exclusion wins in whatever order lists are merged") {
+    PortList some;
+    some.add("1-10");
+    PortList others;
+    others.add("!5,20");
+    PortList merged = some;
+    merged.add(others);
+    CHECK(merged.ports().to_string() == "1-4,6-10,20");
+    others.add(some);
+    CHECK(others.ports() == merged.ports());
+}
+
+TEST_CASE("port list: an exclusion alone is not empty, but opens nothing") {
+    PortList list;
+    CHECK(list.empty());
+    list.add("!22");
+    CHECK_FALSE(list.empty());
+    CHECK(list.ports().empty());
+}
+
+TEST_CASE("port set: holds every port there can be, and 0") {
+    PortSet set;
+    CHECK(set.empty());
+    set.insert(0, 65535);
+    CHECK(set.size() == 65536);
+    CHECK(set.to_string() == "0-65535");
+    CHECK(set.to_vector().front() == 0);
+    CHECK(set.to_vector().back() == 65535);
+}
+
+TEST_CASE("port set: difference") {
+    PortSet a;
+    a.insert(1, 10);
+    PortSet b;
+    b.insert(5, 20);
+    CHECK((a - b).to_string() == "1-4");
+    CHECK((b - a).to_string() == "11-20");
+    CHECK((a - a).empty());
+}
+
+TEST_CASE("port set: a long list is cut short and says by how much") {
+    PortSet set;
+    for (std::uint16_t port = 1; port < 100; port = static_cast<std::uint16_t>(port + 2)) set.insert(port);
+    CHECK(set.to_string(3) == "1,3,5 and 47 more");
+    CHECK(set.to_string(50) == set.to_string());
+}

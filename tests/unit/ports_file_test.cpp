@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "ports_file.h"
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+namespace {
+
+/// A folder of the test's own, and the file "ports" in it.
+class Folder {
+ public:
+    Folder() {
+        REQUIRE(::mkdtemp(folder_.data()) != nullptr);
+        path = folder_ + "/ports";
+    }
+    ~Folder() { std::filesystem::remove_all(folder_); }
+    Folder(const Folder&) = delete;
+    Folder& operator=(const Folder&) = delete;
+
+    void write(std::string_view text) const {
+        std::ofstream file(path, std::ios::binary | std::ios::trunc);
+        file << text;
+        REQUIRE(file.flush());
+    }
+
+    [[nodiscard]] std::string ports() const { return read_ports_file(path).ports().to_string(); }
+
+    [[nodiscard]] std::string refusal() const {
+        try {
+            return "taken as " + ports();
+        } catch (const std::runtime_error& error) {
+            return error.what();
+        }
+    }
+
+    std::string path;
+
+ private:
+    std::string folder_ = "/tmp/ports-file-test-XXXXXX";
+};
+
+}  // namespace
+
+TEST_CASE("ports file: lines, comments, blanks and line ends of all kinds") {
+    const Folder folder;
+    struct Case {
+        std::string text;
+        std::string ports;
+    };
+    const std::vector<Case> cases = {
+        {"7", "7"},
+        {"7\n", "7"},
+        {"7,77\n777\n", "7,77,777"},
+        {"# echo\n\n  \t\n7 # RFC 862\n#77\n", "7"},
+        {"1-1024\n!22 # ssh\n", "1-21,23-1024"},
+        {"7\r\n77\r\n", "7,77"},
+        {"!22\n", "none"},
+    };
+    for (const auto& one : cases) {
+        CAPTURE(one.text);
+        folder.write(one.text);
+        CHECK(folder.ports() == one.ports);
+    }
+}
+
+TEST_CASE("ports file: a wrong line is named by file and number") {
+    const Folder folder;
+    folder.write("7\n# comment\n70000, 8\n9\n");
+    CHECK(folder.refusal().starts_with(folder.path + ":3: '70000' is not allowed here"));
+    folder.write("7\n77,\n");
+    CHECK(folder.refusal().starts_with(folder.path + ":2: '' is not allowed here"));
+    folder.write(
+        std::string_view("\x7f"
+                         "ELF\0\1\n7\n",
+                         9));
+    CHECK(folder.refusal().starts_with(folder.path + ":1: '\\x7fELF\\x00\\x01' is not allowed here"));
+}
+
+TEST_CASE("ports file: what can't be read whole, or lists nothing") {
+    const Folder folder;
+    const auto reading = "reading ports file " + folder.path + ": ";
+    CHECK(folder.refusal() == reading + "No such file or directory");
+    for (const auto* text : {"", "\n\n", "# nothing\n"}) {
+        folder.write(text);
+        CHECK(folder.refusal() == reading + "it lists no ports; write at least one, such as 7");
+    }
+
+    folder.write(std::string(5U << 20U, '\n') + "7");
+    CHECK(folder.refusal() == reading + "it is larger than 4 MiB");
+
+    std::filesystem::remove(folder.path);
+    std::filesystem::create_directory(folder.path);
+    CHECK(folder.refusal() == reading + "Is a directory");
+    std::filesystem::remove(folder.path);
+    REQUIRE(::mkfifo(folder.path.c_str(), 0600) == 0);
+    CHECK(folder.refusal() == reading + "it is not a regular file, so it can't be read again on SIGHUP");
+    std::filesystem::remove(folder.path);
+    std::filesystem::create_symlink(folder.path, folder.path);
+    CHECK(folder.refusal() == reading + "Too many levels of symbolic links");
+}
+
+TEST_CASE("ports file: every port on a line of its own fits") {
+    const Folder folder;
+    std::string text;
+    for (int port = 1; port <= 65535; ++port) text += std::to_string(port) + "  # some words on what it is\n";
+    folder.write(text);
+    CHECK(folder.ports() == "1-65535");
+}

@@ -65,6 +65,17 @@ TEST_CASE("start: wrong usage is one line and exit code 2") {
     }
 }
 
+#ifdef NDEBUG
+TEST_CASE("start: the release build is hardened") {
+    const Netns netns;
+    const auto built = run_ok(netns, {"readelf", "-W", "--dynamic", "--segments", "--dyn-syms", ECHO_SERVER});
+    for (const std::string trait : {"Flags: NOW PIE", "GNU_RELRO", "__stack_chk_fail", "__memcpy_chk"}) {
+        CAPTURE(trait);
+        CHECK(built.find(trait) != std::string::npos);
+    }
+}
+#endif
+
 TEST_CASE("start: --help and --version") {
     const Netns netns;
     const auto help = run(netns, echo_server({"--help"}));

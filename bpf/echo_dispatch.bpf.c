@@ -19,7 +19,7 @@ struct {
     __type(value, __u8);
 } echo_ports SEC(".maps");
 
-/* The listening socket. A program writes its file descriptor and reads back its cookie. */
+/* The listening socket. User space writes its file descriptor and reads back its cookie. */
 struct {
     __uint(type, BPF_MAP_TYPE_SOCKMAP);
     __uint(max_entries, 1);

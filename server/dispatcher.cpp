@@ -59,8 +59,10 @@ Dispatcher::Dispatcher(int listener) {
     skeleton_.reset(echo_dispatch_bpf::open());
     if (!skeleton_) fail("opening the BPF program", errno);
     if (const int error = echo_dispatch_bpf::load(skeleton_.get()); error != 0) {
-        const bool has_sk_lookup = libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SK_LOOKUP, nullptr) != 0;
-        const bool has_sockmap = libbpf_probe_bpf_map_type(BPF_MAP_TYPE_SOCKMAP, nullptr) != 0;
+        // EINVAL is what a kernel says that does not know a type. The probes fail for other reasons too.
+        const bool unknown = error == -EINVAL;
+        const bool has_sk_lookup = !unknown || libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SK_LOOKUP, nullptr) != 0;
+        const bool has_sockmap = !unknown || libbpf_probe_bpf_map_type(BPF_MAP_TYPE_SOCKMAP, nullptr) != 0;
         throw std::runtime_error(
             fmt::format("loading the BPF program: {}", explain_load_error(-error, has_sk_lookup, has_sockmap)));
     }
@@ -111,7 +113,7 @@ void Dispatcher::attach() {
 void set_libbpf_verbose(bool verbose) { libbpf_set_print(verbose ? print_to_stderr : nullptr); }
 
 std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap) {
-    if (error == EPERM || error == EACCES)
+    if (error == EPERM)
         return fmt::format("{}; CAP_BPF and CAP_NET_ADMIN are needed: start echo-server with sudo", text_of(error));
     if (error == ENOSYS) return "this kernel has no bpf(): one built with CONFIG_BPF_SYSCALL=y is needed";
     if (!has_sk_lookup)

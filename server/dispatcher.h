@@ -12,8 +12,8 @@
 struct echo_dispatch_bpf;
 
 /// Owns the dispatch program, its maps and its link. Nothing of them is pinned: they end with this object, or with
-/// the process, in whatever way that ends. All members throw std::runtime_error, saying what was tried and why it
-/// could not be.
+/// the process, in whatever way that ends. What fails throws std::runtime_error, saying what was tried and why it could
+/// not be.
 class Dispatcher {
  public:
     /// Loads the program and puts `listener`, a listening TCP socket, into echo_socket. Nothing is steered yet.
@@ -27,8 +27,8 @@ class Dispatcher {
         PortSet removed;
     };
 
-    /// Makes echo_ports hold exactly `wanted`, whoever put in what is there, and returns what that took. Adds before
-    /// it removes, so that a port which stays is never closed in between.
+    /// Makes echo_ports hold exactly `wanted`, whoever put in what is there, and returns what that took. A port that
+    /// stays is not touched, and new ones are added before old ones are removed. If it throws, part of that may be done.
     Change set_ports(const PortSet& wanted);
 
     /// Steers connections for the ports in echo_ports from now on, in the network namespace of the calling thread.
@@ -59,6 +59,5 @@ class Dispatcher {
 /// Where libbpf's own messages go: standard error, or nowhere.
 void set_libbpf_verbose(bool verbose);
 
-/// Why the program could not be loaded, in a user's words: `error` is the errno of the attempt; what the kernel
-/// supports is only looked at where the errno leaves it open.
+/// Why the program could not be loaded, in a user's words; `error` is the errno of the attempt.
 std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap);

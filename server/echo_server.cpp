@@ -3,8 +3,8 @@
 
 #include <sys/socket.h>
 
-#include <asio/post.hpp>
 #include <cerrno>
+#include <new>
 #include <utility>
 
 #include "endpoint.h"
@@ -28,8 +28,8 @@ tcp family_of(const Fd& socket) {
 
 EchoServer::EchoServer(Fd listener, bool log_connections) : log_connections_(log_connections) {
     sessions_.on_session_end = [this] { on_session_end(); };
-    const auto family = family_of(listener);
-    acceptor_.assign(family, listener.release());
+    acceptor_.assign(family_of(listener), listener.get());
+    [[maybe_unused]] const int owned_by_acceptor = listener.release();
     acceptor_.non_blocking(true);
     // Or Asio swallows ECONNABORTED and waits for the next arrival, though other clients may be queued already.
     acceptor_.set_option(asio::socket_base::enable_connection_aborted(true));
@@ -40,34 +40,66 @@ EchoServer::~EchoServer() {
     sessions_.on_session_end = nullptr;  // sessions end with io_, when most of this object is gone
 }
 
-void EchoServer::drain(std::chrono::seconds timeout) {
-    const auto deadline = steady_clock::now() + timeout;
-    draining_ = true;
-    // To their clients these are made already; closing the listener would reset them.
-    for (error_code error; !error && steady_clock::now() < deadline;) {
-        tcp::socket client(io_);
-        acceptor_.accept(client, error);
-        if (!error) start_session(std::move(client));
-        if (error == asio::error::connection_aborted) error.clear();
+void EchoServer::run() {
+    for (;;) {
+        try {
+            io_.run();
+            return;
+        } catch (const std::bad_alloc&) {
+            // It came out of the handler that owned a session, which ended with it. The others go on.
+            warn("out of memory: a connection was cut off");
+        }
     }
-    acceptor_.close();
+}
 
-    drain_limit_.expires_at(deadline);
+void EchoServer::drain(std::chrono::seconds timeout) {
+    draining_ = true;
+    drain_limit_.expires_after(timeout);
     drain_limit_.async_wait([this](error_code) { stop(); });
-    // Behind the handler of a connection that async_accept may have taken already.
-    asio::post(io_, [this] { stop_when_drained(); });
+    // The accept loop waits for one of these, and then goes on as is right in a drain.
+    acceptor_.cancel();
+    accept_pause_.cancel();
+    accept_queued();  // now, so that open_connections() tells how many there are to wait for
 }
 
 void EchoServer::accept() {
     acceptor_.async_accept([this](error_code error, tcp::socket client) {
         if (!error) start_session(std::move(client));
-        if (!acceptor_.is_open()) return;
         // ECONNABORTED: that client is gone, the next may be there. All else is short of something: wait for it.
-        if (error && error != asio::error::connection_aborted)
+        if (error && error != asio::error::connection_aborted && error != asio::error::operation_aborted)
             pause_accepting(error);
         else
-            accept();
+            accept_more();
     });
+}
+
+void EchoServer::accept_more() {
+    if (!draining_) return accept();
+    if (const auto error = accept_queued()) return pause_accepting(error);
+    stop_when_drained();
+}
+
+error_code EchoServer::accept_queued() {
+    // To their clients these connections are made already; closing the listener before would reset them.
+    while (acceptor_.is_open() && steady_clock::now() < drain_limit_.expiry()) {
+        error_code error;
+        tcp::socket client(io_);
+        acceptor_.accept(client, error);
+        if (!error)
+            start_session(std::move(client));
+        else if (error == asio::error::would_block)
+            acceptor_.close();
+        else if (error != asio::error::connection_aborted)
+            return error;
+    }
+    return {};
+}
+
+void EchoServer::pause_accepting(error_code error) {
+    warn("accepting a connection: {}; {} are open, newcomers wait{}", error.message(), sessions_.open_sessions,
+         error.value() == EMFILE ? "; a higher 'ulimit -n' lets more in" : "");
+    accept_pause_.expires_after(100ms);
+    accept_pause_.async_wait([this](error_code) { accept_more(); });
 }
 
 void EchoServer::start_session(tcp::socket client) {
@@ -78,27 +110,26 @@ void EchoServer::start_session(tcp::socket client) {
         const auto to = client.local_endpoint(to_error);
         if (!from_error && !to_error) log_line("connection from {} to {}", to_string(from), to_string(to));
     }
-    EchoSession::start(std::move(client), sessions_);
-}
-
-void EchoServer::pause_accepting(error_code error) {
-    const auto now = steady_clock::now();
-    if (now >= next_complaint_) {
-        next_complaint_ = now + 1s;
-        log_problem("accepting a connection: {}; {} are open, newcomers wait{}", error.message(), sessions_.open,
-                    error.value() == EMFILE ? "; a higher 'ulimit -n' lets more in" : "");
+    try {
+        EchoSession::start(std::move(client), sessions_);
+    } catch (const std::bad_alloc&) {
+        warn("out of memory: a connection was refused");
     }
-    accept_pause_.expires_after(100ms);
-    accept_pause_.async_wait([this](error_code) {
-        if (acceptor_.is_open()) accept();
-    });
 }
 
 void EchoServer::on_session_end() {
     accept_pause_.cancel();  // what the accept loop was short of may be there now
-    if (draining_) stop_when_drained();
+    stop_when_drained();
 }
 
 void EchoServer::stop_when_drained() {
-    if (sessions_.open == 0) stop();
+    if (draining_ && !acceptor_.is_open() && sessions_.open_sessions == 0) stop();
+}
+
+template <typename... Args>
+void EchoServer::warn(fmt::format_string<Args...> format, Args&&... args) {
+    const auto now = steady_clock::now();
+    if (now < next_warning_) return;
+    next_warning_ = now + 1s;
+    log_problem(format, std::forward<Args>(args)...);
 }

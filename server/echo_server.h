@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <fmt/format.h>
+
 #include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
 #include <asio/steady_timer.hpp>
 #include <chrono>
 #include <cstddef>
+#include <system_error>
 
 #include "echo_session.h"
 #include "fd.h"
@@ -24,10 +27,10 @@ class EchoServer {
     asio::io_context& io() { return io_; }
 
     /// Serves until a drain is over or stop() is called. Open connections end with the object.
-    void run() { io_.run(); }
+    void run();
 
     /// Accepts what clients have completed so far, closes the listener, and lets run() return when all connections
-    /// have ended, or after `timeout`.
+    /// have ended, or after `timeout`. To be called once, by a handler of io().
     void drain(std::chrono::seconds timeout);
 
     /// Lets run() return at once.
@@ -35,21 +38,29 @@ class EchoServer {
 
     /// The listening socket; the server goes on owning it.
     [[nodiscard]] int listener() { return acceptor_.native_handle(); }
-    [[nodiscard]] std::size_t open_connections() const { return sessions_.open; }
+    [[nodiscard]] std::size_t open_connections() const { return sessions_.open_sessions; }
 
  private:
+    // As long as the listener is open, the accept loop waits for exactly one thing: a client, or the end of a pause.
     void accept();
-    void start_session(asio::ip::tcp::socket client);
     void pause_accepting(std::error_code error);
+    void accept_more();
+    std::error_code accept_queued();
+
+    void start_session(asio::ip::tcp::socket client);
     void on_session_end();
     void stop_when_drained();
+
+    // Logs a problem that may come up with every connection, at most once a second.
+    template <typename... Args>
+    void warn(fmt::format_string<Args...> format, Args&&... args);
 
     SessionContext sessions_;  // before io_, whose handlers own the sessions that use it
     asio::io_context io_{1};
     asio::ip::tcp::acceptor acceptor_{io_};
     asio::steady_timer accept_pause_{io_};
     asio::steady_timer drain_limit_{io_};
-    std::chrono::steady_clock::time_point next_complaint_;
+    std::chrono::steady_clock::time_point next_warning_;
     bool log_connections_;
     bool draining_ = false;
 };

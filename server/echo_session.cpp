@@ -15,13 +15,13 @@ void EchoSession::start(tcp::socket client, SessionContext& context) {
 }
 
 EchoSession::EchoSession(tcp::socket client, SessionContext& context) : client_(std::move(client)), context_(context) {
-    ++context_.open;
+    ++context_.open_sessions;
 }
 
 EchoSession::~EchoSession() {
     error_code ignored;
     client_.close(ignored);  // first, so that whoever is told finds the descriptor free
-    --context_.open;
+    --context_.open_sessions;
     if (context_.on_session_end) context_.on_session_end();
 }
 

@@ -11,7 +11,7 @@
 /// What the sessions of one thread share.
 struct SessionContext {
     std::array<char, 65536> buffer;
-    std::size_t open = 0;                  ///< sessions alive
+    std::size_t open_sessions = 0;         ///< sessions alive
     std::function<void()> on_session_end;  ///< called after each session's end
 };
 

@@ -3,29 +3,18 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <cstdint>
-#include <optional>
 #include <stdexcept>
 #include <string_view>
 
+#include "text.h"
+
 using asio::ip::tcp;
-
-namespace {
-
-std::optional<std::uint16_t> parse_port(std::string_view text) {
-    std::uint16_t port = 0;
-    const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), port);
-    if (error != std::errc{} || stop != text.data() + text.size()) return {};
-    return port;
-}
-
-}  // namespace
 
 tcp::endpoint parse_endpoint(const std::string& text) {
     const auto colon = text.rfind(':');
     if (colon != std::string::npos) {
-        const auto port = parse_port(std::string_view(text).substr(colon + 1));
+        const auto port = parse_number<std::uint16_t>(std::string_view(text).substr(colon + 1));
         auto host = text.substr(0, colon);
         const bool bracketed = host.starts_with('[') && host.ends_with(']');
         if (bracketed) host = host.substr(1, host.size() - 2);
@@ -33,7 +22,8 @@ tcp::endpoint parse_endpoint(const std::string& text) {
         const auto address = asio::ip::make_address(host, error);
         if (port && !error && address.is_v6() == bracketed) return {address, *port};
     }
-    throw std::runtime_error(fmt::format("'{}' is not an address and a port: write 127.0.0.1:7777 or [::]:7777", text));
+    throw std::runtime_error(
+        fmt::format("{} is not an address and a port: write 127.0.0.1:7777 or [::]:7777", quote(text)));
 }
 
 std::string to_string(const tcp::endpoint& endpoint) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "log.h"
 
+#include <poll.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -11,6 +12,9 @@ namespace {
 iovec part(std::string_view text) { return {.iov_base = const_cast<char*>(text.data()), .iov_len = text.size()}; }
 
 void write_line(int fd, std::string_view prefix, std::string_view line) {
+    // A reader that stalls (a pager, a stopped terminal) must not stall the server: it misses lines instead.
+    pollfd ready{.fd = fd, .events = POLLOUT, .revents = 0};
+    if (::poll(&ready, 1, 0) != 1) return;
     // One write a line keeps lines whole where several processes share the output.
     const std::array parts{part(prefix), part(line), part("\n")};
     [[maybe_unused]] const auto written = ::writev(fd, parts.data(), parts.size());

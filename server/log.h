@@ -5,8 +5,8 @@
 
 #include <string_view>
 
-/// Writes `line` and a newline to standard output at once. A reader that went away is no reason to stop serving:
-/// errors are ignored.
+/// Writes `line` and a newline to standard output at once. A reader that stalls or went away is no reason to stop
+/// serving: the line is lost then.
 void log_line(std::string_view line) noexcept;
 
 /// The same on standard error, behind "echo-server: ".

@@ -26,7 +26,7 @@ PortSet wanted_ports(const Options& options) {
     const PortSet ports = list.ports();
     if (ports.empty())
         throw std::runtime_error(
-            fmt::format("reading ports file {}: every port that is listed is excluded as well", *options.ports_file));
+            fmt::format("reading ports file {}: after the exclusions no port is left", *options.ports_file));
     return ports;
 }
 
@@ -92,15 +92,21 @@ void Service::wait_for_signal() {
 }
 
 void Service::reload() {
+    if (stopping_) return log_problem("SIGHUP: the server is stopping; the ports stay closed");
     if (!options_.ports_file)
         return log_problem("SIGHUP: there is nothing to re-read without --ports-file; the ports stay as they are");
+    PortSet ports;
     try {
-        const PortSet ports = wanted_ports(options_);
+        ports = wanted_ports(options_);
+    } catch (const std::exception& error) {
+        return log_problem("{}; the ports stay as they are", error.what());
+    }
+    try {
         const auto [added, removed] = dispatcher_.set_ports(ports);
         log_line("reloaded {}: added {}; removed {}; {} open", *options_.ports_file, added.to_string(ranges_in_a_line),
                  removed.to_string(ranges_in_a_line), count(ports.size(), "port"));
     } catch (const std::exception& error) {
-        log_problem("{}; the ports stay as they are", error.what());
+        log_problem("{}; not all ports are as {} has them: send SIGHUP again", error.what(), *options_.ports_file);
     }
 }
 
@@ -128,6 +134,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
     std::signal(SIGPIPE, SIG_IGN);  // a log reader that goes away must not take the server with it
+    std::signal(SIGHUP, SIG_IGN);   // until the server is there to handle it; the ports file is read anyway
     try {
         return run(argc, argv);
     } catch (const std::exception& error) {

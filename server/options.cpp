@@ -9,6 +9,7 @@
 
 #include "endpoint.h"
 #include "log.h"
+#include "text.h"
 
 namespace {
 
@@ -33,7 +34,8 @@ int wrong_usage(const std::string& why) {
 }
 
 // What CLI11 leaves to us. Throws std::runtime_error.
-void check(Options& options, const std::vector<std::string>& ports, const std::string& listen) {
+void check(Options& options, const std::vector<std::string>& ports, const std::string& listen,
+           const std::string& drain_timeout) {
     for (const auto& list : ports) {
         try {
             options.ports.add(list);
@@ -41,8 +43,16 @@ void check(Options& options, const std::vector<std::string>& ports, const std::s
             throw std::runtime_error(fmt::format("--ports: {}", error.what()));
         }
     }
-    if (!options.ports_file && options.ports.ports().empty())
+    if (!options.ports_file && options.ports.empty())
         throw std::runtime_error("no ports given: choose some with --ports 7,77,777 or --ports-file FILE");
+    if (!options.ports_file && options.ports.ports().empty())
+        throw std::runtime_error("--ports: after the exclusions no port is left");
+
+    const auto seconds = parse_number<unsigned>(drain_timeout);
+    if (!seconds || *seconds > 86400)
+        throw std::runtime_error(fmt::format("--drain-timeout: {} is not allowed here: write whole seconds, 0 to 86400",
+                                             quote(drain_timeout)));
+    options.drain_timeout = std::chrono::seconds(*seconds);
 
     options.listen = parse_endpoint(listen);
     const auto address = options.listen.address();
@@ -59,7 +69,7 @@ std::variant<Options, Exit> parse_command_line(int argc, char** argv) {
     Options options;
     std::vector<std::string> ports;
     std::string listen = "127.0.0.1:7777";
-    unsigned drain_timeout = 5;
+    std::string drain_timeout = "5";
 
     CLI::App app(description, "echo-server");
     app.footer(examples);
@@ -78,18 +88,16 @@ std::variant<Options, Exit> parse_command_line(int argc, char** argv) {
         ->capture_default_str();
     app.add_option("--drain-timeout", drain_timeout, "How long open connections may go on after a stop, in seconds")
         ->type_name("SECONDS")
-        ->check(CLI::Range(0, 86400).description(""))
         ->capture_default_str();
     app.add_flag("--verbose", options.verbose, "Log each connection, and what libbpf says");
 
     try {
         app.parse(argc, argv);
-        options.drain_timeout = std::chrono::seconds(drain_timeout);
-        check(options, ports, listen);
+        check(options, ports, listen, drain_timeout);
     } catch (const CLI::Success& done) {
         return Exit{app.exit(done)};
     } catch (const CLI::ExtrasError&) {
-        return Exit{wrong_usage(fmt::format("'{}' is not expected here", app.remaining().front()))};
+        return Exit{wrong_usage(fmt::format("{} is not expected here", quote(app.remaining().front())))};
     } catch (const std::runtime_error& error) {
         return Exit{wrong_usage(error.what())};
     }

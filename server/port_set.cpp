@@ -3,9 +3,9 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <optional>
-#include <utility>
+
+#include "text.h"
 
 namespace {
 
@@ -25,20 +25,9 @@ std::vector<Range> ranges_of(const std::vector<std::uint16_t>& ports) {
     return ranges;
 }
 
-std::string_view trim(std::string_view text) {
-    constexpr std::string_view blanks = " \t\r\v\f";
-    const auto first = text.find_first_not_of(blanks);
-    if (first == std::string_view::npos) return {};
-    return text.substr(first, text.find_last_not_of(blanks) - first + 1);
-}
-
 std::optional<std::uint16_t> parse_port(std::string_view text) {
-    text = trim(text);
-    const char* end = text.data() + text.size();
-    std::uint16_t port = 0;
-    const auto [stop, error] = std::from_chars(text.data(), end, port);
-    if (error != std::errc{} || stop != end || port == 0) return {};
-    return port;
+    const auto port = parse_number<std::uint16_t>(trim(text));
+    return port == 0 ? std::nullopt : port;
 }
 
 std::optional<Range> parse_range(std::string_view text) {
@@ -47,19 +36,6 @@ std::optional<Range> parse_range(std::string_view text) {
     const auto last = dash == std::string_view::npos ? first : parse_port(text.substr(dash + 1));
     if (!first || !last || *last < *first) return {};
     return Range{*first, *last};
-}
-
-// Whatever came in, what goes out to a terminal or a log is short and printable.
-std::string quote(std::string_view piece) {
-    constexpr std::size_t longest = 32;
-    std::string quoted = "'";
-    for (const char c : piece.substr(0, longest)) {
-        if (c >= ' ' && c <= '~')
-            quoted += c;
-        else
-            quoted += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
-    }
-    return quoted + (piece.size() > longest ? "...'" : "'");
 }
 
 }  // namespace
@@ -100,12 +76,10 @@ PortSet operator-(PortSet a, const PortSet& b) {
 }
 
 void PortList::add(std::string_view line) {
-    PortList pieces;
     for (std::size_t start = 0, comma = 0; comma != std::string_view::npos; start = comma + 1) {
         comma = line.find(',', start);
-        pieces.add_piece(trim(line.substr(start, comma - start)));
+        add_piece(trim(line.substr(start, comma - start)));
     }
-    add(pieces);
 }
 
 void PortList::add(const PortList& other) {

@@ -45,8 +45,8 @@ struct PortListError : std::runtime_error {
 /// either stands, so lists can be merged in any order.
 class PortList {
  public:
-    /// Adds the pieces of one line, with commas between them and blanks around them at will. Strong exception
-    /// guarantee. Throws PortListError.
+    /// Adds the pieces of one line, with commas between them and blanks around them at will. Throws PortListError; the
+    /// pieces before the wrong one have been added then.
     void add(std::string_view line);
     void add(const PortList& other);
 

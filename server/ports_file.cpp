@@ -5,10 +5,12 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <array>
 #include <cerrno>
 #include <string_view>
 
 #include "fd.h"
+#include "text.h"
 
 namespace {
 
@@ -30,18 +32,16 @@ std::string read_whole(const std::string& path) {
     if (S_ISDIR(status.st_mode)) fail(path, EISDIR);
     if (!S_ISREG(status.st_mode)) fail(path, "it is not a regular file, so it can't be read again on SIGHUP");
 
-    std::string text(max_size + 1, '\0');
-    std::size_t size = 0;
-    while (size < text.size()) {
-        const auto count = ::read(file.get(), text.data() + size, text.size() - size);
+    std::string text;
+    std::array<char, 65536> buffer;
+    while (text.size() <= max_size) {
+        const auto count = ::read(file.get(), buffer.data(), buffer.size());
         if (count < 0 && errno == EINTR) continue;
         if (count < 0) fail(path, errno);
-        if (count == 0) break;
-        size += static_cast<std::size_t>(count);
+        if (count == 0) return text;
+        text.append(buffer.data(), static_cast<std::size_t>(count));
     }
-    if (size > max_size) fail(path, fmt::format("it is larger than {} MiB", max_size >> 20U));
-    text.resize(size);
-    return text;
+    fail(path, fmt::format("it is larger than {} MiB", max_size >> 20U));
 }
 
 }  // namespace
@@ -56,8 +56,8 @@ PortList read_ports_file(const std::string& path) {
         start = end == std::string::npos ? text.size() : end + 1;
         ++number;
 
-        line = line.substr(0, line.find('#'));
-        if (line.find_first_not_of(" \t\r\v\f") == std::string_view::npos) continue;
+        line = trim(line.substr(0, line.find('#')));
+        if (line.empty()) continue;
         try {
             list.add(line);
         } catch (const PortListError& error) {

@@ -75,8 +75,8 @@ class Program {
 };
 
 /// A thread in a namespace of its own, with a listener and a program that dispatches port 7 to it.
-struct Bed {
-    Bed() {
+struct Fixture {
+    Fixture() {
         program.open_port(7);
         program.insert(listener);
     }
@@ -89,25 +89,25 @@ struct Bed {
 }  // namespace
 
 TEST_CASE("dispatch: a port of ours goes to our socket, from both families") {
-    Bed bed;
-    const Verdict ours{pass, cookie_of(bed.listener)};
-    CHECK(bed.program.run(AF_INET, IPPROTO_TCP, 7) == ours);
-    CHECK(bed.program.run(AF_INET6, IPPROTO_TCP, 7) == ours);
+    Fixture fixture;
+    const Verdict ours{pass, cookie_of(fixture.listener)};
+    CHECK(fixture.program.run(AF_INET, IPPROTO_TCP, 7) == ours);
+    CHECK(fixture.program.run(AF_INET6, IPPROTO_TCP, 7) == ours);
 }
 
 TEST_CASE("dispatch: any other port is left to the kernel") {
-    Bed bed;
+    Fixture fixture;
     for (const std::uint16_t port : std::initializer_list<std::uint16_t>{1, 6, 8, 0x0700, 7777, 65535}) {
         CAPTURE(port);
-        CHECK(bed.program.run(AF_INET, IPPROTO_TCP, port) == Verdict{pass, 0});
-        CHECK(bed.program.run(AF_INET6, IPPROTO_TCP, port) == Verdict{pass, 0});
+        CHECK(fixture.program.run(AF_INET, IPPROTO_TCP, port) == Verdict{pass, 0});
+        CHECK(fixture.program.run(AF_INET6, IPPROTO_TCP, port) == Verdict{pass, 0});
     }
 }
 
 TEST_CASE("dispatch: UDP is left to the kernel, on a port of ours too") {
-    Bed bed;
-    CHECK(bed.program.run(AF_INET, IPPROTO_UDP, 7) == Verdict{pass, 0});
-    CHECK(bed.program.run(AF_INET6, IPPROTO_UDP, 7) == Verdict{pass, 0});
+    Fixture fixture;
+    CHECK(fixture.program.run(AF_INET, IPPROTO_UDP, 7) == Verdict{pass, 0});
+    CHECK(fixture.program.run(AF_INET6, IPPROTO_UDP, 7) == Verdict{pass, 0});
 }
 
 TEST_CASE("dispatch: without a socket, a port of ours is dropped and counted") {
@@ -121,21 +121,21 @@ TEST_CASE("dispatch: without a socket, a port of ours is dropped and counted") {
 }
 
 TEST_CASE("dispatch: a socket that closes leaves the map") {
-    Bed bed;
-    bed.listener = Fd();
-    CHECK(bed.program.run(AF_INET, IPPROTO_TCP, 7) == Verdict{drop, 0});
-    CHECK(bed.program.drops(ECHO_DROP_NO_SOCKET) == 1);
+    Fixture fixture;
+    fixture.listener = Fd();
+    CHECK(fixture.program.run(AF_INET, IPPROTO_TCP, 7) == Verdict{drop, 0});
+    CHECK(fixture.program.drops(ECHO_DROP_NO_SOCKET) == 1);
 }
 
 TEST_CASE("dispatch: a socket that the kernel refuses is a drop, counted") {
-    Bed bed;
+    Fixture fixture;
     const Fd ip4_only(::socket(AF_INET, SOCK_STREAM, 0));
     REQUIRE(::listen(ip4_only.get(), 1) == 0);
-    bed.program.insert(ip4_only);
-    CHECK(bed.program.run(AF_INET, IPPROTO_TCP, 7) == Verdict{pass, cookie_of(ip4_only)});
-    CHECK(bed.program.run(AF_INET6, IPPROTO_TCP, 7) == Verdict{drop, 0});
-    CHECK(bed.program.drops(ECHO_DROP_NOT_ASSIGNED) == 1);
-    CHECK(bed.program.drops(ECHO_DROP_NO_SOCKET) == 0);
+    fixture.program.insert(ip4_only);
+    CHECK(fixture.program.run(AF_INET, IPPROTO_TCP, 7) == Verdict{pass, cookie_of(ip4_only)});
+    CHECK(fixture.program.run(AF_INET6, IPPROTO_TCP, 7) == Verdict{drop, 0});
+    CHECK(fixture.program.drops(ECHO_DROP_NOT_ASSIGNED) == 1);
+    CHECK(fixture.program.drops(ECHO_DROP_NO_SOCKET) == 0);
 }
 
 TEST_CASE("dispatch: the map has room for every port at once, and what is set is what it holds") {

@@ -40,7 +40,7 @@ TEST_CASE("start: wrong usage is one line and exit code 2") {
     };
     const std::vector<Case> cases = {
         {{}, "no ports given: choose some with --ports 7,77,777 or --ports-file FILE"},
-        {{"--ports", "!22"}, "no ports given"},
+        {{"--ports", "!22"}, "--ports: after the exclusions no port is left"},
         {{"--ports", "7,70000"}, "--ports: '70000' is not allowed here: write ports (7), ranges"},
         {{"--ports", ""}, "--ports: '' is not allowed here"},
         {{"--ports"}, "--ports: 1 required LIST missing"},
@@ -49,8 +49,11 @@ TEST_CASE("start: wrong usage is one line and exit code 2") {
         {{"--ports", "7", "77"}, "'77' is not expected here"},
         {{"--ports", "7", "--listen", "localhost"}, "'localhost' is not an address and a port: write 127.0.0.1:7777"},
         {{"--ports", "7", "--listen", "[::1]:7777"}, "a socket on this address would refuse IPv4 clients"},
-        {{"--ports", "7", "--drain-timeout", "-1"}, "--drain-timeout: Value -1 not in range 0 to 86400"},
-        {{"--ports", "7", "--drain-timeout", "soon"}, "--drain-timeout: Value soon not in range 0 to 86400"},
+        {{"--ports", "7", "--drain-timeout", "-1"},
+         "--drain-timeout: '-1' is not allowed here: write whole seconds, 0 to 86400"},
+        {{"--ports", "7", "--drain-timeout", "soon"}, "--drain-timeout: 'soon' is not allowed here"},
+        {{"--ports", "7", "--drain-timeout", "86401"}, "--drain-timeout: '86401' is not allowed here"},
+        {{"--ports", "7", "two\nlines"}, R"('two\x0alines' is not expected here)"},
     };
     for (const auto& one : cases) {
         CAPTURE(one.says);

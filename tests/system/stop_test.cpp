@@ -9,6 +9,7 @@
 #include <list>
 #include <string>
 
+#include "child.h"
 #include "client.h"
 #include "server.h"
 
@@ -29,7 +30,9 @@ TEST_CASE("stop: with no connection open it is over at once, and nothing is left
 
 TEST_CASE("stop: ports close, open connections may finish") {
     const Netns netns;
-    Server server(netns, {"--ports", "7", "--drain-timeout", "3600"});
+    const NamedServer other(netns, NamedServer::Protocol::tcp, "127.0.0.1", 77, "other");
+    const TempFile file("7,77\n");
+    Server server(netns, {"--ports-file", file.path(), "--drain-timeout", "3600"});
     Client client(netns, "127.0.0.1", 7);
     client.send("before");
     CHECK(client.receive(6) == "before");
@@ -37,6 +40,8 @@ TEST_CASE("stop: ports close, open connections may finish") {
     CHECK(server.next_line() == "stopping: the ports are closed; waiting up to 3600 s for 1 connection");
     CHECK(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
     CHECK(try_connect(netns, "127.0.0.1", 7777) == ECONNREFUSED);
+    CHECK(who_answers(netns, NamedServer::Protocol::tcp, "127.0.0.1", 77) == "other");  // it has its port back
+    CHECK(server.reload() == "echo-server: SIGHUP: the server is stopping; the ports stay closed");
     client.send("after");
     CHECK(client.receive(5) == "after");
     client.shutdown_write();
@@ -60,6 +65,24 @@ TEST_CASE("stop: what clients had already completed is served") {
     }
     CHECK(served == 100);
     CHECK(server.wait() == 0);
+}
+
+TEST_CASE("stop: short of descriptors, what clients had already completed is served as descriptors come free") {
+    const Netns netns;
+    Server server(netns, {"--ports", "7", "--drain-timeout", "3600"}, [] { limit_descriptors(24); });
+    std::list<Client> clients;
+    for (int i = 0; i < 50; ++i) clients.emplace_back(netns, "127.0.0.1", 7).send("x");
+    server.wait_for("Too many open files");
+    server.signal(SIGTERM);
+    server.wait_for("stopping: the ports are closed");
+    int served = 0;
+    while (!clients.empty()) {
+        if (clients.front().receive(1) == "x") ++served;
+        clients.pop_front();
+    }
+    CHECK(served == 50);
+    CHECK(server.wait() == 0);
+    CHECK(server.output().ends_with("\nstopped\n"));
 }
 
 TEST_CASE("stop: connections that do not finish are cut off after the drain timeout") {
@@ -87,6 +110,18 @@ TEST_CASE("stop: a second signal ends the wait") {
     server.signal(SIGINT);
     CHECK(server.wait() == 0);
     CHECK(server.output().ends_with("\nstopped; 1 connection cut off\n"));
+}
+
+TEST_CASE("stop: a reader of the log that stalls does not stall the server") {
+    const Netns netns;
+    Server server(netns, {"--ports", "7", "--verbose"});
+    int served = 0;
+    // Their lines are more than a pipe holds.
+    for (int i = 0; i < 3000; ++i)
+        if (echoes(netns, "127.0.0.1", 7)) ++served;
+    CHECK(served == 3000);
+    server.signal(SIGTERM);
+    CHECK(server.wait() == 0);
 }
 
 TEST_CASE("stop: a reader of the log that goes away does not end the server") {

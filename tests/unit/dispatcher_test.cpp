@@ -16,7 +16,8 @@ TEST_CASE("why a BPF program could not be loaded") {
     };
     const std::vector<Case> cases = {
         {EPERM, false, false, "CAP_BPF and CAP_NET_ADMIN are needed: start echo-server with sudo"},
-        {EACCES, true, true, "CAP_BPF and CAP_NET_ADMIN are needed: start echo-server with sudo"},
+        {EACCES, true, true, "Permission denied; --verbose shows what libbpf says"},
+        {EMFILE, true, true, "Too many open files; --verbose shows what libbpf says"},
         {ENOSYS, false, false, "CONFIG_BPF_SYSCALL=y is needed"},
         {EINVAL, false, true, "no sk_lookup programs: Linux 5.9 or newer is needed"},
         {EINVAL, true, false, "no sockmap: one built with CONFIG_BPF_STREAM_PARSER=y is needed"},

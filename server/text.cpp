@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "text.h"
+
+#include <fmt/format.h>
+
+std::string_view trim(std::string_view text) {
+    constexpr std::string_view blanks = " \t\r\v\f";
+    const auto first = text.find_first_not_of(blanks);
+    if (first == std::string_view::npos) return {};
+    return text.substr(first, text.find_last_not_of(blanks) - first + 1);
+}
+
+std::string quote(std::string_view text) {
+    constexpr std::size_t longest = 32;
+    std::string quoted = "'";
+    for (const char c : text.substr(0, longest)) {
+        if (c >= ' ' && c <= '~')
+            quoted += c;
+        else
+            quoted += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    }
+    return quoted + (text.size() > longest ? "...'" : "'");
+}

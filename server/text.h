@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <charconv>
+#include <optional>
+#include <string>
+#include <string_view>
+
+// What users write, on its way in, and back out in messages.
+
+/// `text` without blanks (spaces, tabs, carriage returns) at both ends.
+std::string_view trim(std::string_view text);
+
+/// `text` in single quotes, fit for a terminal or a log: short, and with anything unprintable as in '\x0a'.
+std::string quote(std::string_view text);
+
+/// The whole of `text` as a decimal number without sign; nothing if it is none or does not fit.
+template <typename Number>
+std::optional<Number> parse_number(std::string_view text) {
+    Number number = 0;
+    const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    if (error != std::errc{} || stop != text.data() + text.size()) return {};
+    return number;
+}

@@ -63,7 +63,7 @@ void EchoServer::drain(std::chrono::seconds timeout) {
 }
 
 void EchoServer::accept() {
-    acceptor_.async_accept([this](error_code error, tcp::socket client) {
+    acceptor_.async_accept(peer_, [this](error_code error, tcp::socket client) {
         if (!error) start_session(std::move(client));
         // ECONNABORTED: that client is gone, the next may be there. All else is short of something: wait for it.
         if (error && error != asio::error::connection_aborted && error != asio::error::operation_aborted)
@@ -84,7 +84,7 @@ error_code EchoServer::accept_queued() {
     while (acceptor_.is_open() && steady_clock::now() < drain_limit_.expiry()) {
         error_code error;
         tcp::socket client(io_);
-        acceptor_.accept(client, error);
+        acceptor_.accept(client, peer_, error);
         if (!error)
             start_session(std::move(client));
         else if (error == asio::error::would_block)
@@ -104,11 +104,10 @@ void EchoServer::pause_accepting(error_code error) {
 
 void EchoServer::start_session(tcp::socket client) {
     if (log_connections_) {
-        error_code from_error;
-        error_code to_error;
-        const auto from = client.remote_endpoint(from_error);
-        const auto to = client.local_endpoint(to_error);
-        if (!from_error && !to_error) log_line("connection from {} to {}", to_string(from), to_string(to));
+        // What accept() said of the peer; the socket can't tell any more if the client has reset the connection since.
+        error_code error;
+        const auto dialled = client.local_endpoint(error);
+        log_line("connection from {} to {}", to_string(peer_), to_string(dialled));
     }
     try {
         EchoSession::start(std::move(client), sessions_);

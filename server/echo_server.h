@@ -58,6 +58,7 @@ class EchoServer {
     SessionContext sessions_;  // before io_, whose handlers own the sessions that use it
     asio::io_context io_{1};
     asio::ip::tcp::acceptor acceptor_{io_};
+    asio::ip::tcp::endpoint peer_;  // of the connection accepted last
     asio::steady_timer accept_pause_{io_};
     asio::steady_timer drain_limit_{io_};
     std::chrono::steady_clock::time_point next_warning_;

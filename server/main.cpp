@@ -71,13 +71,14 @@ void Service::announce(const PortSet& ports) {
     size = sizeof(cookie);
     ::getsockopt(server_.listener(), SOL_SOCKET, SO_COOKIE, &cookie, &size);
 
+    const auto kill = fmt::format("{}kill", ::geteuid() == 0 ? "sudo " : "");
     const auto pid = ::getpid();
     log_line("echo-server {}: {} open: {}", ECHO_SERVER_VERSION, count(ports.size(), "TCP port"),
              ports.to_string(ranges_in_a_line));
-    log_line("  socket     {}, the only one (cookie {:#x})", to_string(bound), cookie);
+    log_line("  socket     {}, the only one (sk:{:x} in 'ss -tlne')", to_string(bound), cookie);
     log_line("  namespace  {} (netns_ino in 'bpftool link')", dispatcher_.netns_inode());
-    if (options_.ports_file) log_line("  reload     edit {}, then kill -HUP {}", *options_.ports_file, pid);
-    log_line("  stop       kill {}, or Ctrl-C", pid);
+    if (options_.ports_file) log_line("  reload     edit {}, then {} -HUP {}", *options_.ports_file, kill, pid);
+    log_line("  stop       Ctrl-C, or {} {}", kill, pid);
 }
 
 void Service::wait_for_signal() {
@@ -103,6 +104,8 @@ void Service::reload() {
     }
     try {
         const auto [added, removed] = dispatcher_.set_ports(ports);
+        if (added.empty() && removed.empty())
+            return log_line("reloaded {}: nothing changed; {} open", *options_.ports_file, count(ports.size(), "port"));
         log_line("reloaded {}: added {}; removed {}; {} open", *options_.ports_file, added.to_string(ranges_in_a_line),
                  removed.to_string(ranges_in_a_line), count(ports.size(), "port"));
     } catch (const std::exception& error) {
@@ -115,7 +118,7 @@ void Service::stop() {
     stopping_ = true;
     dispatcher_.detach();
     server_.drain(options_.drain_timeout);
-    if (const auto open = server_.open_connections(); open > 0)
+    if (const auto open = server_.open_connections(); open > 0 && options_.drain_timeout.count() > 0)
         log_line("stopping: the ports are closed; waiting up to {} s for {}", options_.drain_timeout.count(),
                  count(open, "connection"));
 }

@@ -13,20 +13,21 @@
 
 namespace {
 
-constexpr auto description =
-    "Answers TCP echo (RFC 862) on any set of ports, on IPv4 and IPv6, through one listening socket: a BPF\n"
-    "sk_lookup program of its own steers the connections there.";
+constexpr auto description = R"(Answers TCP echo (RFC 862) on any set of ports, on IPv4 and IPv6, through one
+listening socket: a BPF sk_lookup program of its own steers connections there.
+Give it ports by --ports or --ports-file, or both.)";
 
-constexpr auto examples =
-    R"(Port lists: ports (7), ranges (1000-2000) and exclusions (!22), with commas between them. An exclusion
-wins wherever it stands. A listed port is taken even from a program that listens on it: exclude those.
+constexpr auto notes = R"(Port lists: ports (7), ranges (1000-2000) and exclusions (!22), with commas
+between them. An exclusion wins wherever it stands. A listed port is taken even
+from a program that listens on it, such as sshd on 22: exclude those.
 
-Signals: SIGHUP reads the ports file again; open connections stay. SIGINT or SIGTERM stops.
+Signals: SIGHUP reads the ports file again; open connections stay. SIGINT
+(Ctrl-C) and SIGTERM stop the server.
 
 Examples:
   sudo echo-server --ports 7,77,777
-  sudo echo-server --ports '1-65535,!22'          every port but ssh
-  sudo echo-server --ports-file /etc/echo-ports   and, after a change: sudo pkill -HUP echo-server)";
+  sudo echo-server --ports '1-65535,!22'         # every port but ssh's
+  sudo echo-server --ports-file /etc/echo-ports  # after edits: kill -HUP PID)";
 
 int wrong_usage(const std::string& why) {
     log_problem("{}; see echo-server --help", why);
@@ -54,7 +55,11 @@ void check(Options& options, const std::vector<std::string>& ports, const std::s
                                              quote(drain_timeout)));
     options.drain_timeout = std::chrono::seconds(*seconds);
 
-    options.listen = parse_endpoint(listen);
+    try {
+        options.listen = parse_endpoint(listen);
+    } catch (const std::runtime_error& error) {
+        throw std::runtime_error(fmt::format("--listen: {}", error.what()));
+    }
     const auto address = options.listen.address();
     if (address.is_v6() && !address.is_unspecified() && !address.to_v6().is_v4_mapped())
         throw std::runtime_error(
@@ -72,7 +77,8 @@ std::variant<Options, Exit> parse_command_line(int argc, char** argv) {
     std::string drain_timeout = "5";
 
     CLI::App app(description, "echo-server");
-    app.footer(examples);
+    app.get_formatter()->column_width(28);
+    app.footer(notes);
     app.set_version_flag("--version", "echo-server " ECHO_SERVER_VERSION, "Print the version and exit");
     app.set_help_flag("-h,--help", "Print this help and exit");
     app.add_option("--ports", ports, "Ports to answer on; may be given several times")
@@ -80,15 +86,11 @@ std::variant<Options, Exit> parse_command_line(int argc, char** argv) {
         ->expected(1)
         ->allow_extra_args(false)  // or CLI11 takes a value in brackets apart
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-    app.add_option("--ports-file", options.ports_file,
-                   "File with more of them: the same syntax, on any number of lines, # for comments")
+    app.add_option("--ports-file", options.ports_file, "File with more of them: a list a line, # comments")
         ->type_name("FILE");
-    app.add_option("--listen", listen, "Where the one listening socket is bound")
-        ->type_name("ADDR:PORT")
-        ->capture_default_str();
-    app.add_option("--drain-timeout", drain_timeout, "How long open connections may go on after a stop, in seconds")
-        ->type_name("SECONDS")
-        ->capture_default_str();
+    app.add_option("--listen", listen, "Where the one socket is bound (127.0.0.1:7777)")->type_name("ADDR:PORT");
+    app.add_option("--drain-timeout", drain_timeout, "Time for open connections after a stop (5)")
+        ->type_name("SECONDS");
     app.add_flag("--verbose", options.verbose, "Log each connection, and what libbpf says");
 
     try {
@@ -97,7 +99,7 @@ std::variant<Options, Exit> parse_command_line(int argc, char** argv) {
     } catch (const CLI::Success& done) {
         return Exit{app.exit(done)};
     } catch (const CLI::ExtrasError&) {
-        return Exit{wrong_usage(fmt::format("{} is not expected here", quote(app.remaining().front())))};
+        return Exit{wrong_usage(fmt::format("{} is not an option", quote(app.remaining().front())))};
     } catch (const std::runtime_error& error) {
         return Exit{wrong_usage(error.what())};
     }

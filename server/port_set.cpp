@@ -34,7 +34,7 @@ std::optional<Range> parse_range(std::string_view text) {
     const auto dash = text.find('-');
     const auto first = parse_port(text.substr(0, dash));
     const auto last = dash == std::string_view::npos ? first : parse_port(text.substr(dash + 1));
-    if (!first || !last || *last < *first) return {};
+    if (!first || !last) return {};
     return Range{*first, *last};
 }
 
@@ -90,10 +90,12 @@ void PortList::add(const PortList& other) {
 void PortList::add_piece(std::string_view piece) {
     const bool exclusion = piece.starts_with('!');
     const auto range = parse_range(piece.substr(exclusion ? 1 : 0));
+    if (range && range->last < range->first)
+        throw PortListError(fmt::format("{} runs backwards: write {}-{}", quote(piece), range->last, range->first));
     if (!range)
         throw PortListError(
             fmt::format("{} is not allowed here: write ports (7), ranges (1000-2000) and exclusions (!22) "
                         "from 1 to 65535, with commas between them",
-                        quote(piece)));
+                        piece.empty() ? "an empty piece" : quote(piece)));
     (exclusion ? excluded_ : included_).insert(range->first, range->last);
 }

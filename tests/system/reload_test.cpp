@@ -26,7 +26,7 @@ TEST_CASE("reload: applies the difference and says what it was") {
     CHECK(try_connect(netns, "::1", 1007) == ECONNREFUSED);
     for (const std::uint16_t port : std::initializer_list<std::uint16_t>{8, 77, 1005, 1020})
         CHECK(echoes(netns, "::1", port));
-    CHECK(server.reload() == fmt::format("reloaded {}: added none; removed none; 17 ports open", file.path()));
+    CHECK(server.reload() == fmt::format("reloaded {}: nothing changed; 17 ports open", file.path()));
 
     // An open connection stays, even on a port that is closed now; program, maps and link are the same.
     client.send("still here");

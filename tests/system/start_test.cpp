@@ -24,10 +24,10 @@ TEST_CASE("start: says what is open, through which socket, in which namespace, h
     std::smatch cookie;
     REQUIRE(std::regex_search(listener, cookie, std::regex(R"( sk:(\w+) )")));
     CHECK(server.output() == fmt::format("echo-server {}: 3 TCP ports open: 7,77,777\n"
-                                         "  socket     127.0.0.1:7777, the only one (cookie 0x{})\n"
+                                         "  socket     127.0.0.1:7777, the only one (sk:{} in 'ss -tlne')\n"
                                          "  namespace  {} (netns_ino in 'bpftool link')\n"
-                                         "  reload     edit {}, then kill -HUP {}\n"
-                                         "  stop       kill {}, or Ctrl-C\n",
+                                         "  reload     edit {}, then sudo kill -HUP {}\n"
+                                         "  stop       Ctrl-C, or sudo kill {}\n",
                                          ECHO_SERVER_VERSION, cookie[1].str(), netns.inode(), file.path(), server.pid(),
                                          server.pid()));
 }
@@ -42,18 +42,19 @@ TEST_CASE("start: wrong usage is one line and exit code 2") {
         {{}, "no ports given: choose some with --ports 7,77,777 or --ports-file FILE"},
         {{"--ports", "!22"}, "--ports: after the exclusions no port is left"},
         {{"--ports", "7,70000"}, "--ports: '70000' is not allowed here: write ports (7), ranges"},
-        {{"--ports", ""}, "--ports: '' is not allowed here"},
+        {{"--ports", ""}, "--ports: an empty piece is not allowed here"},
         {{"--ports"}, "--ports: 1 required LIST missing"},
-        {{"--port", "7"}, "'--port' is not expected here"},
-        {{"7"}, "'7' is not expected here"},
-        {{"--ports", "7", "77"}, "'77' is not expected here"},
-        {{"--ports", "7", "--listen", "localhost"}, "'localhost' is not an address and a port: write 127.0.0.1:7777"},
+        {{"--port", "7"}, "'--port' is not an option"},
+        {{"7"}, "'7' is not an option"},
+        {{"--ports", "7", "77"}, "'77' is not an option"},
+        {{"--ports", "7", "--listen", "localhost"},
+         "--listen: 'localhost' is not an address and a port: write 127.0.0.1:7777"},
         {{"--ports", "7", "--listen", "[::1]:7777"}, "a socket on this address would refuse IPv4 clients"},
         {{"--ports", "7", "--drain-timeout", "-1"},
          "--drain-timeout: '-1' is not allowed here: write whole seconds, 0 to 86400"},
         {{"--ports", "7", "--drain-timeout", "soon"}, "--drain-timeout: 'soon' is not allowed here"},
         {{"--ports", "7", "--drain-timeout", "86401"}, "--drain-timeout: '86401' is not allowed here"},
-        {{"--ports", "7", "two\nlines"}, R"('two\x0alines' is not expected here)"},
+        {{"--ports", "7", "two\nlines"}, R"('two\x0alines' is not an option)"},
     };
     for (const auto& one : cases) {
         CAPTURE(one.says);
@@ -104,11 +105,12 @@ TEST_CASE("start: what can't be is one line that says why and what to do, and ex
 
     check({"--ports-file", "/nowhere"}, "reading ports file /nowhere: No such file or directory", {});
     check({"--ports", "7", "--ports-file", ""}, "reading ports file : No such file or directory", {});
-    check(listen_on("127.0.0.1:9999"),
-          "listening on 127.0.0.1:9999: Address already in use; another program listens there: choose "
-          "another address "
-          "or port with --listen",
-          {});
+    check(
+        listen_on("127.0.0.1:9999"),
+        "listening on 127.0.0.1:9999: Address already in use; another program, perhaps another echo-server, listens there: choose "
+        "another address "
+        "or port with --listen",
+        {});
     check(listen_on("192.0.2.77:7777"),
           "listening on 192.0.2.77:7777: Cannot assign requested address; it is no address of this host's "
           "interfaces: "

@@ -64,7 +64,7 @@ void EchoServer::drain(std::chrono::seconds timeout) {
 
 void EchoServer::accept() {
     acceptor_.async_accept(peer_, [this](error_code error, tcp::socket client) {
-        if (!error) start_session(std::move(client));
+        if (!error) start_session(std::move(client), peer_);
         // ECONNABORTED: that client is gone, the next may be there. All else is short of something: wait for it.
         if (error && error != asio::error::connection_aborted && error != asio::error::operation_aborted)
             pause_accepting(error);
@@ -84,9 +84,10 @@ error_code EchoServer::accept_queued() {
     while (acceptor_.is_open() && steady_clock::now() < drain_limit_.expiry()) {
         error_code error;
         tcp::socket client(io_);
-        acceptor_.accept(client, peer_, error);
+        tcp::endpoint peer;
+        acceptor_.accept(client, peer, error);
         if (!error)
-            start_session(std::move(client));
+            start_session(std::move(client), peer);
         else if (error == asio::error::would_block)
             acceptor_.close();
         else if (error != asio::error::connection_aborted)
@@ -102,12 +103,11 @@ void EchoServer::pause_accepting(error_code error) {
     accept_pause_.async_wait([this](error_code) { accept_more(); });
 }
 
-void EchoServer::start_session(tcp::socket client) {
+void EchoServer::start_session(tcp::socket client, const tcp::endpoint& peer) {
     if (log_connections_) {
-        // What accept() said of the peer; the socket can't tell any more if the client has reset the connection since.
         error_code error;
         const auto dialled = client.local_endpoint(error);
-        log_line("connection from {} to {}", to_string(peer_), to_string(dialled));
+        log_line("connection from {} to {}", to_string(peer), to_string(dialled));
     }
     try {
         EchoSession::start(std::move(client), sessions_);

@@ -47,7 +47,8 @@ class EchoServer {
     void accept_more();
     std::error_code accept_queued();
 
-    void start_session(asio::ip::tcp::socket client);
+    // `peer` as accept() named it: the socket can't tell any more if the client has reset the connection since.
+    void start_session(asio::ip::tcp::socket client, const asio::ip::tcp::endpoint& peer);
     void on_session_end();
     void stop_when_drained();
 
@@ -58,7 +59,7 @@ class EchoServer {
     SessionContext sessions_;  // before io_, whose handlers own the sessions that use it
     asio::io_context io_{1};
     asio::ip::tcp::acceptor acceptor_{io_};
-    asio::ip::tcp::endpoint peer_;  // of the connection accepted last
+    asio::ip::tcp::endpoint peer_;  // where async_accept names it
     asio::steady_timer accept_pause_{io_};
     asio::steady_timer drain_limit_{io_};
     std::chrono::steady_clock::time_point next_warning_;

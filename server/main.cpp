@@ -36,8 +36,9 @@ std::string count(std::size_t number, std::string_view noun) {
 
 class Service {
  public:
-    Service(const Options& options, const PortSet& ports)
+    explicit Service(const Options& options)
         : options_(options), server_(open_listener(options.listen), options.verbose) {
+        const PortSet ports = wanted_ports(options);
         dispatcher_.set_ports(ports);
         dispatcher_.attach();
         announce(ports);
@@ -129,7 +130,7 @@ int run(int argc, char** argv) {
     const auto& options = std::get<Options>(parsed);
 
     set_libbpf_verbose(options.verbose);
-    Service(options, wanted_ports(options)).run();
+    Service(options).run();
     return 0;
 }
 
@@ -137,7 +138,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
     std::signal(SIGPIPE, SIG_IGN);  // a log reader that goes away must not take the server with it
-    std::signal(SIGHUP, SIG_IGN);   // until the server is there to handle it; the ports file is read anyway
+    std::signal(SIGHUP, SIG_IGN);   // until the server handles it, which is before it reads the ports file
     try {
         return run(argc, argv);
     } catch (const std::exception& error) {

@@ -92,7 +92,11 @@ TEST_CASE("echo: a client that never reads costs bounded memory and no CPU, and 
     const long grown = server.status_kb("VmRSS") - memory;
     MESSAGE("taken before the server stopped reading: ", sent >> 10U, " KiB, of that in its process: ", grown, " KiB");
     CHECK(sent < (24U << 20U));  // twice tcp_wmem and tcp_rmem, which are 4 and 6 MiB at most by default
+#ifdef NDEBUG
     CHECK(grown < 256);
+#else
+    CHECK(grown < 2048);  // a sanitizer keeps several bytes for each
+#endif
 
     const auto cpu = server.cpu_time();
     CHECK(send_until_full(client, data) == 0);  // a second in which nothing moves

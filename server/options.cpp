@@ -34,38 +34,37 @@ int wrong_usage(const std::string& why) {
     return 2;
 }
 
-// What CLI11 leaves to us. Throws std::runtime_error.
-void check(Options& options, const std::vector<std::string>& ports, const std::string& listen,
-           const std::string& drain_timeout) {
-    for (const auto& list : ports) {
-        try {
-            options.ports.add(list);
-        } catch (const PortListError& error) {
-            throw std::runtime_error(fmt::format("--ports: {}", error.what()));
-        }
-    }
-    if (!options.ports_file && options.ports.empty())
-        throw std::runtime_error("no ports given: choose some with --ports 7,77,777 or --ports-file FILE");
-    if (!options.ports_file && options.ports.ports().empty())
-        throw std::runtime_error("--ports: after the exclusions no port is left");
-
-    const auto seconds = parse_number<unsigned>(drain_timeout);
+std::chrono::seconds parse_seconds(const std::string& text) {
+    const auto seconds = parse_number<unsigned>(text);
     if (!seconds || *seconds > 86400)
-        throw std::runtime_error(fmt::format("--drain-timeout: {} is not allowed here: write whole seconds, 0 to 86400",
-                                             quote(drain_timeout)));
-    options.drain_timeout = std::chrono::seconds(*seconds);
+        throw std::runtime_error(fmt::format("{} is not allowed here: write whole seconds, 0 to 86400", quote(text)));
+    return std::chrono::seconds(*seconds);
+}
 
-    try {
-        options.listen = parse_endpoint(listen);
-    } catch (const std::runtime_error& error) {
-        throw std::runtime_error(fmt::format("--listen: {}", error.what()));
-    }
-    const auto address = options.listen.address();
+asio::ip::tcp::endpoint parse_listen_address(const std::string& text) {
+    auto endpoint = parse_endpoint(text);
+    const auto address = endpoint.address();
     if (address.is_v6() && !address.is_unspecified() && !address.to_v6().is_v4_mapped())
-        throw std::runtime_error(
-            fmt::format("--listen {}: a socket on this address would refuse IPv4 clients; an IPv4 address, or [::], "
-                        "serves both families",
-                        listen));
+        throw std::runtime_error(fmt::format(
+            "a socket on {} would refuse IPv4 clients; an IPv4 address, or [::], serves both families", quote(text)));
+    return endpoint;
+}
+
+// What `parse` returns; what it throws comes out with the flag's name before it.
+template <typename Parse>
+auto value_of(std::string_view flag, Parse parse) {
+    try {
+        return parse();
+    } catch (const std::runtime_error& error) {
+        throw std::runtime_error(fmt::format("{}: {}", flag, error.what()));
+    }
+}
+
+PortList parse_ports(const std::vector<std::string>& lists, bool with_file) {
+    PortList ports;
+    for (const auto& list : lists) ports.add(list);
+    if (!with_file && ports.ports().empty()) throw std::runtime_error("after the exclusions no port is left");
+    return ports;
 }
 
 }  // namespace
@@ -95,7 +94,11 @@ std::variant<Options, Exit> parse_command_line(int argc, char** argv) {
 
     try {
         app.parse(argc, argv);
-        check(options, ports, listen, drain_timeout);
+        if (ports.empty() && !options.ports_file)
+            throw std::runtime_error("no ports given: choose some with --ports 7,77,777 or --ports-file FILE");
+        options.ports = value_of("--ports", [&] { return parse_ports(ports, options.ports_file.has_value()); });
+        options.listen = value_of("--listen", [&] { return parse_listen_address(listen); });
+        options.drain_timeout = value_of("--drain-timeout", [&] { return parse_seconds(drain_timeout); });
     } catch (const CLI::Success& done) {
         return Exit{app.exit(done)};
     } catch (const CLI::ExtrasError&) {

@@ -14,7 +14,7 @@ struct Options {
     PortList ports;  ///< all of --ports
     std::optional<std::string> ports_file;
     asio::ip::tcp::endpoint listen;
-    std::chrono::seconds drain_timeout;
+    std::chrono::seconds drain_timeout{};
     bool verbose = false;
 };
 

@@ -49,7 +49,7 @@ TEST_CASE("start: wrong usage is one line and exit code 2") {
         {{"--ports", "7", "77"}, "'77' is not an option"},
         {{"--ports", "7", "--listen", "localhost"},
          "--listen: 'localhost' is not an address and a port: write 127.0.0.1:7777"},
-        {{"--ports", "7", "--listen", "[::1]:7777"}, "a socket on this address would refuse IPv4 clients"},
+        {{"--ports", "7", "--listen", "[::1]:7777"}, "--listen: a socket on '[::1]:7777' would refuse IPv4 clients"},
         {{"--ports", "7", "--drain-timeout", "-1"},
          "--drain-timeout: '-1' is not allowed here: write whole seconds, 0 to 86400"},
         {{"--ports", "7", "--drain-timeout", "soon"}, "--drain-timeout: 'soon' is not allowed here"},

@@ -31,9 +31,9 @@ EchoServer::EchoServer(Fd listener, bool log_connections) : log_connections_(log
     acceptor_.assign(family_of(listener), listener.get());
     [[maybe_unused]] const int owned_by_acceptor = listener.release();
     acceptor_.non_blocking(true);
-    // Or Asio swallows ECONNABORTED and waits for the next arrival, though other clients may be queued already.
+    // Or Asio swallows ECONNABORTED and blocks until the next arrival, though other clients may be queued already.
     acceptor_.set_option(asio::socket_base::enable_connection_aborted(true));
-    accept();
+    pause_accepting(0ms);  // not yet wait_for_clients(): Asio's timer queue takes its memory at the first use
 }
 
 EchoServer::~EchoServer() {
@@ -59,48 +59,49 @@ void EchoServer::drain(std::chrono::seconds timeout) {
     // The accept loop waits for one of these, and then goes on as is right in a drain.
     acceptor_.cancel();
     accept_pause_.cancel();
-    accept_queued();  // now, so that open_connections() tells how many there are to wait for
+    // At once, so that the listener is closed and open_connections() tells how many there are to wait for.
+    while (steady_clock::now() < drain_limit_.expiry() && !accept_some()) continue;
 }
 
-void EchoServer::accept() {
-    acceptor_.async_accept(peer_, [this](error_code error, tcp::socket client) {
-        if (!error) start_session(std::move(client), peer_);
-        // ECONNABORTED: that client is gone, the next may be there. All else is short of something: wait for it.
-        if (error && error != asio::error::connection_aborted && error != asio::error::operation_aborted)
-            pause_accepting(error);
-        else
-            accept_more();
-    });
+void EchoServer::wait_for_clients() {
+    acceptor_.async_wait(tcp::acceptor::wait_read, InMemory(accept_memory_, [this](error_code) { accept_clients(); }));
 }
 
-void EchoServer::accept_more() {
-    if (!draining_) return accept();
-    if (const auto error = accept_queued()) return pause_accepting(error);
-    stop_when_drained();
+void EchoServer::accept_clients() {
+    const auto error = accept_some();
+    if (!acceptor_.is_open()) return stop_when_drained();
+    if (!error || error == asio::error::would_block) return wait_for_clients();
+    pause_accepting(100ms);  // first, as there may be no memory for the message
+    warn(fmt::format("accepting a connection: {}; {} are open, newcomers wait{}", error.message(),
+                     sessions_.open_sessions, error.value() == EMFILE ? "; a higher 'ulimit -n' lets more in" : ""));
 }
 
-error_code EchoServer::accept_queued() {
-    // To their clients these connections are made already; closing the listener before would reset them.
-    while (acceptor_.is_open() && steady_clock::now() < drain_limit_.expiry()) {
-        error_code error;
-        tcp::socket client(io_);
-        tcp::endpoint peer;
-        acceptor_.accept(client, peer, error);
-        if (!error)
-            start_session(std::move(client), peer);
-        else if (error == asio::error::would_block)
-            acceptor_.close();
-        else if (error != asio::error::connection_aborted)
+error_code EchoServer::accept_some() {
+    constexpr int most = 256;  // then it is the open connections' turn
+    try {
+        for (int i = 0; i < most; ++i) {
+            error_code error;
+            tcp::endpoint peer;
+            tcp::socket client(io_);
+            acceptor_.accept(client, peer, error);
+            if (!error) {
+                start_session(std::move(client), peer);
+                continue;
+            }
+            if (error == asio::error::connection_aborted) continue;  // that client is gone, the next may be there
+            // Not before the queue is empty: to their clients its connections are made, and closing resets them.
+            if (draining_ && error == asio::error::would_block) acceptor_.close();
             return error;
+        }
+    } catch (const std::bad_alloc&) {
+        return asio::error::no_memory;
     }
     return {};
 }
 
-void EchoServer::pause_accepting(error_code error) {
-    warn("accepting a connection: {}; {} are open, newcomers wait{}", error.message(), sessions_.open_sessions,
-         error.value() == EMFILE ? "; a higher 'ulimit -n' lets more in" : "");
-    accept_pause_.expires_after(100ms);
-    accept_pause_.async_wait([this](error_code) { accept_more(); });
+void EchoServer::pause_accepting(std::chrono::milliseconds duration) {
+    accept_pause_.expires_after(duration);
+    accept_pause_.async_wait(InMemory(accept_memory_, [this](error_code) { accept_clients(); }));
 }
 
 void EchoServer::start_session(tcp::socket client, const tcp::endpoint& peer) {
@@ -109,11 +110,7 @@ void EchoServer::start_session(tcp::socket client, const tcp::endpoint& peer) {
         const auto dialled = client.local_endpoint(error);
         log_line("connection from {} to {}", to_string(peer), to_string(dialled));
     }
-    try {
-        EchoSession::start(std::move(client), sessions_);
-    } catch (const std::bad_alloc&) {
-        warn("out of memory: a connection was refused");
-    }
+    EchoSession::start(std::move(client), sessions_);
 }
 
 void EchoServer::on_session_end() {
@@ -125,10 +122,9 @@ void EchoServer::stop_when_drained() {
     if (draining_ && !acceptor_.is_open() && sessions_.open_sessions == 0) stop();
 }
 
-template <typename... Args>
-void EchoServer::warn(fmt::format_string<Args...> format, Args&&... args) {
+void EchoServer::warn(std::string_view problem) noexcept {
     const auto now = steady_clock::now();
     if (now < next_warning_) return;
     next_warning_ = now + 1s;
-    log_problem(format, std::forward<Args>(args)...);
+    log_problem(problem);
 }

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-#include <fmt/format.h>
-
 #include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
 #include <asio/steady_timer.hpp>
 #include <chrono>
 #include <cstddef>
+#include <string_view>
 #include <system_error>
 
 #include "echo_session.h"
 #include "fd.h"
+#include "handler_memory.h"
 
 /// Accepts connections from one listening socket and echoes each of them, in one thread.
 class EchoServer {
@@ -38,28 +38,31 @@ class EchoServer {
 
     /// The listening socket; the server goes on owning it.
     [[nodiscard]] int listener() { return acceptor_.native_handle(); }
+    [[nodiscard]] asio::ip::tcp::endpoint local_endpoint() const { return acceptor_.local_endpoint(); }
     [[nodiscard]] std::size_t open_connections() const { return sessions_.open_sessions; }
 
  private:
-    // As long as the listener is open, the accept loop waits for exactly one thing: a client, or the end of a pause.
-    void accept();
-    void pause_accepting(std::error_code error);
-    void accept_more();
-    std::error_code accept_queued();
+    // The accept loop. As long as the listener is open, it waits for exactly one thing: clients, or the end of a pause.
+    // (Not by async_accept: that allocates before it calls its handler, so without memory the handler would be lost.)
+    void wait_for_clients();
+    void accept_clients();
+    void pause_accepting(std::chrono::milliseconds duration);
+    // Starts sessions for clients that are queued. Returns would_block if there are no more (a drain closes the listener
+    // then), no error if there may be more, or what it was short of.
+    std::error_code accept_some();
 
     // `peer` as accept() named it: the socket can't tell any more if the client has reset the connection since.
     void start_session(asio::ip::tcp::socket client, const asio::ip::tcp::endpoint& peer);
     void on_session_end();
     void stop_when_drained();
 
-    // Logs a problem that may come up with every connection, at most once a second.
-    template <typename... Args>
-    void warn(fmt::format_string<Args...> format, Args&&... args);
+    // Logs a problem that may come up with every connection, at most once a second, and without memory if need be.
+    void warn(std::string_view problem) noexcept;
 
-    SessionContext sessions_;  // before io_, whose handlers own the sessions that use it
+    HandlerMemory accept_memory_;  // before io_, which destroys what waits in it
+    SessionContext sessions_;      // before io_, whose handlers own the sessions that use it
     asio::io_context io_{1};
     asio::ip::tcp::acceptor acceptor_{io_};
-    asio::ip::tcp::endpoint peer_;  // where async_accept names it
     asio::steady_timer accept_pause_{io_};
     asio::steady_timer drain_limit_{io_};
     std::chrono::steady_clock::time_point next_warning_;

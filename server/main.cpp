@@ -65,18 +65,15 @@ class Service {
 };
 
 void Service::announce(const PortSet& ports) {
-    asio::ip::tcp::endpoint bound;
-    auto size = static_cast<socklen_t>(bound.capacity());
-    if (::getsockname(server_.listener(), bound.data(), &size) == 0) bound.resize(size);
     std::uint64_t cookie = 0;
-    size = sizeof(cookie);
+    socklen_t size = sizeof(cookie);
     ::getsockopt(server_.listener(), SOL_SOCKET, SO_COOKIE, &cookie, &size);
 
     const auto kill = fmt::format("{}kill", ::geteuid() == 0 ? "sudo " : "");
     const auto pid = ::getpid();
     log_line("echo-server {}: {} open: {}", ECHO_SERVER_VERSION, count(ports.size(), "TCP port"),
              ports.to_string(ranges_in_a_line));
-    log_line("  socket     {}, the only one (sk:{:x} in 'ss -tlne')", to_string(bound), cookie);
+    log_line("  socket     {}, the only one (sk:{:x} in 'ss -tlne')", to_string(server_.local_endpoint()), cookie);
     log_line("  namespace  {} (netns_ino in 'bpftool link')", dispatcher_.netns_inode());
     if (options_.ports_file) log_line("  reload     edit {}, then {} -HUP {}", *options_.ports_file, kill, pid);
     log_line("  stop       Ctrl-C, or {} {}", kill, pid);
@@ -85,11 +82,11 @@ void Service::announce(const PortSet& ports) {
 void Service::wait_for_signal() {
     signals_.async_wait([this](std::error_code error, int signal) {
         if (error) return;
+        wait_for_signal();
         if (signal == SIGHUP)
             reload();
         else
             stop();
-        wait_for_signal();
     });
 }
 

@@ -23,6 +23,13 @@ std::size_t count(const std::string& text, const std::string& piece) {
     return found;
 }
 
+void limit_memory(const Process& process, rlim_t most) {
+    const rlimit limit{.rlim_cur = most, .rlim_max = RLIM_INFINITY};
+    REQUIRE(::prlimit(process.pid(), RLIMIT_AS, &limit, nullptr) == 0);
+}
+
+rlim_t memory_of(const Process& process) { return static_cast<rlim_t>(process.status_kb("VmSize")) * 1024; }
+
 }  // namespace
 
 TEST_CASE("limits: with 64 descriptors and 500 clients it waits without spinning, and serves all in the end") {
@@ -59,11 +66,7 @@ TEST_CASE("limits: out of memory it cuts off connections and goes on") {
     other.send("before");
     CHECK(other.receive(6) == "before");
 
-    const auto limit_memory = [&](rlim_t most) {
-        const rlimit limit{.rlim_cur = most, .rlim_max = RLIM_INFINITY};
-        REQUIRE(::prlimit(server.pid(), RLIMIT_AS, &limit, nullptr) == 0);
-    };
-    limit_memory((static_cast<rlim_t>(server.status_kb("VmSize")) + 64) * 1024);
+    limit_memory(server, memory_of(server) + 65536);
     // Each that does not read makes the server keep up to 64 KiB.
     const std::string much(16U << 20U, 'x');
     std::list<Client> stalled;
@@ -79,8 +82,26 @@ TEST_CASE("limits: out of memory it cuts off connections and goes on") {
     other.send("during");
     CHECK(other.receive(6) == "during");
 
-    limit_memory(RLIM_INFINITY);
+    limit_memory(server, RLIM_INFINITY);
     stalled.clear();
+    CHECK(echoes(netns, "127.0.0.1", 7));
+}
+
+TEST_CASE("limits: without memory for newcomers it lets them wait without spinning, and accepts again") {
+    const Netns netns;
+    Server server(netns, {"--ports", "7", "--verbose"});
+    limit_memory(server, memory_of(server));
+    // Idle ones, each of which takes a little, until the heap has nothing left.
+    std::list<Client> idle;
+    for (int i = 0; i < 1000; ++i) idle.emplace_back(netns, "127.0.0.1", 7);
+    REQUIRE(eventually([&] { return server.output().find(": Cannot allocate memory; ") != std::string::npos; }));
+
+    const auto cpu = server.cpu_time();
+    const auto said = count(server.output(), ": Cannot allocate memory; ");
+    REQUIRE(eventually([&] { return count(server.output(), ": Cannot allocate memory; ") >= said + 2; }));
+    CHECK(server.cpu_time() - cpu < 100ms);
+
+    limit_memory(server, RLIM_INFINITY);
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 #endif

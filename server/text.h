@@ -8,7 +8,7 @@
 
 // What users write, on its way in, and back out in messages.
 
-/// `text` without blanks (spaces, tabs, carriage returns) at both ends.
+/// `text` without white space at both ends.
 std::string_view trim(std::string_view text);
 
 /// `text` in single quotes, fit for a terminal or a log: short, and with anything unprintable as in '\x0a'.

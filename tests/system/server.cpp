@@ -56,6 +56,7 @@ BpfObjects::BpfObjects(const Netns& netns) : netns_(netns) {
     const auto pattern = fmt::format(R"((\d+): netns  prog (\d+)\s+netns_ino {} )", netns.inode());
     std::smatch found;
     if (!std::regex_search(links, found, std::regex(pattern))) FAIL("no link here: ", links);
+    if (std::regex_search(found.suffix().str(), std::regex(pattern))) FAIL("more than one link here: ", links);
     link = found[1];
     program = found[2];
     const auto shown = run_ok(netns, {"bpftool", "prog", "show", "id", program});

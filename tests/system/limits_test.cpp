@@ -23,13 +23,6 @@ std::size_t count(const std::string& text, const std::string& piece) {
     return found;
 }
 
-void limit_memory(const Process& process, rlim_t most) {
-    const rlimit limit{.rlim_cur = most, .rlim_max = RLIM_INFINITY};
-    REQUIRE(::prlimit(process.pid(), RLIMIT_AS, &limit, nullptr) == 0);
-}
-
-rlim_t memory_of(const Process& process) { return static_cast<rlim_t>(process.status_kb("VmSize")) * 1024; }
-
 }  // namespace
 
 TEST_CASE("limits: with 64 descriptors and 500 clients it waits without spinning, and serves all in the end") {
@@ -59,6 +52,17 @@ TEST_CASE("limits: with 64 descriptors and 500 clients it waits without spinning
 }
 
 #ifdef NDEBUG  // sanitizers have their own allocators, which end the process
+namespace {
+
+void limit_memory(const Process& process, rlim_t most) {
+    const rlimit limit{.rlim_cur = most, .rlim_max = RLIM_INFINITY};
+    REQUIRE(::prlimit(process.pid(), RLIMIT_AS, &limit, nullptr) == 0);
+}
+
+rlim_t memory_of(const Process& process) { return static_cast<rlim_t>(process.status_kb("VmSize")) * 1024; }
+
+}  // namespace
+
 TEST_CASE("limits: out of memory it cuts off connections and goes on") {
     const Netns netns;
     Server server(netns, {"--ports", "7"});

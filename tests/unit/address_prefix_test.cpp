@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "address_prefix.h"
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+TEST_CASE("address_prefix: what is read is shown the same way") {
+    for (const std::string text : {"192.0.2.0/24", "0.0.0.0/0", "::/0", "2001:db8::/64", "192.0.2.7", "2001:db8::7",
+                                   "10.0.0.0/7", "2001:db8:8000::/33"}) {
+        CAPTURE(text);
+        CHECK(to_string(parse_address_prefix(text)) == text);
+    }
+    CHECK(to_string(parse_address_prefix("192.0.2.7/32")) == "192.0.2.7");
+    CHECK(to_string(parse_address_prefix("2001:DB8:0::/64")) == "2001:db8::/64");
+}
+
+TEST_CASE("address_prefix: contains") {
+    struct Case {
+        std::string prefix;
+        std::string address;
+        bool contained;
+    };
+    const std::vector<Case> cases = {
+        {"192.0.2.0/24", "192.0.2.255", true},
+        {"192.0.2.0/24", "192.0.3.0", false},
+        {"192.0.2.128/25", "192.0.2.127", false},
+        {"192.0.2.128/25", "192.0.2.129", true},
+        {"0.0.0.0/0", "255.1.2.3", true},
+        {"0.0.0.0/0", "::", false},
+        {"::/0", "0.0.0.0", false},
+        {"2001:db8::/33", "2001:db8:7fff::1", true},
+        {"2001:db8::/33", "2001:db8:8000::1", false},
+        {"2001:db8::7", "2001:db8::7", true},
+        {"2001:db8::7", "2001:db8::8", false},
+    };
+    for (const auto& one : cases) {
+        CAPTURE(one.prefix);
+        CAPTURE(one.address);
+        CHECK(parse_address_prefix(one.prefix).contains(asio::ip::make_address(one.address)) == one.contained);
+    }
+}
+
+TEST_CASE("address_prefix: anything else is refused, with what to write") {
+    const auto refusal = [](const std::string& text) -> std::string {
+        try {
+            return "taken as " + to_string(parse_address_prefix(text));
+        } catch (const std::runtime_error& error) {
+            return error.what();
+        }
+    };
+    for (const std::string text : {"", "/", "/24", "192.0.2.0/", "192.0.2.0/33", "192.0.2.0/-1", "192.0.2.0/24/24",
+                                   "192.0.2", "2001:db8::/129", "localhost", "fe80::1%1", "192.0.2.0/ 24", "[::]/0"}) {
+        CAPTURE(text);
+        CHECK(refusal(text) ==
+              "'" + text + "' is no address prefix: write 192.0.2.0/24, 2001:db8::/64 or a lone address");
+    }
+    CHECK(refusal("192.0.2.7/24") == "'192.0.2.7/24' goes on after its 24 bits: write 192.0.2.0/24");
+    CHECK(refusal("::ffff:192.0.2.0/120") == "'::ffff:192.0.2.0/120' stands for IPv4: write it as an IPv4 prefix");
+}

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <asio/ip/tcp.hpp>
+#include <cstdint>
+#include <vector>
+
+/// A TCP socket that listens, as the kernel's socket diagnostics show it (sock_diag(7)).
+struct ListeningSocket {
+    asio::ip::tcp::endpoint local;
+    bool both_families = false;  ///< of an IPv6 socket: takes IPv4 as well
+    std::uint64_t cookie = 0;    ///< as SO_COOKIE tells it
+    std::uint32_t inode = 0;     ///< as in "socket:[INODE]" in /proc/PID/fd
+    std::uint32_t waiting = 0;   ///< connections in the accept queue
+    std::uint32_t backlog = 0;   ///< how many find room there
+    std::uint32_t dropped = 0;   ///< connection attempts that the kernel dropped, for want of room or otherwise
+};
+
+/// Every TCP socket that listens in the network namespace of the calling thread, on both families. Throws
+/// std::runtime_error if the kernel can't tell.
+std::vector<ListeningSocket> listening_sockets();

@@ -10,14 +10,18 @@ std::string_view trim(std::string_view text) {
     return text.substr(first, text.find_last_not_of(blanks) - first + 1);
 }
 
+std::string printable(std::string_view text) {
+    std::string result;
+    for (const char c : text) {
+        if (c >= ' ' && c <= '~')
+            result += c;
+        else
+            result += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    }
+    return result;
+}
+
 std::string quote(std::string_view text) {
     constexpr std::size_t longest = 32;
-    std::string quoted = "'";
-    for (const char c : text.substr(0, longest)) {
-        if (c >= ' ' && c <= '~')
-            quoted += c;
-        else
-            quoted += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
-    }
-    return quoted + (text.size() > longest ? "...'" : "'");
+    return fmt::format("'{}{}'", printable(text.substr(0, longest)), text.size() > longest ? "..." : "");
 }

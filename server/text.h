@@ -11,7 +11,10 @@
 /// `text` without white space at both ends.
 std::string_view trim(std::string_view text);
 
-/// `text` in single quotes, fit for a terminal or a log: short, and with anything unprintable as in '\x0a'.
+/// `text` fit for a terminal or a log: anything unprintable as in '\x0a'.
+std::string printable(std::string_view text);
+
+/// `text` in single quotes, printable, and cut if it is long.
 std::string quote(std::string_view text);
 
 /// The whole of `text` as a decimal number without sign; nothing if it is none or does not fit.

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "privileges.h"
+
+#include <fmt/format.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <pwd.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <stdexcept>
+#include <string_view>
+#include <system_error>
+
+#include "text.h"
+
+namespace {
+
+[[noreturn]] void fail(std::string_view what, std::string_view hint = "") {
+    throw std::runtime_error(fmt::format("{}: {}{}", what, std::generic_category().message(errno), hint));
+}
+
+User to_user(const passwd& entry) { return {entry.pw_name, entry.pw_uid, entry.pw_gid}; }
+
+void become(const User& user) {
+    const auto what = fmt::format("becoming user {}", user.name);
+    constexpr auto hint = "; that takes CAP_SETUID and CAP_SETGID: without them, '--user root' stays what it is";
+    // The way from root to another user takes all capabilities along, unless they are to be kept.
+    if (::prctl(PR_SET_KEEPCAPS, 1) != 0) fail(what);
+    if (user.uid != ::geteuid() || user.gid != ::getegid() || ::getgroups(0, nullptr) != 0) {
+        if (::setgroups(0, nullptr) != 0 && user.uid != 0) fail(what, hint);
+        if (::setresgid(user.gid, user.gid, user.gid) != 0) fail(what, hint);
+        if (::setresuid(user.uid, user.uid, user.uid) != 0) fail(what, hint);
+    }
+    ::prctl(PR_SET_KEEPCAPS, 0);
+}
+
+// glibc has no wrapper for capset(2), and libcap would be one more library.
+void keep_capabilities(std::uint64_t permitted, std::uint64_t effective) {
+    __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> data{};
+    for (std::size_t i = 0; i < data.size(); ++i) {
+        data.at(i).permitted = static_cast<__u32>(permitted >> (32 * i));
+        data.at(i).effective = static_cast<__u32>(effective >> (32 * i));
+    }
+    // It clears the ambient set as well, which holds nothing that is not inheritable.
+    if (::syscall(SYS_capset, &header, data.data()) != 0) fail("dropping capabilities");
+}
+
+}  // namespace
+
+User find_user(const std::optional<std::string>& name) {
+    const auto self = ::geteuid();
+    if (!name && self != 0) {
+        const auto* entry = ::getpwuid(self);
+        return entry != nullptr ? to_user(*entry) : User{std::to_string(self), self, ::getegid()};
+    }
+    const std::string wanted = name.value_or("nobody");
+    const auto* entry = ::getpwnam(wanted.c_str());
+    if (entry == nullptr)
+        throw std::runtime_error(fmt::format("there is no user {}: choose another one with --user", quote(wanted)));
+    if (self != 0 && entry->pw_uid != self)
+        throw std::runtime_error(
+            fmt::format("becoming user {} takes root: start with sudo, or without --user", quote(wanted)));
+    return to_user(*entry);
+}
+
+void drop_privileges(const User& user, const std::function<bool()>& needs_cap_bpf) {
+    if (::geteuid() == 0) become(user);
+    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail("setting no_new_privs");
+    constexpr auto cap_bpf = std::uint64_t{1} << unsigned{CAP_BPF};
+    keep_capabilities(cap_bpf, 0);
+    const auto kept = needs_cap_bpf() ? cap_bpf : 0;
+    keep_capabilities(kept, kept);
+}

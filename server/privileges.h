@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <optional>
+#include <string>
+
+/// Whom the process runs as once it serves.
+struct User {
+    std::string name;
+    uid_t uid = 0;
+    gid_t gid = 0;
+};
+
+/// The user called `name`. Without a name: nobody if root asks, else who asks. Throws std::runtime_error if there is no
+/// such user, or if it is somebody else and this is not root.
+User find_user(const std::optional<std::string>& name);
+
+/// Makes the process run as `user`, without any supplementary group (if it is root), for good (no_new_privs) and without
+/// any capability but CAP_BPF, and without that too unless `needs_cap_bpf`, called when all the rest is done, says that
+/// it must stay. Throws std::runtime_error. Of this process only the calling thread is changed: call it before others
+/// are started.
+void drop_privileges(const User& user, const std::function<bool()>& needs_cap_bpf);

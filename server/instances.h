@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <linux/bpf.h>
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "echo_dispatch.h"
+#include "fd.h"
+
+/// A BPF map of some server, perhaps of another version than this one.
+struct MapHandle {
+    Fd fd;
+    bpf_map_info info;
+
+    /// Reads the value at `key` into `value`, if it has keys of that size, and is an array or a hash. A value that is
+    /// shorter there leaves the rest as it is. Returns false if there is none.
+    template <typename Key, typename Value>
+    bool read(const Key& key, Value& value) const {
+        return read(&key, sizeof(key), &value, sizeof(value));
+    }
+
+ private:
+    bool read(const void* key, std::size_t key_size, void* value, std::size_t value_size) const;
+};
+
+/// An echo-server in the network namespace of the calling thread, as the kernel shows it: by its program, that is, not
+/// by asking the process.
+struct Instance {
+    std::uint32_t program = 0;  ///< id of its program
+    bool attached = false;      ///< connections are steered to it; otherwise it only drains
+    std::vector<MapHandle> maps;
+    std::optional<echo_instance> identity;  ///< nothing if it is of a version that has none
+
+    [[nodiscard]] const MapHandle* map(std::string_view name) const;
+    /// The socket in its echo_socket, by its cookie; 0 for none.
+    [[nodiscard]] std::uint64_t listener_cookie() const;
+};
+
+/// All of them; those that are only starting are left out. Throws std::system_error; EPERM if the calling process is
+/// not allowed to look, which takes CAP_SYS_ADMIN.
+std::vector<Instance> find_instances();
+
+/// True if any sk_lookup program at all is attached to that network namespace. Takes CAP_NET_ADMIN only.
+bool other_programs_attached();

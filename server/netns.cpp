@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "netns.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <stdexcept>
+#include <system_error>
+
+CurrentNetns::CurrentNetns() : fd(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)) {
+    struct stat status {};
+    if (!fd || ::fstat(fd.get(), &status) != 0)
+        throw std::runtime_error("opening /proc/thread-self/ns/net: " + std::generic_category().message(errno));
+    inode = status.st_ino;
+}

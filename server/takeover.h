@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+
+#include "fd.h"
+#include "instances.h"
+
+/// What a new process needs of a running one to take over its service: its listening socket, shared from now on, and the
+/// means to tell it so. Nothing changes for the running one before complete().
+class Takeover {
+ public:
+    /// Duplicates both (pidfd_getfd(2)); takes CAP_SYS_PTRACE, or the same user. Throws std::runtime_error.
+    explicit Takeover(const Instance& running);
+
+    [[nodiscard]] pid_t pid() const { return pid_; }
+    /// Passes the listening socket on, once.
+    [[nodiscard]] Fd take_listener() { return std::move(listener_); }
+
+    /// Tells the running process to leave the socket to this one and to drain. Needs no privilege. Throws
+    /// std::runtime_error.
+    void complete();
+
+ private:
+    pid_t pid_;
+    Fd listener_;
+    Fd replaced_;
+};
+
+/// If an echo-server runs in this network namespace: what it takes to replace it, if that is wanted, otherwise throws
+/// std::runtime_error, which names it. Nothing if none runs, or if this process is not allowed to know.
+std::optional<Takeover> prepare_takeover(bool replace);

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "fd.h"
+
+// What systemd is told (sd_notify(3)) and what it passes (sd_listen_fds(3)). Without systemd nothing happens.
+
+/// The start, or a reload, is done; `status` says in a line what is served.
+void notify_ready(const std::string& status);
+void notify_reloading();
+void notify_stopping(const std::string& status);
+
+/// The listening socket that the process was started with, by socket activation. Throws std::runtime_error if it was
+/// passed more than one descriptor.
+std::optional<Fd> passed_socket();

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "status.h"
+
+#include <bpf/bpf.h>
+#include <fmt/format.h>
+#include <pwd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <ctime>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+#include <system_error>
+
+#include "log.h"
+#include "port_map.h"
+#include "status_text.h"
+
+namespace {
+
+// Whether a map is of the kind that this version makes; of another one nothing is known.
+bool is(const MapHandle* map, __u32 type, __u32 key_size, __u32 value_size) {
+    return map != nullptr && map->info.type == type && map->info.key_size == key_size &&
+           map->info.value_size == value_size;
+}
+
+std::optional<std::string> user_of(std::uint32_t pid) {
+    // Not the owner of /proc/PID, who is root where a process has changed its user.
+    std::ifstream file(fmt::format("/proc/{}/status", pid));
+    for (std::string line; std::getline(file, line);) {
+        if (!line.starts_with("Uid:")) continue;
+        std::istringstream fields(line.substr(4));
+        uid_t real = 0;
+        uid_t effective = 0;
+        if (!(fields >> real >> effective)) return {};
+        const auto* entry = ::getpwuid(effective);
+        return entry != nullptr ? entry->pw_name : std::to_string(effective);
+    }
+    return {};
+}
+
+std::chrono::nanoseconds since_boot() {
+    timespec now{};
+    ::clock_gettime(CLOCK_BOOTTIME, &now);
+    return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
+}
+
+std::optional<std::vector<AddressPrefix>> read_addresses(const MapHandle* map) {
+    if (!is(map, BPF_MAP_TYPE_LPM_TRIE, sizeof(echo_prefix), 1)) return {};
+    std::vector<AddressPrefix> prefixes;
+    echo_prefix key{};
+    const void* previous = nullptr;
+    // One that is removed meanwhile makes the search start anew, so it must have an end of its own.
+    for (__u32 i = 0; i < map->info.max_entries && bpf_map_get_next_key(map->fd.get(), previous, &key) == 0; ++i) {
+        previous = &key;
+        const unsigned length = key.bits < 32 ? 0 : key.bits - 32;
+        asio::ip::address_v6::bytes_type bytes;
+        std::copy(std::begin(key.address), std::end(key.address), bytes.begin());
+        if (key.family == AF_INET)
+            prefixes.push_back({asio::ip::address_v4({bytes[0], bytes[1], bytes[2], bytes[3]}), length});
+        else
+            prefixes.push_back({asio::ip::address_v6(bytes), length});
+    }
+    return prefixes;
+}
+
+std::optional<std::vector<std::uint64_t>> read_counts(const MapHandle* map) {
+    if (!is(map, BPF_MAP_TYPE_ARRAY, sizeof(__u32), sizeof(__u64))) return {};
+    __u32 count = map->info.max_entries;
+    std::vector<__u32> keys(count);
+    std::vector<std::uint64_t> counts(count);
+    __u32 position = 0;
+    const int error =
+        bpf_map_lookup_batch(map->fd.get(), nullptr, &position, keys.data(), counts.data(), &count, nullptr);
+    if (error != 0 && error != -ENOENT) return {};
+    return counts;
+}
+
+}  // namespace
+
+InstanceStatus read_status(const Instance& instance, const std::vector<ListeningSocket>& sockets) {
+    InstanceStatus status;
+    status.program = instance.program;
+    status.serving = instance.attached;
+    status.identity = instance.identity;
+    if (instance.identity) {
+        status.user = user_of(instance.identity->pid);
+        status.uptime = since_boot() - std::chrono::nanoseconds(instance.identity->started);
+    }
+    const auto cookie = instance.listener_cookie();
+    const auto listener = std::find_if(sockets.begin(), sockets.end(),
+                                       [&](const ListeningSocket& socket) { return socket.cookie == cookie; });
+    if (listener != sockets.end()) status.listener = *listener;
+    if (const auto* ports = instance.map("echo_ports"); is(ports, BPF_MAP_TYPE_HASH, sizeof(__u16), 1))
+        status.ports = read_ports(ports->fd.get());
+    status.addresses = read_addresses(instance.map("echo_addresses"));
+    echo_counters counters{};
+    if (const auto* map = instance.map("echo_counters"); map != nullptr && map->read(__u32{0}, counters))
+        status.counters = counters;
+    status.steered = read_counts(instance.map("echo_steered"));
+    if (const auto drops = read_counts(instance.map("echo_drops")); drops && drops->size() >= ECHO_DROP_REASONS) {
+        status.drops.emplace();
+        std::copy_n(drops->begin(), ECHO_DROP_REASONS, status.drops->begin());
+    }
+    return status;
+}
+
+int print_status(StatusOptions::Format format) {
+    std::vector<InstanceStatus> all;
+    try {
+        const auto instances = find_instances();
+        const auto sockets = listening_sockets();
+        for (const auto& instance : instances) all.push_back(read_status(instance, sockets));
+    } catch (const std::system_error& error) {
+        if (error.code() != std::errc::operation_not_permitted) throw;
+        throw std::runtime_error("status: looking for BPF programs takes root (CAP_SYS_ADMIN); start it with sudo");
+    }
+    const auto text = format == StatusOptions::Format::json         ? to_json(all)
+                      : format == StatusOptions::Format::prometheus ? to_prometheus(all)
+                                                                    : to_text(all);
+    if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
+        throw std::runtime_error("status: writing it: " + std::generic_category().message(errno));
+    if (!all.empty()) return 0;
+    log_problem("no echo-server runs in this network namespace");
+    return 1;
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "address_prefix.h"
+#include "echo_dispatch.h"
+#include "instances.h"
+#include "options.h"
+#include "port_set.h"
+#include "socket_diag.h"
+
+/// What 'echo-server status' shows of one echo-server. What can't be read, as that one is of another version or has
+/// closed its listener, is absent.
+struct InstanceStatus {
+    std::uint32_t program = 0;  ///< id of its BPF program
+    bool serving = false;       ///< otherwise it drains: its ports are closed
+    std::optional<echo_instance> identity;
+    std::optional<std::string> user;
+    std::optional<std::chrono::nanoseconds> uptime;
+    std::optional<ListeningSocket> listener;
+    std::optional<PortSet> ports;
+    std::optional<std::vector<AddressPrefix>> addresses;  ///< none in it: every address
+    std::optional<echo_counters> counters;
+    std::optional<std::vector<std::uint64_t>> steered;  ///< connection attempts, by port
+    std::optional<std::array<std::uint64_t, ECHO_DROP_REASONS>> drops;
+};
+
+/// Reads the maps of `instance`; `sockets` are all that listen here.
+InstanceStatus read_status(const Instance& instance, const std::vector<ListeningSocket>& sockets);
+
+/// 'echo-server status': prints what runs in this network namespace. Returns the exit code: 1 if nothing does. Throws
+/// std::runtime_error if that can't be found out.
+int print_status(StatusOptions::Format format);

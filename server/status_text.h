@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "status.h"
+
+/// For a reader; some lines for each.
+std::string to_text(const std::vector<InstanceStatus>& instances);
+
+/// {"instances": [{...}]}; what is not known is null.
+std::string to_json(const std::vector<InstanceStatus>& instances);
+
+/// Prometheus' text exposition format, as node_exporter's textfile collector takes it; each instance is told apart by
+/// the label pid. What is not known is left out. Of the counts by port there are only the highest, so that a scan makes
+/// no 65,535 time series.
+std::string to_prometheus(const std::vector<InstanceStatus>& instances);

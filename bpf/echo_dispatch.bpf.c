@@ -6,10 +6,13 @@
  * whatever is not ours is served as if the program were not there. */
 #include <linux/bpf.h>
 #include <linux/in.h>
+#include <stdbool.h>
 
 #include <bpf/bpf_helpers.h>
 
 #include "echo_dispatch.h"
+
+#define AF_INET 2 /* <sys/socket.h> is not for BPF */
 
 /* The ports that are open, in host byte order; the value means nothing. Every key that fits finds room. */
 struct {
@@ -35,12 +38,71 @@ struct {
     __type(value, __u64);
 } echo_drops SEC(".maps");
 
+/* Connection attempts that were given to the socket, by port. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 65536);
+    __type(key, __u32);
+    __type(value, __u64);
+} echo_steered SEC(".maps");
+
+/* The destination addresses that are ours, if not all; the value means nothing. */
+struct {
+    __uint(type, BPF_MAP_TYPE_LPM_TRIE);
+    __uint(max_entries, 1024);
+    __uint(map_flags, BPF_F_NO_PREALLOC); /* tries must have it */
+    __type(key, struct echo_prefix);
+    __type(value, __u8);
+} echo_addresses SEC(".maps");
+
+/* What 'echo-server status' finds out about the server. The program does not use these two: the server binds them to
+ * it, so that who finds the program finds them. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, struct echo_instance);
+} echo_instance SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, struct echo_counters);
+} echo_counters SEC(".maps");
+
+/* Set before loading: the kernel leaves out the code that a constant makes unreachable. */
+const volatile bool only_some_addresses = false;
+
 static int drop(enum echo_drop reason) {
     __u32 key = reason;
     __u64* count = bpf_map_lookup_elem(&echo_drops, &key);
 
     if (count) __sync_fetch_and_add(count, 1);
     return SK_DROP;
+}
+
+static void count_steered(__u32 port) {
+    __u64* count = bpf_map_lookup_elem(&echo_steered, &port);
+
+    if (count) __sync_fetch_and_add(count, 1);
+}
+
+static bool is_our_address(const struct bpf_sk_lookup* ctx) {
+    struct echo_prefix key = {.family = ctx->family};
+
+    if (ctx->family == AF_INET) {
+        __u32 address = ctx->local_ip4;
+        key.bits = 32 + 32;
+        __builtin_memcpy(key.address, &address, sizeof(address));
+    } else {
+        __u32 address[4] = {ctx->local_ip6[0], ctx->local_ip6[1], ctx->local_ip6[2], ctx->local_ip6[3]};
+        key.bits = 32 + 128;
+        __builtin_memcpy(key.address, address, sizeof(address));
+    }
+    return bpf_map_lookup_elem(&echo_addresses, &key);
 }
 
 static void release(struct bpf_sock** socket) {
@@ -54,14 +116,16 @@ int echo_dispatch(struct bpf_sk_lookup* ctx) {
 
     __u16 port = ctx->local_port;
     if (!bpf_map_lookup_elem(&echo_ports, &port)) return SK_PASS;
+    if (only_some_addresses && !is_our_address(ctx)) return SK_PASS;
 
-    /* From here on the port is ours. Passing would hand the client to whatever else listens there: drop instead. */
+    /* From here on the connection is ours. Passing would hand the client to whatever else listens there: drop instead. */
     __u32 key = 0;
     struct bpf_sock* socket __attribute__((cleanup(release))) = bpf_map_lookup_elem(&echo_socket, &key);
     if (!socket) return drop(ECHO_DROP_NO_SOCKET);
 
     /* REPLACE lets the program that was attached last win; without it the oldest would, and the rest get EEXIST. */
     if (bpf_sk_assign(ctx, socket, BPF_SK_LOOKUP_F_REPLACE)) return drop(ECHO_DROP_NOT_ASSIGNED);
+    count_steered(port);
     return SK_PASS;
 }
 

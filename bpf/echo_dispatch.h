@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the dispatch program and the server both must know. */
+/* What the dispatch program, the server and 'echo-server status' must know of each other. 'status' may meet a server of
+ * another version: fields are only ever appended, and what a reader does not find it takes for unknown. */
 #pragma once
+
+#include <linux/types.h>
 
 /* Why the program dropped a connection attempt to a port of ours: the keys of the map echo_drops, whose values
  * count attempts. */
@@ -9,3 +12,31 @@ enum echo_drop {
     ECHO_DROP_NOT_ASSIGNED, /* the kernel refused the socket, say an IPv4-only one for an IPv6 client */
     ECHO_DROP_REASONS,
 };
+
+/* Key of the map echo_addresses (BPF_MAP_TYPE_LPM_TRIE): `bits` counts from the start of `family`. */
+struct echo_prefix {
+    __u32 bits;
+    __u32 family;     /* AF_INET or AF_INET6 */
+    __u8 address[16]; /* in network byte order; the first 4 bytes for AF_INET */
+};
+
+/* The one value of the map echo_instance: who serves. Written by the server at its start. */
+struct echo_instance {
+    __u64 netns;           /* inode of the network namespace */
+    __u64 started;         /* CLOCK_BOOTTIME, ns */
+    __u64 max_connections; /* at a time; newcomers wait in the backlog then */
+    __u32 pid;             /* as seen in the server's own PID namespace; 0 before it is ready */
+    __s32 listener;        /* descriptor of the listening socket in that process */
+    __s32 replaced;        /* descriptor of the eventfd that tells it to leave the listener to another process */
+    char version[20];      /* ends with 0 */
+};
+
+/* The one value of the map echo_counters. Written by the server, through memory that it shares with the map. */
+struct echo_counters {
+    __u64 open;      /* connections right now */
+    __u64 accepted;  /* connections so far */
+    __u64 refused;   /* of these, those closed at once for want of memory */
+    __u64 timed_out; /* of these, those ended by --idle-timeout */
+    __u64 received;  /* bytes */
+    __u64 sent;      /* bytes */
+} __attribute__((aligned(64)));

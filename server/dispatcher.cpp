@@ -2,18 +2,20 @@
 #include "dispatcher.h"
 
 #include <bpf/bpf.h>
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
 #include <string_view>
-#include <vector>
 
 #include "echo_dispatch.skel.h"
-#include "fd.h"
+#include "netns.h"
+#include "port_map.h"
 
 namespace {
 
@@ -27,26 +29,15 @@ int print_to_stderr(libbpf_print_level /*level*/, const char* format, va_list ar
     return std::vfprintf(stderr, format, args);
 }
 
-void add_ports(int map, const PortSet& ports) {
-    const auto keys = ports.to_vector();
-    const std::vector<std::uint8_t> values(keys.size());
-    auto count = static_cast<__u32>(keys.size());
-    if (count == 0) return;
-    const int error = bpf_map_update_batch(map, keys.data(), values.data(), &count, nullptr);
-    if (error != 0) fail("opening ports in the map echo_ports", -error);
-}
-
-void remove_ports(int map, const PortSet& ports) {
-    const auto keys = ports.to_vector();
-    for (std::size_t done = 0; done < keys.size();) {
-        auto count = static_cast<__u32>(keys.size() - done);
-        const int error = bpf_map_delete_batch(map, keys.data() + done, &count, nullptr);
-        done += count;
-        if (error == 0) continue;
-        // Somebody else was faster: the port is closed, which is all that was asked for.
-        if (error != -ENOENT) fail("closing ports in the map echo_ports", -error);
-        ++done;
-    }
+echo_prefix to_key(const AddressPrefix& prefix) {
+    const bool is_v4 = prefix.address.is_v4();
+    echo_prefix key{.bits = 32 + prefix.length, .family = is_v4 ? __u32{AF_INET} : __u32{AF_INET6}, .address = {}};
+    const auto copy = [&](const auto& bytes) { std::copy(bytes.begin(), bytes.end(), std::begin(key.address)); };
+    if (is_v4)
+        copy(prefix.address.to_v4().to_bytes());
+    else
+        copy(prefix.address.to_v6().to_bytes());
+    return key;
 }
 
 }  // namespace
@@ -55,18 +46,49 @@ void Dispatcher::DestroySkeleton::operator()(echo_dispatch_bpf* skeleton) const 
     echo_dispatch_bpf::destroy(skeleton);
 }
 
-Dispatcher::Dispatcher(int listener) {
-    skeleton_.reset(echo_dispatch_bpf::open());
-    if (!skeleton_) fail("opening the BPF program", errno);
-    if (const int error = echo_dispatch_bpf::load(skeleton_.get()); error != 0) {
-        // EINVAL is what a kernel says that does not know a type. The probes fail for other reasons too.
-        const bool unknown = error == -EINVAL;
-        const bool has_sk_lookup = !unknown || libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SK_LOOKUP, nullptr) != 0;
-        const bool has_sockmap = !unknown || libbpf_probe_bpf_map_type(BPF_MAP_TYPE_SOCKMAP, nullptr) != 0;
-        throw std::runtime_error(
-            fmt::format("loading the BPF program: {}", explain_load_error(-error, has_sk_lookup, has_sockmap)));
-    }
+void UnmapMemory::operator()(void* memory) const { ::munmap(memory, size); }
 
+Dispatcher::Dispatcher(const std::vector<AddressPrefix>& addresses) : skeleton_(echo_dispatch_bpf::open()) {
+    if (!skeleton_) fail("opening the BPF program", errno);
+    skeleton_->rodata->only_some_addresses = !addresses.empty();
+    load();
+    for (const auto& address : addresses) {
+        const auto key = to_key(address);
+        const __u8 value = 0;
+        const auto* map = skeleton_->maps.echo_addresses;
+        if (const int error = bpf_map__update_elem(map, &key, sizeof(key), &value, sizeof(value), BPF_ANY); error != 0)
+            fail("putting an address prefix into the map echo_addresses", -error);
+    }
+    instance_ = share(skeleton_->maps.echo_instance);
+    counters_ = share(skeleton_->maps.echo_counters);
+}
+
+Dispatcher::~Dispatcher() = default;
+
+void Dispatcher::load() {
+    const int error = echo_dispatch_bpf::load(skeleton_.get());
+    if (error == 0) return;
+    // EINVAL is what a kernel says that does not know a type. The probes fail for other reasons too.
+    const bool unknown = error == -EINVAL;
+    const bool has_sk_lookup = !unknown || libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SK_LOOKUP, nullptr) != 0;
+    const bool has_sockmap = !unknown || libbpf_probe_bpf_map_type(BPF_MAP_TYPE_SOCKMAP, nullptr) != 0;
+    throw std::runtime_error(
+        fmt::format("loading the BPF program: {}", explain_load_error(-error, has_sk_lookup, has_sockmap)));
+}
+
+Dispatcher::SharedMemory Dispatcher::share(const bpf_map* map) const {
+    const int fd = bpf_map__fd(map);
+    const std::size_t size = bpf_map__value_size(map);
+    void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (memory == MAP_FAILED) fail(fmt::format("mapping {} into memory", bpf_map__name(map)), errno);
+    SharedMemory shared(memory, UnmapMemory{size});
+    // The program does not use this map; bound to it, it is found by who finds the program.
+    if (bpf_prog_bind_map(bpf_program__fd(skeleton_->progs.echo_dispatch), fd, nullptr) != 0)
+        fail(fmt::format("binding {} to the BPF program", bpf_map__name(map)), errno);
+    return shared;
+}
+
+void Dispatcher::set_listener(int listener) {
     const __u32 key = 0;
     const auto value = static_cast<__u64>(listener);
     const int error =
@@ -74,26 +96,19 @@ Dispatcher::Dispatcher(int listener) {
     if (error != 0) fail("putting the listening socket into the map echo_socket", -error);
 }
 
-Dispatcher::~Dispatcher() = default;
-
 int Dispatcher::ports_fd() const { return bpf_map__fd(skeleton_->maps.echo_ports); }
+int Dispatcher::socket_fd() const { return bpf_map__fd(skeleton_->maps.echo_socket); }
 
-PortSet Dispatcher::read_ports() const {
-    constexpr __u32 room = 65536;
-    std::vector<std::uint16_t> keys(room);
-    std::vector<std::uint8_t> values(room);
-    __u32 position = 0;
-    __u32 count = room;
-    const int error = bpf_map_lookup_batch(ports_fd(), nullptr, &position, keys.data(), values.data(), &count, nullptr);
-    // ENOENT says that the end was reached.
-    if (error != 0 && error != -ENOENT) fail("reading the map echo_ports", -error);
-    PortSet ports;
-    for (__u32 i = 0; i < count; ++i) ports.insert(keys[i]);
-    return ports;
+bool Dispatcher::may_use_maps() const {
+    const __u16 port = 0;
+    __u8 value = 0;
+    return bpf_map_lookup_elem(ports_fd(), &port, &value) == 0 || errno != EPERM;
 }
 
+PortSet Dispatcher::ports() const { return read_ports(ports_fd()); }
+
 Dispatcher::Change Dispatcher::set_ports(const PortSet& wanted) {
-    const PortSet open = read_ports();
+    const PortSet open = ports();
     Change change{.added = wanted - open, .removed = open - wanted};
     add_ports(ports_fd(), change.added);
     remove_ports(ports_fd(), change.removed);
@@ -101,13 +116,9 @@ Dispatcher::Change Dispatcher::set_ports(const PortSet& wanted) {
 }
 
 void Dispatcher::attach() {
-    // The thread's own: another thread of this process may have entered another namespace.
-    const Fd netns(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
-    struct stat status {};
-    if (!netns || ::fstat(netns.get(), &status) != 0) fail("opening /proc/thread-self/ns/net", errno);
-    link_.reset(bpf_program__attach_netns(skeleton_->progs.echo_dispatch, netns.get()));
+    const CurrentNetns netns;
+    link_.reset(bpf_program__attach_netns(skeleton_->progs.echo_dispatch, netns.fd.get()));
     if (!link_) fail("attaching the BPF program to the network namespace", errno);
-    netns_inode_ = status.st_ino;
 }
 
 void set_libbpf_verbose(bool verbose) { libbpf_set_print(verbose ? print_to_stderr : nullptr); }

@@ -3,32 +3,48 @@
 
 #include <bpf/libbpf.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "address_prefix.h"
+#include "echo_dispatch.h"
 #include "port_set.h"
 
 struct echo_dispatch_bpf;
+
+struct UnmapMemory {
+    std::size_t size = 0;
+    void operator()(void* memory) const;
+};
 
 /// Owns the dispatch program, its maps and its link. Nothing of them is pinned: they end with this object, or with
 /// the process, in whatever way that ends. What fails throws std::runtime_error, saying what was tried and why it could
 /// not be.
 class Dispatcher {
  public:
-    /// Loads the program and puts `listener`, a listening TCP socket, into echo_socket. Nothing is steered yet.
-    explicit Dispatcher(int listener);
+    /// Loads the program. It will steer connections to `addresses`, or to every address if there are none. Nothing is
+    /// steered yet.
+    explicit Dispatcher(const std::vector<AddressPrefix>& addresses = {});
     ~Dispatcher();
     Dispatcher(const Dispatcher&) = delete;
     Dispatcher& operator=(const Dispatcher&) = delete;
+
+    /// Puts `listener`, a listening TCP socket, into echo_socket. It leaves the map when it is closed.
+    void set_listener(int listener);
 
     struct Change {
         PortSet added;
         PortSet removed;
     };
 
-    /// Makes echo_ports hold exactly `wanted`, whoever put in what is there, and returns what that took. A port that
-    /// stays is not touched, and new ones are added before old ones are removed. If it throws, part of that may be done.
+    /// What echo_ports holds, whoever put it in.
+    [[nodiscard]] PortSet ports() const;
+
+    /// Makes echo_ports hold exactly `wanted`, and returns what that took. A port that stays is not touched, and new
+    /// ones are added before old ones are removed. If it throws, part of that may be done.
     Change set_ports(const PortSet& wanted);
 
     /// Steers connections for the ports in echo_ports from now on, in the network namespace of the calling thread.
@@ -37,8 +53,16 @@ class Dispatcher {
     /// Ends that; connections already made are not touched.
     void detach() noexcept { link_.reset(); }
 
-    /// Inode number of the network namespace attached to, as 'bpftool link' shows it.
-    [[nodiscard]] std::uint64_t netns_inode() const { return netns_inode_; }
+    /// True if the calling thread may read and change maps as it is now: before Linux 5.19 that takes CAP_BPF.
+    [[nodiscard]] bool may_use_maps() const;
+
+    /// What others see of this process in the maps of the same names, for as long as this object lives.
+    echo_instance& instance() { return *static_cast<echo_instance*>(instance_.get()); }
+    echo_counters& counters() { return *static_cast<echo_counters*>(counters_.get()); }
+
+    /// The descriptors of the two maps that a user may be given.
+    [[nodiscard]] int ports_fd() const;
+    [[nodiscard]] int socket_fd() const;
 
  private:
     struct DestroySkeleton {
@@ -47,13 +71,15 @@ class Dispatcher {
     struct DestroyLink {
         void operator()(bpf_link* link) const { bpf_link__destroy(link); }
     };
+    using SharedMemory = std::unique_ptr<void, UnmapMemory>;
 
-    [[nodiscard]] int ports_fd() const;
-    [[nodiscard]] PortSet read_ports() const;
+    void load();
+    [[nodiscard]] SharedMemory share(const bpf_map* map) const;
 
     std::unique_ptr<echo_dispatch_bpf, DestroySkeleton> skeleton_;
+    SharedMemory instance_;
+    SharedMemory counters_;
     std::unique_ptr<bpf_link, DestroyLink> link_;
-    std::uint64_t netns_inode_ = 0;
 };
 
 /// Where libbpf's own messages go: standard error, or nowhere.

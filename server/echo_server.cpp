@@ -26,7 +26,8 @@ tcp family_of(const Fd& socket) {
 
 }  // namespace
 
-EchoServer::EchoServer(Fd listener, bool log_connections) : log_connections_(log_connections) {
+EchoServer::EchoServer(Fd listener, Settings settings, echo_counters& counters)
+    : sessions_(counters, settings.idle_timeout > 0s), settings_(settings) {
     sessions_.on_session_end = [this] { on_session_end(); };
     acceptor_.assign(family_of(listener), listener.get());
     [[maybe_unused]] const int owned_by_acceptor = listener.release();
@@ -34,6 +35,7 @@ EchoServer::EchoServer(Fd listener, bool log_connections) : log_connections_(log
     // Or Asio swallows ECONNABORTED and blocks until the next arrival, though other clients may be queued already.
     acceptor_.set_option(asio::socket_base::enable_connection_aborted(true));
     pause_accepting(0ms);  // not yet wait_for_clients(): Asio's timer queue takes its memory at the first use
+    if (sessions_.track_idle) end_idle_sessions();
 }
 
 EchoServer::~EchoServer() {
@@ -52,15 +54,16 @@ void EchoServer::run() {
     }
 }
 
-void EchoServer::drain(std::chrono::seconds timeout) {
+void EchoServer::drain(std::chrono::seconds timeout, Queue queue) {
     draining_ = true;
     drain_limit_.expires_after(timeout);
     drain_limit_.async_wait([this](error_code) { stop(); });
     // The accept loop waits for one of these, and then goes on as is right in a drain.
     acceptor_.cancel();
     accept_pause_.cancel();
+    if (queue == Queue::left_to_another_process) acceptor_.close();
     // At once, so that the listener is closed and open_connections() tells how many there are to wait for.
-    while (steady_clock::now() < drain_limit_.expiry() && !accept_some()) continue;
+    while (acceptor_.is_open() && steady_clock::now() < drain_limit_.expiry() && !accept_some()) continue;
 }
 
 void EchoServer::wait_for_clients() {
@@ -68,18 +71,24 @@ void EchoServer::wait_for_clients() {
 }
 
 void EchoServer::accept_clients() {
+    if (!acceptor_.is_open()) return stop_when_drained();
     const auto error = accept_some();
     if (!acceptor_.is_open()) return stop_when_drained();
     if (!error || error == asio::error::would_block) return wait_for_clients();
-    pause_accepting(100ms);  // first, as there may be no memory for the message
-    warn(fmt::format("accepting a connection: {}; {} are open, newcomers wait{}", error.message(),
-                     sessions_.open_sessions, error.value() == EMFILE ? "; a higher 'ulimit -n' lets more in" : ""));
+    // First, as there may be no memory for the message. The end of a connection ends the pause.
+    pause_accepting(is_full() ? 24h : 100ms);
+    if (is_full())
+        warn(fmt::format("{} connections are open, as many as are allowed; newcomers wait", max_connections_));
+    else
+        warn(fmt::format("accepting a connection: {}; {} are open, newcomers wait", error.message(),
+                         open_connections()));
 }
 
 error_code EchoServer::accept_some() {
     constexpr int most = 256;  // then it is the open connections' turn
     try {
         for (int i = 0; i < most; ++i) {
+            if (is_full()) return asio::error::no_descriptors;
             error_code error;
             tcp::endpoint peer;
             tcp::socket client(io_);
@@ -105,12 +114,29 @@ void EchoServer::pause_accepting(std::chrono::milliseconds duration) {
 }
 
 void EchoServer::start_session(tcp::socket client, const tcp::endpoint& peer) {
-    if (log_connections_) {
-        error_code error;
-        const auto dialled = client.local_endpoint(error);
-        log_line("connection from {} to {}", to_string(peer), to_string(dialled));
+    auto& counters = sessions_.counters;
+    add(counters.accepted, 1);
+    try {
+        if (settings_.log_connections) {
+            error_code error;
+            const auto dialled = client.local_endpoint(error);
+            log_line("connection from {} to {}", to_string(peer), to_string(dialled));
+        }
+        EchoSession::start(std::move(client), sessions_);
+    } catch (const std::bad_alloc&) {
+        add(counters.refused, 1);
+        throw;
     }
-    EchoSession::start(std::move(client), sessions_);
+}
+
+void EchoServer::end_idle_sessions() {
+    const auto now = steady_clock::now();
+    const auto& sessions = sessions_.by_idleness;
+    while (!sessions.empty() && sessions.front()->last_active() + settings_.idle_timeout <= now)
+        sessions.front()->time_out();
+    const auto oldest = sessions.empty() ? now : sessions.front()->last_active();
+    idle_check_.expires_at(oldest + settings_.idle_timeout);
+    idle_check_.async_wait(InMemory(idle_memory_, [this](error_code) { end_idle_sessions(); }));
 }
 
 void EchoServer::on_session_end() {
@@ -119,7 +145,7 @@ void EchoServer::on_session_end() {
 }
 
 void EchoServer::stop_when_drained() {
-    if (draining_ && !acceptor_.is_open() && sessions_.open_sessions == 0) stop();
+    if (draining_ && !acceptor_.is_open() && open_connections() == 0) stop();
 }
 
 void EchoServer::warn(std::string_view problem) noexcept {

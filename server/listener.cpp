@@ -34,8 +34,26 @@ std::string_view hint(int error) {
         fmt::format("listening on {}: {}{}", to_string(address), std::generic_category().message(error), hint(error)));
 }
 
-void set_option(const tcp::endpoint& address, const Fd& socket, int level, int name, int value) {
-    if (::setsockopt(socket.get(), level, name, &value, sizeof(value)) != 0) fail(address, errno);
+[[noreturn]] void refuse(std::string_view why) {
+    throw std::runtime_error(
+        fmt::format("taking the socket passed by systemd: {}; let the socket unit have "
+                    "'ListenStream=[::ffff:127.0.0.1]:7777' and 'BindIPv6Only=both'",
+                    why));
+}
+
+// Returns 0, or the error.
+int set_options(const Fd& socket) {
+    const auto set = [&](int level, int name) {
+        const int on = 1;
+        return ::setsockopt(socket.get(), level, name, &on, sizeof(on)) == 0;
+    };
+    return set(SOL_SOCKET, SO_KEEPALIVE) && set(IPPROTO_TCP, TCP_NODELAY) ? 0 : errno;
+}
+
+int option(const Fd& socket, int level, int name) {
+    int value = -1;
+    socklen_t size = sizeof(value);
+    return ::getsockopt(socket.get(), level, name, &value, &size) == 0 ? value : -1;
 }
 
 // An IPv6 socket bound to ::1 would refuse IPv4. Bound to ::ffff:127.0.0.1 it takes both from the dispatch program.
@@ -56,12 +74,30 @@ Fd open_listener(const tcp::endpoint& address) {
     }
     if (!socket) fail(address, errno);
 
-    if (bound.address().is_v6()) set_option(address, socket, IPPROTO_IPV6, IPV6_V6ONLY, 0);
-    set_option(address, socket, SOL_SOCKET, SO_REUSEADDR, 1);
-    set_option(address, socket, SOL_SOCKET, SO_KEEPALIVE, 1);
-    set_option(address, socket, IPPROTO_TCP, TCP_NODELAY, 1);
+    const int on = 1;
+    const int off = 0;
+    if (bound.address().is_v6() && ::setsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) != 0)
+        fail(address, errno);
+    if (::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0) fail(address, errno);
+    if (const int error = set_options(socket); error != 0) fail(address, error);
     if (::bind(socket.get(), bound.data(), static_cast<socklen_t>(bound.size())) != 0) fail(address, errno);
     // The kernel cuts the backlog down to net.core.somaxconn.
     if (::listen(socket.get(), std::numeric_limits<int>::max()) != 0) fail(address, errno);
+    return socket;
+}
+
+Fd adopt_listener(Fd socket) {
+    const int family = option(socket, SOL_SOCKET, SO_DOMAIN);
+    if (family != AF_INET && family != AF_INET6) refuse("it is no TCP socket");
+    if (option(socket, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP) refuse("it is no TCP socket");
+    if (option(socket, SOL_SOCKET, SO_ACCEPTCONN) != 1) refuse("it does not listen");
+    if (family == AF_INET6) {
+        sockaddr_in6 bound{};
+        socklen_t size = sizeof(bound);
+        ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&bound), &size);
+        const bool takes_ip4 = IN6_IS_ADDR_UNSPECIFIED(&bound.sin6_addr) || IN6_IS_ADDR_V4MAPPED(&bound.sin6_addr);
+        if (!takes_ip4 || option(socket, IPPROTO_IPV6, IPV6_V6ONLY) != 0) refuse("it would refuse IPv4 clients");
+    }
+    if (const int error = set_options(socket); error != 0) refuse(std::generic_category().message(error));
     return socket;
 }

@@ -10,3 +10,7 @@
 /// of both families from the dispatch program; by itself it is reachable at `address` alone. Accepted sockets inherit
 /// TCP_NODELAY and SO_KEEPALIVE. Throws std::runtime_error.
 Fd open_listener(const asio::ip::tcp::endpoint& address);
+
+/// The same for a socket that listens already, passed by another process: sets its options. Throws std::runtime_error
+/// if it is no listening TCP socket, or one that would refuse IPv4 clients.
+Fd adopt_listener(Fd socket);

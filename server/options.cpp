@@ -18,8 +18,8 @@ listening socket: a BPF sk_lookup program of its own steers connections there.
 Give it ports by --ports or --ports-file, or both.)";
 
 constexpr auto notes = R"(Port lists: ports (7), ranges (1000-2000) and exclusions (!22), with commas
-between them. An exclusion wins wherever it stands. A listed port is taken even
-from a program that listens on it, such as sshd on 22: exclude those.
+between them. An exclusion wins wherever it stands. A port on which another
+program listens is an error, unless --shadow-listeners is given.
 
 Signals: SIGHUP reads the ports file again; open connections stay. SIGINT
 (Ctrl-C) and SIGTERM stop the server.
@@ -27,7 +27,13 @@ Signals: SIGHUP reads the ports file again; open connections stay. SIGINT
 Examples:
   sudo echo-server --ports 7,77,777
   sudo echo-server --ports '1-65535,!22'         # every port but ssh's
-  sudo echo-server --ports-file /etc/echo-ports  # after edits: kill -HUP PID)";
+  sudo echo-server --ports-file /etc/echo-ports  # after edits: kill -HUP PID
+  sudo echo-server --ports 7,79 --replace        # in place of the one that runs
+  sudo echo-server status)";
+
+constexpr auto status_description = R"(Shows every echo-server of this network namespace: its process, ports and
+counters, as they stand in the maps of its BPF program. Takes root. The exit
+code is 1 if none runs.)";
 
 int wrong_usage(const std::string& why) {
     log_problem("{}; see echo-server --help", why);
@@ -39,6 +45,13 @@ std::chrono::seconds parse_seconds(const std::string& text) {
     if (!seconds || *seconds > 86400)
         throw std::runtime_error(fmt::format("{} is not allowed here: write whole seconds, 0 to 86400", quote(text)));
     return std::chrono::seconds(*seconds);
+}
+
+std::size_t parse_count(const std::string& text) {
+    const auto count = parse_number<std::size_t>(text);
+    if (!count || *count == 0)
+        throw std::runtime_error(fmt::format("{} is not allowed here: write a number from 1 on", quote(text)));
+    return *count;
 }
 
 asio::ip::tcp::endpoint parse_listen_address(const std::string& text) {
@@ -67,42 +80,85 @@ PortList parse_ports(const std::vector<std::string>& lists, bool with_file) {
     return ports;
 }
 
+// Every flag's text, as it was given.
+struct Texts {
+    std::vector<std::string> ports;
+    std::vector<std::string> addresses;
+    std::string listen = "127.0.0.1:7777";
+    std::optional<std::string> max_connections;
+    std::string idle_timeout = "0";
+    std::string drain_timeout = "5";
+};
+
+CLI::Option* add_list(CLI::App& app, const std::string& flag, std::vector<std::string>& values,
+                      const std::string& help) {
+    return app.add_option(flag, values, help)
+        ->expected(1)
+        ->allow_extra_args(false)  // or CLI11 takes a value in brackets apart
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+void add_server_flags(CLI::App& app, Options& options, Texts& texts) {
+    add_list(app, "--ports", texts.ports, "Ports to answer on; may be given several times")->type_name("LIST");
+    app.add_option("--ports-file", options.ports_file, "File with more of them: a list a line, # comments")
+        ->type_name("FILE");
+    add_list(app, "--address", texts.addresses, "Answer only at addresses in it; may be repeated")->type_name("PREFIX");
+    app.add_flag("--shadow-listeners", options.shadow_listeners, "Take ports from those who listen on them");
+    app.add_option("--listen", texts.listen, "Where the one socket is bound (127.0.0.1:7777)")->type_name("ADDR:PORT");
+    app.add_flag("--replace", options.replace, "Take over from the one that runs, if any, losing nothing");
+    app.add_option("--user", options.user, "Whom to become once set up, from root (nobody)")->type_name("NAME");
+    app.add_option("--pin", options.pin, "Pin echo_ports, echo_socket for that user in a bpffs")->type_name("DIR");
+    app.add_option("--max-connections", texts.max_connections, "At a time (what descriptors allow)")->type_name("N");
+    app.add_option("--idle-timeout", texts.idle_timeout, "End connections idle so long; 0: never (0)")
+        ->type_name("SECONDS");
+    app.add_option("--drain-timeout", texts.drain_timeout, "Time for open connections after a stop (5)")
+        ->type_name("SECONDS");
+    app.add_flag("--verbose", options.verbose, "Log each connection, and what libbpf says");
+}
+
+void read_texts(Options& options, const Texts& texts) {
+    if (texts.ports.empty() && !options.ports_file)
+        throw std::runtime_error("no ports given: choose some with --ports 7,77,777 or --ports-file FILE");
+    options.ports = value_of("--ports", [&] { return parse_ports(texts.ports, options.ports_file.has_value()); });
+    for (const auto& text : texts.addresses)
+        options.addresses.push_back(value_of("--address", [&] { return parse_address_prefix(text); }));
+    options.listen = value_of("--listen", [&] { return parse_listen_address(texts.listen); });
+    if (texts.max_connections)
+        options.max_connections = value_of("--max-connections", [&] { return parse_count(*texts.max_connections); });
+    options.idle_timeout = value_of("--idle-timeout", [&] { return parse_seconds(texts.idle_timeout); });
+    options.drain_timeout = value_of("--drain-timeout", [&] { return parse_seconds(texts.drain_timeout); });
+}
+
 }  // namespace
 
-std::variant<Options, Exit> parse_command_line(int argc, char** argv) {
+std::variant<Options, StatusOptions, Exit> parse_command_line(int argc, char** argv) {
     Options options;
-    std::vector<std::string> ports;
-    std::string listen = "127.0.0.1:7777";
-    std::string drain_timeout = "5";
+    Texts texts;
+    StatusOptions status;
 
     CLI::App app(description, "echo-server");
     app.get_formatter()->column_width(28);
     app.footer(notes);
     app.set_version_flag("--version", "echo-server " ECHO_SERVER_VERSION, "Print the version and exit");
     app.set_help_flag("-h,--help", "Print this help and exit");
-    app.add_option("--ports", ports, "Ports to answer on; may be given several times")
-        ->type_name("LIST")
-        ->expected(1)
-        ->allow_extra_args(false)  // or CLI11 takes a value in brackets apart
-        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-    app.add_option("--ports-file", options.ports_file, "File with more of them: a list a line, # comments")
-        ->type_name("FILE");
-    app.add_option("--listen", listen, "Where the one socket is bound (127.0.0.1:7777)")->type_name("ADDR:PORT");
-    app.add_option("--drain-timeout", drain_timeout, "Time for open connections after a stop (5)")
-        ->type_name("SECONDS");
-    app.add_flag("--verbose", options.verbose, "Log each connection, and what libbpf says");
+    add_server_flags(app, options, texts);
+    auto* status_command = app.add_subcommand("status", "Show what runs; see echo-server status --help");
+    status_command->description(status_description);
+    const auto add_format = [&](const char* flag, StatusOptions::Format format, const char* help) {
+        return status_command->add_flag_callback(
+            flag, [&status, format] { status.format = format; }, help);
+    };
+    auto* json = add_format("--json", StatusOptions::Format::json, "Print JSON");
+    add_format("--prometheus", StatusOptions::Format::prometheus, "Print Prometheus' text format")->excludes(json);
 
     try {
         app.parse(argc, argv);
-        if (ports.empty() && !options.ports_file)
-            throw std::runtime_error("no ports given: choose some with --ports 7,77,777 or --ports-file FILE");
-        options.ports = value_of("--ports", [&] { return parse_ports(ports, options.ports_file.has_value()); });
-        options.listen = value_of("--listen", [&] { return parse_listen_address(listen); });
-        options.drain_timeout = value_of("--drain-timeout", [&] { return parse_seconds(drain_timeout); });
+        if (status_command->parsed()) return status;
+        read_texts(options, texts);
     } catch (const CLI::Success& done) {
         return Exit{app.exit(done)};
     } catch (const CLI::ExtrasError&) {
-        return Exit{wrong_usage(fmt::format("{} is not an option", quote(app.remaining().front())))};
+        return Exit{wrong_usage(fmt::format("{} is not an option", quote(app.remaining(true).front())))};
     } catch (const std::runtime_error& error) {
         return Exit{wrong_usage(error.what())};
     }

@@ -3,19 +3,35 @@
 
 #include <asio/ip/tcp.hpp>
 #include <chrono>
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
+#include "address_prefix.h"
 #include "port_set.h"
 
-/// What the command line asks for.
+/// What the command line asks a server for.
 struct Options {
     PortList ports;  ///< all of --ports
     std::optional<std::string> ports_file;
+    std::vector<AddressPrefix> addresses;  ///< none: every address
+    bool shadow_listeners = false;
     asio::ip::tcp::endpoint listen;
+    bool replace = false;
+    std::optional<std::string> user;
+    std::optional<std::string> pin;
+    std::optional<std::size_t> max_connections;
+    std::chrono::seconds idle_timeout{};  ///< 0: none
     std::chrono::seconds drain_timeout{};
     bool verbose = false;
+};
+
+/// 'echo-server status'.
+struct StatusOptions {
+    enum class Format { text, json, prometheus };
+    Format format = Format::text;
 };
 
 /// The process is to end with this code; everything was said.
@@ -25,4 +41,4 @@ struct Exit {
 
 /// Parses the command line. Prints what --help and --version ask for (Exit 0), and one line to standard error for
 /// wrong usage (Exit 2).
-std::variant<Options, Exit> parse_command_line(int argc, char** argv);
+std::variant<Options, StatusOptions, Exit> parse_command_line(int argc, char** argv);

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "child.h"
 
+#include <grp.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -19,6 +22,25 @@ void require(bool done) {
 }
 
 }  // namespace
+
+void become_ordinary(std::initializer_list<int> capabilities) {
+    require(::prctl(PR_SET_KEEPCAPS, 1) == 0);
+    require(::setgroups(0, nullptr) == 0);
+    require(::setresgid(ordinary_user, ordinary_user, ordinary_user) == 0);
+    require(::setresuid(ordinary_user, ordinary_user, ordinary_user) == 0);
+    __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    std::array<__user_cap_data_struct, 2> data{};
+    for (const int capability : capabilities) {
+        auto& half = data.at(static_cast<std::size_t>(capability) / 32);
+        const auto bit = 1U << static_cast<unsigned>(capability % 32);
+        half.permitted |= bit;
+        half.effective |= bit;
+        half.inheritable |= bit;
+    }
+    require(::syscall(SYS_capset, &header, data.data()) == 0);
+    for (const int capability : capabilities)
+        require(::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) == 0);
+}
 
 void keep_capabilities(std::initializer_list<int> kept) {
     // What root gains at exec is cut down to the bounding set.

@@ -5,9 +5,15 @@
 
 #include <initializer_list>
 
+/// A user and group with no name and no rights.
+constexpr unsigned ordinary_user = 54321;
+
 // For Process's in_child: what the program to come shall not have.
 
-/// Leaves it only these capabilities, root or not.
+/// Makes it an ordinary user with only these capabilities, which it has in the ambient set.
+void become_ordinary(std::initializer_list<int> capabilities);
+
+/// Leaves root only these capabilities.
 void keep_capabilities(std::initializer_list<int> kept);
 
 /// Lets system call `number` fail with `error`; with `first_argument` of 0 or more, only where its first argument is

@@ -142,7 +142,8 @@ TEST_CASE("dispatch: the map has room for every port at once, and what is set is
     const Netns netns;
     const Netns::Entered entered(netns);
     const Fd listener = open_listener(parse_endpoint("127.0.0.1:7777"));
-    Dispatcher dispatcher(listener.get());
+    Dispatcher dispatcher;
+    dispatcher.set_listener(listener.get());
     PortSet all;
     all.insert(0, 65535);
     CHECK(dispatcher.set_ports(all).added == all);

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -30,6 +31,7 @@ Command echo_server(const Command& arguments) {
 TempFile::TempFile(std::string_view text) : path_("/tmp/echo-server-test-XXXXXX") {
     const Fd file(::mkstemp(path_.data()));
     REQUIRE(file);
+    REQUIRE(::fchmod(file.get(), 0644) == 0);  // a server reads it as nobody
     write(text);
 }
 

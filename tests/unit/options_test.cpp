@@ -10,7 +10,7 @@
 
 namespace {
 
-std::variant<Options, Exit> parse(std::vector<std::string> arguments) {
+std::variant<Options, StatusOptions, Exit> parse(std::vector<std::string> arguments) {
     arguments.insert(arguments.begin(), "echo-server");
     std::vector<char*> argv;
     argv.reserve(arguments.size());

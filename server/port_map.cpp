@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "port_map.h"
+
+#include <bpf/bpf.h>
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <stdexcept>
+#include <string_view>
+#include <system_error>
+#include <vector>
+
+namespace {
+
+[[noreturn]] void fail(std::string_view what, int error) {
+    throw std::runtime_error(fmt::format("{} the map echo_ports: {}", what, std::generic_category().message(error)));
+}
+
+}  // namespace
+
+PortSet read_ports(int map) {
+    constexpr __u32 room = 65536;
+    std::vector<std::uint16_t> keys(room);
+    std::vector<std::uint8_t> values(room);
+    __u32 position = 0;
+    __u32 count = room;
+    const int error = bpf_map_lookup_batch(map, nullptr, &position, keys.data(), values.data(), &count, nullptr);
+    // ENOENT says that the end was reached.
+    if (error != 0 && error != -ENOENT) fail("reading", -error);
+    PortSet ports;
+    for (__u32 i = 0; i < count; ++i) ports.insert(keys[i]);
+    return ports;
+}
+
+void add_ports(int map, const PortSet& ports) {
+    const auto keys = ports.to_vector();
+    const std::vector<std::uint8_t> values(keys.size());
+    auto count = static_cast<__u32>(keys.size());
+    if (count == 0) return;
+    const int error = bpf_map_update_batch(map, keys.data(), values.data(), &count, nullptr);
+    if (error != 0) fail("opening ports in", -error);
+}
+
+void remove_ports(int map, const PortSet& ports) {
+    const auto keys = ports.to_vector();
+    for (std::size_t done = 0; done < keys.size();) {
+        auto count = static_cast<__u32>(keys.size() - done);
+        const int error = bpf_map_delete_batch(map, keys.data() + done, &count, nullptr);
+        done += count;
+        if (error == 0) continue;
+        // Somebody else was faster: the port is closed, which is all that was asked for.
+        if (error != -ENOENT) fail("closing ports in", -error);
+        ++done;
+    }
+}

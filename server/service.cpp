@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "service.h"
+
+#include <fmt/format.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <ctime>
+
+#include "descriptors.h"
+#include "endpoint.h"
+#include "listener.h"
+#include "log.h"
+#include "netns.h"
+#include "ports_file.h"
+#include "shadowing.h"
+#include "systemd.h"
+
+namespace {
+
+constexpr std::size_t ranges_in_a_line = 16;
+
+PortSet wanted_ports(const Options& options) {
+    PortList list = options.ports;
+    if (options.ports_file) list.add(read_ports_file(*options.ports_file));
+    const PortSet ports = list.ports();
+    if (ports.empty())
+        throw std::runtime_error(
+            fmt::format("reading ports file {}: after the exclusions no port is left", *options.ports_file));
+    return ports;
+}
+
+std::string count(std::size_t number, std::string_view noun) {
+    return fmt::format("{} {}{}", number, noun, number == 1 ? "" : "s");
+}
+
+std::string describe(const PortSet& ports) {
+    return fmt::format("{} open: {}", count(ports.size(), "TCP port"), ports.to_string(ranges_in_a_line));
+}
+
+std::uint64_t cookie_of(int socket) {
+    std::uint64_t cookie = 0;
+    socklen_t size = sizeof(cookie);
+    ::getsockopt(socket, SOL_SOCKET, SO_COOKIE, &cookie, &size);
+    return cookie;
+}
+
+}  // namespace
+
+Service::Service(const Options& options)
+    : options_(options),
+      by_root_(::geteuid() == 0),
+      user_(find_user(options.user)),
+      dispatcher_(options.addresses),
+      takeover_(prepare_takeover(options.replace)),
+      server_(listener(), {.log_connections = options.verbose, .idle_timeout = options.idle_timeout},
+              dispatcher_.counters()),
+      signals_(server_.io(), SIGHUP, SIGINT, SIGTERM),
+      replaced_(server_.io(), ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+    raise_descriptor_limit();
+    dispatcher_.set_listener(server_.listener());
+    open_ports();
+    pin_maps();
+    drop_privileges(user_, [this] { return !dispatcher_.may_use_maps(); });
+    wait_for_signal();
+    wait_for_replacement();
+    if (takeover_) takeover_->complete();
+    announce();
+    warn_of_lost_rights();
+    notify_ready(describe(dispatcher_.ports()));
+}
+
+void Service::run() {
+    server_.run();
+    const auto open = server_.open_connections();
+    log_line(open == 0 ? "stopped" : fmt::format("stopped; {} cut off", count(open, "connection")));
+}
+
+Fd Service::listener() {
+    if (takeover_) return takeover_->take_listener();
+    if (auto passed = passed_socket()) return adopt_listener(std::move(*passed));
+    return open_listener(options_.listen);
+}
+
+void Service::publish() {
+    timespec now{};
+    ::clock_gettime(CLOCK_BOOTTIME, &now);
+    auto& instance = dispatcher_.instance();
+    instance.netns = CurrentNetns().inode;
+    instance.started = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+    instance.max_connections = server_.max_connections();
+    instance.listener = server_.listener();
+    instance.replaced = replaced_.native_handle();
+    constexpr std::string_view version = ECHO_SERVER_VERSION;
+    version.copy(instance.version, sizeof(instance.version) - 1);
+    instance.pid = static_cast<__u32>(::getpid());
+}
+
+void Service::open_ports() {
+    const PortSet ports = wanted_ports(options_);
+    check_listeners(ports);
+    server_.set_max_connections(connection_limit(options_.max_connections));
+    dispatcher_.set_ports(ports);
+    publish();
+    dispatcher_.attach();
+}
+
+void Service::check_listeners(const PortSet& ports) {
+    std::vector<ListeningSocket> others;
+    try {
+        others = shadowed(listening_sockets(), ports, options_.addresses, cookie_of(server_.listener()));
+    } catch (const std::runtime_error& error) {
+        if (options_.shadow_listeners) return log_problem("{}; ports may be taken from other listeners", error.what());
+        throw std::runtime_error(
+            fmt::format("{}. --shadow-listeners starts without knowing whom a port is taken from", error.what()));
+    }
+    if (others.empty()) return;
+    if (!options_.shadow_listeners) throw std::runtime_error(explain_refusal(others));
+    log_problem(explain_shadowing(others));
+}
+
+void Service::pin_maps() {
+    if (!options_.pin) return;
+    pins_.add(*options_.pin, {{"echo_ports", dispatcher_.ports_fd()}, {"echo_socket", dispatcher_.socket_fd()}}, user_);
+}
+
+void Service::announce() {
+    const PortSet ports = dispatcher_.ports();
+    const auto kill = fmt::format("{}kill", by_root_ ? "sudo " : "");
+    const auto pid = ::getpid();
+    log_line("echo-server {}: {}", ECHO_SERVER_VERSION, describe(ports));
+    log_line("  socket     {}, the only one (sk:{:x} in 'ss -tlne')", to_string(server_.local_endpoint()),
+             cookie_of(server_.listener()));
+    log_line("  namespace  {} (netns_ino in 'bpftool link')", dispatcher_.instance().netns);
+    if (!options_.addresses.empty()) log_line("  addresses  {}", to_string(options_.addresses));
+    log_line("  user       {}, without any capability", user_.name);
+    if (options_.pin) log_line("  pinned     {}/echo_ports, echo_socket", *options_.pin);
+    if (takeover_) log_line("  replaces   process {}, which drains", takeover_->pid());
+    if (options_.ports_file) log_line("  reload     edit {}, then {} -HUP {}", *options_.ports_file, kill, pid);
+    log_line("  stop       Ctrl-C, or {} {}", kill, pid);
+}
+
+void Service::warn_of_lost_rights() const {
+    if (options_.pin && !pins_.removable())
+        log_problem("user {} can't remove pins from {}: they will be left there", user_.name, *options_.pin);
+    if (options_.ports_file && ::access(options_.ports_file->c_str(), R_OK) != 0)
+        log_problem("user {} can't read {} ({}): SIGHUP will fail; let that user read it, or choose another by --user",
+                    user_.name, *options_.ports_file, std::generic_category().message(errno));
+}
+
+void Service::wait_for_signal() {
+    signals_.async_wait([this](std::error_code error, int signal) {
+        if (error) return;
+        wait_for_signal();
+        if (signal == SIGHUP)
+            reload();
+        else
+            stop(EchoServer::Queue::ours);
+    });
+}
+
+void Service::wait_for_replacement() {
+    replaced_.async_wait(asio::posix::stream_descriptor::wait_read, [this](std::error_code error) {
+        if (error || stopping_) return;
+        log_line("replaced: another process serves from now on");
+        stop(EchoServer::Queue::left_to_another_process);
+    });
+}
+
+void Service::reload() {
+    if (stopping_) return log_problem("SIGHUP: the server is stopping; the ports stay closed");
+    notify_reloading();
+    if (options_.ports_file)
+        apply_ports_file();
+    else
+        log_problem("SIGHUP: there is nothing to re-read without --ports-file; the ports stay as they are");
+    notify_ready(describe(dispatcher_.ports()));
+}
+
+void Service::apply_ports_file() {
+    const auto& file = *options_.ports_file;
+    PortSet ports;
+    try {
+        ports = wanted_ports(options_);
+        check_listeners(ports - dispatcher_.ports());
+    } catch (const std::exception& error) {
+        return log_problem("{}; the ports stay as they are", error.what());
+    }
+    try {
+        const auto [added, removed] = dispatcher_.set_ports(ports);
+        if (added.empty() && removed.empty())
+            return log_line("reloaded {}: nothing changed; {} open", file, count(ports.size(), "port"));
+        log_line("reloaded {}: added {}; removed {}; {} open", file, added.to_string(ranges_in_a_line),
+                 removed.to_string(ranges_in_a_line), count(ports.size(), "port"));
+    } catch (const std::exception& error) {
+        log_problem("{}; not all ports are as {} has them: send SIGHUP again", error.what(), file);
+    }
+}
+
+void Service::stop(EchoServer::Queue queue) {
+    if (stopping_) return server_.stop();
+    stopping_ = true;
+    dispatcher_.detach();
+    server_.drain(options_.drain_timeout, queue);
+    const auto open = server_.open_connections();
+    const auto seconds = options_.drain_timeout.count();
+    if (open > 0 && seconds > 0)
+        log_line("stopping: the ports are closed; waiting up to {} s for {}", seconds, count(open, "connection"));
+    notify_stopping(fmt::format("Stopping; {} open", count(open, "connection")));
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <asio/posix/stream_descriptor.hpp>
+#include <asio/signal_set.hpp>
+#include <optional>
+
+#include "dispatcher.h"
+#include "echo_server.h"
+#include "options.h"
+#include "pins.h"
+#include "privileges.h"
+#include "takeover.h"
+
+/// The whole server, from its set-up to its end.
+class Service {
+ public:
+    /// Sets up everything, attaches the program, drops privileges, and ends what is to be replaced. Throws
+    /// std::runtime_error if any of that can't be; nothing is left then, and what was to be replaced goes on.
+    /// `options` outlive the object.
+    explicit Service(const Options& options);
+    /// The ports go back before the socket closes.
+    ~Service() { dispatcher_.detach(); }
+    Service(const Service&) = delete;
+    Service& operator=(const Service&) = delete;
+
+    /// Serves until a signal, or until another process takes over.
+    void run();
+
+ private:
+    Fd listener();
+    void publish();
+    void open_ports();
+    void pin_maps();
+    void announce();
+    // Says what the user it runs as now won't be able to do.
+    void warn_of_lost_rights() const;
+
+    // Throws unless nobody else listens on `ports`, or they may be taken all the same.
+    void check_listeners(const PortSet& ports);
+
+    void wait_for_signal();
+    void wait_for_replacement();
+    void reload();
+    void apply_ports_file();
+    void stop(EchoServer::Queue queue);
+
+    const Options& options_;
+    bool by_root_;
+    User user_;
+    Dispatcher dispatcher_;
+    std::optional<Takeover> takeover_;
+    EchoServer server_;
+    asio::signal_set signals_;
+    asio::posix::stream_descriptor replaced_;  // an eventfd, readable once another process serves our listener
+    Pins pins_;
+    bool stopping_ = false;
+};

@@ -14,12 +14,13 @@
 
 #define AF_INET 2 /* <sys/socket.h> is not for BPF */
 
-/* The ports that are open, in host byte order; the value means nothing. Every key that fits finds room. */
+/* The ports that are open, in host byte order; the value means nothing. Every key that fits finds room. Sizes and no
+ * types: with types, 'bpftool map dump' would need root to look them up. */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 65536);
-    __type(key, __u16);
-    __type(value, __u8);
+    __uint(key_size, sizeof(__u16));
+    __uint(value_size, sizeof(__u8));
 } echo_ports SEC(".maps");
 
 /* The listening socket. User space writes its file descriptor and reads back its cookie. */

@@ -118,7 +118,7 @@ TEST_CASE("scan: a map update by hand opens a port, a deletion closes it, and th
     // The talk's own command.
     run_ok(network.vm, {"bpftool", "map", "update", "id", map, "key", "0x07", "0x00", "value", "0x00"});
     CHECK(echoes(network.host, Network::vm_ip4, 7));
-    CHECK(run_ok(network.vm, {"bpftool", "map", "dump", "id", map}).find("\"key\": 7,") != std::string::npos);
+    CHECK(run_ok(network.vm, {"bpftool", "map", "dump", "id", map}).find("key: 07 00  value: 00") != std::string::npos);
 
     run_ok(network.vm, {"bpftool", "map", "delete", "id", map, "key", "0x4d", "0x00"});
     CHECK(scan(network.host, Network::vm_ip4, "1-1000") == "7,777");

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// --address: only some destination addresses are ours.
+#include <doctest/doctest.h>
+
+#include <string>
+
+#include "client.h"
+#include "server.h"
+
+TEST_CASE("address: ports answer at addresses of the prefixes, and are closed elsewhere") {
+    const Netns netns;
+    run_ok(netns, {"ip", "route", "add", "local", "192.0.2.0/24", "dev", "lo"});
+    run_ok(netns, {"ip", "route", "add", "local", "198.51.100.0/24", "dev", "lo"});
+    run_ok(netns, {"ip", "-6", "route", "add", "local", "2001:db8::/48", "dev", "lo"});
+    Server server(netns, {"--ports", "1-65535", "--address", "192.0.2.0/24", "--address", "2001:db8::/64"});
+    CHECK(server.output().find("\n  addresses  192.0.2.0/24, 2001:db8::/64\n") != std::string::npos);
+    for (const std::string address : {"192.0.2.0", "192.0.2.77", "192.0.2.255", "2001:db8::", "2001:db8::ffff:1"})
+        for (const std::uint16_t port : std::initializer_list<std::uint16_t>{1, 777, 7777, 65535}) {
+            CAPTURE(address);
+            CAPTURE(port);
+            CHECK(echoes(netns, address, port));
+        }
+    for (const std::string address : {"127.0.0.1", "198.51.100.1", "::1", "2001:db8:0:1::"}) {
+        CAPTURE(address);
+        CHECK(try_connect(netns, address, 777) == ECONNREFUSED);
+    }
+}
+
+TEST_CASE("address: the longest prefix changes nothing, and a family without one is left alone") {
+    const Netns netns;
+    Server server(netns,
+                  {"--ports", "7", "--address", "127.0.0.0/8", "--address", "127.0.0.7", "--address", "0.0.0.0/0"});
+    CHECK(echoes(netns, "127.0.0.7", 7));
+    CHECK(echoes(netns, "127.0.0.1", 7));
+    CHECK(try_connect(netns, "::1", 7) == ECONNREFUSED);
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// --pin: the talk's delegation to a user who is not root.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+#include <string>
+
+#include "child.h"
+#include "client.h"
+#include "server.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A BPF file system of its own, which belongs to user `owner`.
+class Bpffs {
+ public:
+    explicit Bpffs(uid_t owner) : path_("/tmp/echo-server-test-XXXXXX") {
+        REQUIRE(::mkdtemp(path_.data()) != nullptr);
+        REQUIRE(::mount("none", path_.c_str(), "bpf", 0, nullptr) == 0);
+        REQUIRE(::chown(path_.c_str(), owner, owner) == 0);
+    }
+    ~Bpffs() {
+        ::umount2(path_.c_str(), MNT_DETACH);
+        ::rmdir(path_.c_str());
+    }
+    Bpffs(const Bpffs&) = delete;
+    Bpffs& operator=(const Bpffs&) = delete;
+
+    [[nodiscard]] const std::string& path() const { return path_; }
+    [[nodiscard]] std::string ports() const { return path_ + "/echo_ports"; }
+    [[nodiscard]] std::string socket() const { return path_ + "/echo_socket"; }
+
+ private:
+    std::string path_;
+};
+
+constexpr uid_t nobody = 65534;
+
+uid_t owner_of(const std::string& path) {
+    struct stat status {};
+    REQUIRE(::stat(path.c_str(), &status) == 0);
+    return status.st_uid;
+}
+
+}  // namespace
+
+TEST_CASE("pin: a user who is not root dumps the maps, opens and closes ports, by the talk's commands") {
+    const Netns netns;
+    const Bpffs bpffs(nobody);
+    Server server(netns, {"--ports", "7,77", "--pin", bpffs.path()});
+    CHECK(server.output().find(fmt::format("\n  pinned     {}/echo_ports, echo_socket\n", bpffs.path())) !=
+          std::string::npos);
+    CHECK(owner_of(bpffs.ports()) == nobody);
+    CHECK(owner_of(bpffs.socket()) == nobody);
+    const auto as_nobody = [&](Command command) {
+        const Command prefix{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"};
+        command.insert(command.begin(), prefix.begin(), prefix.end());
+        return run_ok(netns, command);
+    };
+    as_nobody({"bpftool", "map", "update", "pinned", bpffs.ports(), "key", "0x09", "0x03", "value", "0x00"});
+    CHECK(echoes(netns, "127.0.0.1", 777));
+    const auto dump = as_nobody({"bpftool", "map", "dump", "pinned", bpffs.ports()});
+    for (const std::string line : {"key: 07 00  value: 00", "key: 4d 00  value: 00", "key: 09 03  value: 00"})
+        CHECK(dump.find(line) != std::string::npos);
+    CHECK(dump.ends_with("Found 3 elements\n"));
+    CHECK(as_nobody({"bpftool", "map", "dump", "pinned", bpffs.socket()}).find("key: 00 00 00 00") !=
+          std::string::npos);
+    as_nobody({"bpftool", "map", "delete", "pinned", bpffs.ports(), "key", "0x07", "0x00"});
+    CHECK(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
+
+    const BpfObjects objects(netns);
+    server.signal(SIGTERM);
+    CHECK(server.wait() == 0);
+    CHECK_FALSE(fs::exists(bpffs.ports()));
+    CHECK_FALSE(fs::exists(bpffs.socket()));
+    CHECK(objects.gone());
+}
+
+TEST_CASE("pin: pins that a killed server left are replaced") {
+    const Netns netns;
+    const Bpffs bpffs(nobody);
+    {
+        Server killed(netns, {"--ports", "7", "--pin", bpffs.path()});
+        killed.signal(SIGKILL);
+        killed.wait();
+    }
+    REQUIRE(fs::exists(bpffs.ports()));
+    Server server(netns, {"--ports", "8", "--pin", bpffs.path()});
+    CHECK(run_ok(netns, {"bpftool", "map", "dump", "pinned", bpffs.ports()}).find("key: 08 00  value: 00") !=
+          std::string::npos);
+}
+
+TEST_CASE("pin: a server that is replaced leaves the pins of the new one alone") {
+    const Netns netns;
+    const Bpffs bpffs(nobody);
+    Server older(netns, {"--ports", "7", "--pin", bpffs.path()});
+    Server newer(netns, {"--ports", "8", "--pin", bpffs.path(), "--replace"});
+    CHECK(older.wait() == 0);
+    CHECK(run_ok(netns, {"bpftool", "map", "dump", "pinned", bpffs.ports()}).find("key: 08 00  value: 00") !=
+          std::string::npos);
+}
+
+TEST_CASE("pin: pins that can't be removed at the end are said at the start") {
+    const Netns netns;
+    const Bpffs bpffs(0);
+    REQUIRE(::chmod(bpffs.path().c_str(), 0755) == 0);
+    Server server(netns, {"--ports", "7", "--pin", bpffs.path()});
+    CHECK(server.next_line() ==
+          fmt::format("echo-server: user nobody can't remove pins from {}: they will be left there", bpffs.path()));
+    server.signal(SIGTERM);
+    CHECK(server.wait() == 0);
+    CHECK(fs::exists(bpffs.ports()));
+}
+
+TEST_CASE("pin: elsewhere than on a BPF file system is an error that says how to mount one") {
+    const Netns netns;
+    const auto check = [&](const std::string& folder, const std::string& says) {
+        const auto [code, output] = run(netns, echo_server({"--ports", "7", "--pin", folder}));
+        CHECK(code == 1);
+        CHECK(output == fmt::format("echo-server: pinning maps in {}: {}\n", folder, says));
+        CHECK(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
+    };
+    check("/tmp", "it is not on a BPF file system; 'sudo mount -t bpf none /tmp' makes it one");
+    check("/nowhere", "No such file or directory; make it with 'mkdir /nowhere' and 'sudo mount -t bpf none /nowhere'");
+}

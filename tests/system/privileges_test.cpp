@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// What the serving process may still do.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <grp.h>
+#include <linux/bpf.h>
+#include <linux/capability.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include <array>
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "child.h"
+#include "client.h"
+#include "server.h"
+
+namespace {
+
+/// The value behind `name` in /proc/PID/status, its blanks made single.
+std::string status_of(const Process& process, const std::string& name) {
+    std::ifstream file(fmt::format("/proc/{}/status", process.pid()));
+    for (std::string line; std::getline(file, line);) {
+        if (!line.starts_with(name + ":")) continue;
+        std::string value;
+        std::istringstream words(line.substr(name.size() + 1));
+        for (std::string word; words >> word;) value += (value.empty() ? "" : " ") + word;
+        return value;
+    }
+    return "?";
+}
+
+void check_is_without_privileges(const Process& process, const std::string& id) {
+    CHECK(status_of(process, "Uid") == fmt::format("{0} {0} {0} {0}", id));
+    CHECK(status_of(process, "Gid") == fmt::format("{0} {0} {0} {0}", id));
+    CHECK(status_of(process, "Groups").empty());
+    CHECK(status_of(process, "NoNewPrivs") == "1");
+    for (const std::string set : {"CapInh", "CapPrm", "CapEff", "CapAmb"}) {
+        CAPTURE(set);
+        CHECK(status_of(process, set) == "0000000000000000");
+    }
+}
+
+}  // namespace
+
+TEST_CASE("privileges: from root it becomes nobody, and still reloads, drains and shows its status") {
+    const Netns netns;
+    const TempFile file("7\n");
+    Server server(netns, {"--ports-file", file.path()}, [] {
+        const std::array<gid_t, 3> groups{0, 4, 27};
+        if (::setgroups(groups.size(), groups.data()) != 0) std::abort();
+    });
+    check_is_without_privileges(server, "65534");
+    file.write("8\n");
+    CHECK(server.reload() == fmt::format("reloaded {}: added 8; removed 7; 1 port open", file.path()));
+    CHECK(echoes(netns, "::1", 8));
+    CHECK(run_ok(netns, echo_server({"status"})).find("user nobody, up ") != std::string::npos);
+    Client client(netns, "127.0.0.1", 8);
+    client.send("x");
+    REQUIRE(client.receive(1) == "x");
+    server.signal(SIGTERM);
+    server.wait_for("waiting up to 5 s for 1 connection");
+    client.shutdown_write();
+    CHECK(client.at_end());
+    CHECK(server.wait() == 0);
+}
+
+TEST_CASE("privileges: --user chooses whom it becomes; root stays root, without capabilities") {
+    const Netns netns;
+    check_is_without_privileges(Server(netns, {"--ports", "7", "--user", "daemon"}), "1");
+    check_is_without_privileges(Server(netns, {"--ports", "7", "--user", "root"}), "0");
+}
+
+TEST_CASE("privileges: an ordinary user with CAP_BPF and CAP_NET_ADMIN starts it, and it keeps neither") {
+    const Netns netns;
+    const TempFile file("7\n");
+    Server server(netns, {"--ports-file", file.path()}, [] { become_ordinary({CAP_BPF, CAP_NET_ADMIN}); });
+    check_is_without_privileges(server, std::to_string(ordinary_user));
+    CHECK(server.output().find(fmt::format("  stop       Ctrl-C, or kill {}\n", server.pid())) != std::string::npos);
+    file.write("8\n");
+    CHECK(server.reload() == fmt::format("reloaded {}: added 8; removed 7; 1 port open", file.path()));
+    CHECK(echoes(netns, "127.0.0.1", 8));
+}
+
+TEST_CASE("privileges: where map updates take CAP_BPF, it keeps that alone") {
+    const Netns netns;
+    // As before Linux 5.19: a look into a map is refused to who has no capability. Here, to everybody.
+    Server server(netns, {"--ports", "7"}, [] { refuse_system_call(SYS_bpf, BPF_MAP_LOOKUP_ELEM, EPERM); });
+    CHECK(status_of(server, "CapEff") == "0000008000000000");
+    CHECK(status_of(server, "CapPrm") == "0000008000000000");
+    CHECK(status_of(server, "Uid") == "65534 65534 65534 65534");
+    CHECK(echoes(netns, "127.0.0.1", 7));
+}
+
+TEST_CASE("privileges: whom it can't become is said at the start") {
+    const Netns netns;
+    const auto check = [&](const char* user, const std::string& says, const std::function<void()>& in_child) {
+        CAPTURE(says);
+        const auto [code, output] = run(netns, echo_server({"--ports", "7", "--user", user}), in_child);
+        CHECK(code == 1);
+        CHECK(output == "echo-server: " + says + "\n");
+    };
+    check("no-such-user", "there is no user 'no-such-user': choose another one with --user", {});
+    check("daemon", "becoming user 'daemon' takes root: start with sudo, or without --user", [] {
+        become_ordinary({CAP_BPF, CAP_NET_ADMIN});
+    });
+    check("daemon",
+          "becoming user daemon: Operation not permitted; that takes CAP_SETUID and CAP_SETGID: without them, '--user "
+          "root' stays what it is",
+          [] {
+              keep_capabilities({CAP_BPF, CAP_NET_ADMIN});
+          });
+    Server server(netns, {"--ports", "7", "--user", "root"}, [] { keep_capabilities({CAP_BPF, CAP_NET_ADMIN}); });
+    check_is_without_privileges(server, "0");
+}
+
+TEST_CASE("privileges: a ports file that the user can't read is said at the start") {
+    const Netns netns;
+    const TempFile file("7\n");
+    REQUIRE(::chmod(file.path().c_str(), 0600) == 0);
+    Server server(netns, {"--ports-file", file.path()});
+    CHECK(
+        server.next_line() ==
+        fmt::format("echo-server: user nobody can't read {} (Permission denied): SIGHUP will fail; let that user read "
+                    "it, or choose another by --user",
+                    file.path()));
+    CHECK(echoes(netns, "127.0.0.1", 7));
+}

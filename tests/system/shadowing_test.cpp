@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// Ports on which somebody else listens are not taken by accident.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include <string>
+
+#include "child.h"
+#include "client.h"
+#include "server.h"
+
+namespace {
+
+constexpr auto tcp = NamedServer::Protocol::tcp;
+
+std::string who(const Netns& netns, std::uint16_t port) { return who_answers(netns, tcp, "127.0.0.1", port); }
+
+}  // namespace
+
+TEST_CASE("shadowing: a port with a listener is an error at the start, left out by '!', or taken on demand") {
+    const Netns netns;
+    const NamedServer ssh(netns, tcp, "0.0.0.0", 22, "ssh");
+
+    const auto refused = run(netns, echo_server({"--ports", "1-1000"}));
+    CHECK(refused.code == 1);
+    CHECK(refused.output ==
+          "echo-server: port 22 (system-tests) is already served by another socket: leave it out (--ports '!22'), or "
+          "pass --shadow-listeners to take its new connections\n");
+    CHECK(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
+    {
+        Server server(netns, {"--ports", "1-1000,!22"});
+        CHECK(server.output().find(": 999 TCP ports open: 1-21,23-1000\n") != std::string::npos);
+        CHECK(who(netns, 21) == "echo");
+        CHECK(who(netns, 22) == "ssh");
+    }
+    {
+        Server server(netns, {"--ports", "1-1000", "--shadow-listeners"});
+        CHECK(server.output().find("echo-server: --shadow-listeners: new connections to port 22 (system-tests) are "
+                                   "taken from the socket that listens there\n") != std::string::npos);
+        CHECK(who(netns, 22) == "echo");
+    }
+    CHECK(who(netns, 22) == "ssh");
+}
+
+TEST_CASE("shadowing: the same by SIGHUP, where the old ports stay") {
+    const Netns netns;
+    const NamedServer ssh(netns, tcp, "0.0.0.0", 22, "ssh");
+    const TempFile file("7\n");
+    const auto& path = file.path();
+    {
+        Server server(netns, {"--ports-file", path});
+        file.write("1-1000\n");
+        CHECK(server.reload() ==
+              "echo-server: port 22 is already served by another socket: leave it out (--ports '!22'), or pass "
+              "--shadow-listeners to take its new connections; the ports stay as they are");
+        CHECK(who(netns, 22) == "ssh");
+        CHECK(who(netns, 7) == "echo");
+        CHECK(try_connect(netns, "127.0.0.1", 8) == ECONNREFUSED);
+        file.write("1-1000,!22\n");
+        CHECK(server.reload() ==
+              fmt::format("reloaded {}: added 1-6,8-21,23-1000; removed none; 999 ports open", path));
+        CHECK(who(netns, 22) == "ssh");
+        CHECK(who(netns, 1000) == "echo");
+    }
+    Server server(netns, {"--ports-file", path, "--shadow-listeners"});
+    file.write("1-1000\n");
+    CHECK(server.reload() ==
+          "echo-server: --shadow-listeners: new connections to port 22 are taken from the socket that listens there");
+    CHECK(server.next_line() == fmt::format("reloaded {}: added 22; removed none; 1000 ports open", path));
+    CHECK(who(netns, 22) == "echo");
+}
+
+TEST_CASE("shadowing: listeners of every kind count, and are named together") {
+    const Netns netns;
+    const NamedServer ip6_only(netns, tcp, "::1", 80, "web");
+    const NamedServer one_address(netns, tcp, "127.0.0.7", 81, "local");
+    const NamedServer udp(netns, NamedServer::Protocol::udp, "0.0.0.0", 82, "UDP");
+    Process listener(netns, {"nc", "-lk", "90"});
+    REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 90) == 0; }));
+    const auto [code, output] = run(netns, echo_server({"--ports", "80-90"}));
+    CHECK(code == 1);
+    CHECK(output ==
+          "echo-server: ports 80 (system-tests), 81 (system-tests), 90 (nc) are already served by other sockets: leave "
+          "them out (--ports '!80-81,!90'), or pass --shadow-listeners to take their new connections\n");
+}
+
+TEST_CASE("shadowing: every port but the listeners' own, among them ours") {
+    const Netns netns;
+    const NamedServer ssh(netns, tcp, "::", 22, "ssh");
+    Server server(netns, {"--ports", "1-65535,!22"});
+    CHECK(who(netns, 22) == "ssh");
+    CHECK(who(netns, 7777) == "echo");  // where its own socket is bound
+    CHECK(who(netns, 65535) == "echo");
+}
+
+TEST_CASE("shadowing: a port that is open already may get a listener, which a reload does not mind") {
+    const Netns netns;
+    const TempFile file("7\n");
+    Server server(netns, {"--ports-file", file.path()});
+    const NamedServer late(netns, tcp, "0.0.0.0", 7, "late");
+    file.write("7,8\n");
+    CHECK(server.reload() == fmt::format("reloaded {}: added 8; removed none; 2 ports open", file.path()));
+    CHECK(who(netns, 7) == "echo");
+}
+
+TEST_CASE("shadowing: with --address, who listens elsewhere is no obstacle") {
+    const Netns netns;
+    run_ok(netns, {"ip", "route", "add", "local", "192.0.2.0/24", "dev", "lo"});
+    const NamedServer local(netns, tcp, "127.0.0.1", 22, "local");
+    {
+        Server server(netns, {"--ports", "22", "--address", "192.0.2.0/24"});
+        CHECK(who(netns, 22) == "local");
+        CHECK(who_answers(netns, tcp, "192.0.2.7", 22) == "echo");
+    }
+    const NamedServer everywhere(netns, tcp, "0.0.0.0", 23, "everywhere");
+    CHECK(run(netns, echo_server({"--ports", "23", "--address", "192.0.2.0/24"})).code == 1);
+}
+
+TEST_CASE("shadowing: without an answer from the kernel no port opens, unless it is to be so") {
+    const Netns netns;
+    const auto no_netlink = [] { refuse_system_call(SYS_socket, AF_NETLINK, EPROTONOSUPPORT); };
+    const auto [code, output] = run(netns, echo_server({"--ports", "7"}), no_netlink);
+    CHECK(code == 1);
+    CHECK(output ==
+          "echo-server: asking the kernel for listening sockets (sock_diag): Protocol not supported. "
+          "--shadow-listeners starts without knowing whom a port is taken from\n");
+    Server server(netns, {"--ports", "7", "--shadow-listeners"}, no_netlink);
+    CHECK(server.output().find("Protocol not supported; ports may be taken from other listeners\n") !=
+          std::string::npos);
+    CHECK(who(netns, 7) == "echo");
+}

@@ -49,8 +49,9 @@ void keep_capabilities(std::initializer_list<int> kept) {
             require(::prctl(PR_CAPBSET_DROP, capability) == 0);
 }
 
-void refuse_system_call(int number, int first_argument, int error) {
-    const auto refusal = SECCOMP_RET_ERRNO | static_cast<unsigned>(error);
+namespace {
+
+void filter_system_call(int number, int first_argument, unsigned action) {
     const auto load = [](std::size_t offset) {
         return sock_filter(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<unsigned>(offset)));
     };
@@ -60,12 +61,22 @@ void refuse_system_call(int number, int first_argument, int error) {
         sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(number), 0, 3),
         load(offsetof(seccomp_data, args)),  // the lower half, on a little-endian machine
         sock_filter BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, any ? 0 : static_cast<unsigned>(first_argument), 0, 1),
-        sock_filter BPF_STMT(BPF_RET | BPF_K, refusal),
+        sock_filter BPF_STMT(BPF_RET | BPF_K, action),
         sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     if (!any) filter[3].code = BPF_JMP | BPF_JEQ | BPF_K;
     const sock_fprog program{.len = filter.size(), .filter = filter.data()};
     require(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
+}  // namespace
+
+void refuse_system_call(int number, int first_argument, int error) {
+    filter_system_call(number, first_argument, SECCOMP_RET_ERRNO | static_cast<unsigned>(error));
+}
+
+void kill_at_system_call(int number, int first_argument) {
+    filter_system_call(number, first_argument, SECCOMP_RET_KILL_PROCESS);
 }
 
 void limit_descriptors(unsigned long most) {

@@ -20,5 +20,8 @@ void keep_capabilities(std::initializer_list<int> kept);
 /// that.
 void refuse_system_call(int number, int first_argument, int error);
 
+/// The same, but the call kills the process (SIGSYS).
+void kill_at_system_call(int number, int first_argument);
+
 /// Sets RLIMIT_NOFILE.
 void limit_descriptors(unsigned long most);

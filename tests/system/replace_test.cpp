@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// --replace: a new process takes over, and no client notices.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <linux/bpf.h>
+#include <linux/capability.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include <atomic>
+#include <csignal>
+#include <list>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "child.h"
+#include "client.h"
+#include "server.h"
+
+namespace {
+
+std::string pattern(std::size_t size, unsigned seed) {
+    std::string text(size, '\0');
+    for (auto& c : text) c = static_cast<char>((seed = seed * 1664525U + 1013904223U) >> 24U);
+    return text;
+}
+
+/// A client that sends and checks until it is told to stop; then what it was owed must come to a clean end.
+class Stream {
+ public:
+    Stream(const Netns& netns, const std::string& address, std::uint16_t port, unsigned seed)
+        : client_(netns, address, port), thread_([this, seed] { run(seed); }) {}
+    ~Stream() {
+        if (thread_.joinable()) thread_.join();
+    }
+    Stream(const Stream&) = delete;
+    Stream& operator=(const Stream&) = delete;
+
+    bool finish() {
+        stop_ = true;
+        thread_.join();
+        return good_;
+    }
+
+ private:
+    void run(unsigned seed) {
+        while (!stop_ && good_) {
+            const auto sent = pattern(10000, seed++);
+            client_.send(sent);
+            good_ = client_.receive(sent.size()) == sent;
+        }
+        client_.shutdown_write();
+        good_ = good_ && client_.at_end();
+    }
+
+    Client client_;
+    std::atomic<bool> stop_ = false;
+    bool good_ = true;
+    std::thread thread_;
+};
+
+}  // namespace
+
+TEST_CASE("replace: fifty in a row cost no client anything") {
+    const Network network;
+    std::atomic<bool> stop = false;
+    std::atomic<int> served = 0;
+    std::atomic<int> failed = 0;
+    const auto connect_without_pause = [&](const std::string& address) {
+        while (!stop) ++(echoes(network.host, address, 7, "steady") ? served : failed);
+    };
+    const Command arguments{"--ports", "7,77", "--replace", "--drain-timeout", "3600"};
+    std::list<Server> servers;
+    servers.emplace_back(network.vm, arguments);
+    std::list<Stream> streams;
+    streams.emplace_back(network.host, Network::vm_ip4, 77, 1);
+    std::vector<std::thread> clients;
+    for (const std::string address : {Network::vm_ip4, Network::vm_ip6, Network::vm_ip4})
+        clients.emplace_back(connect_without_pause, address);
+
+    for (unsigned i = 0; i < 50; ++i) {
+        const auto before = servers.back().pid();
+        auto& server = servers.emplace_back(network.vm, arguments);
+        CHECK(server.output().find(fmt::format("\n  replaces   process {}, which drains\n", before)) !=
+              std::string::npos);
+        if (i % 10 == 5) streams.emplace_back(network.host, Network::vm_ip6, 77, i * 1000);
+    }
+    stop = true;
+    for (auto& client : clients) client.join();
+    MESSAGE("connections served meanwhile: ", served.load());
+    CHECK(served > 200);
+    CHECK(failed == 0);
+    for (auto& stream : streams) CHECK(stream.finish());
+
+    auto& last = servers.back();
+    for (auto& server : servers) {
+        if (&server == &last) continue;
+        CHECK(server.wait() == 0);
+        CHECK(server.output().find("\nreplaced: another process serves from now on\n") != std::string::npos);
+        CHECK(server.output().ends_with("\nstopped\n"));
+    }
+    const BpfObjects objects(network.vm);  // fails unless there is exactly one link
+    CHECK(echoes(network.host, Network::vm_ip4, 7));
+    last.signal(SIGTERM);
+    CHECK(last.wait() == 0);
+    CHECK(objects.gone());
+}
+
+TEST_CASE("replace: connections that nobody has accepted yet are served by the new process") {
+    const Netns netns;
+    Server older(netns, {"--ports", "7", "--drain-timeout", "0"});
+    older.signal(SIGSTOP);
+    std::list<Client> queued;
+    for (int i = 0; i < 100; ++i) queued.emplace_back(netns, "127.0.0.1", 7).send("queued");
+    Server newer(netns, {"--ports", "7", "--replace"});
+    older.signal(SIGCONT);
+    int served = 0;
+    for (auto& client : queued)
+        if (client.receive(6) == "queued") ++served;
+    CHECK(served == 100);
+    CHECK(older.wait() == 0);
+}
+
+TEST_CASE("replace: the old process ends its connections within its drain timeout") {
+    const Netns netns;
+    Server older(netns, {"--ports", "7", "--drain-timeout", "1"});
+    Client client(netns, "127.0.0.1", 7);
+    client.send("x");
+    REQUIRE(client.receive(1) == "x");
+    Server newer(netns, {"--ports", "7", "--replace"});
+    CHECK(older.wait_for("stopping") == "stopping: the ports are closed; waiting up to 1 s for 1 connection");
+    CHECK(older.wait() == 0);
+    CHECK(older.output().ends_with("\nstopped; 1 connection cut off\n"));
+    CHECK(client.at_end());
+    CHECK(echoes(netns, "127.0.0.1", 7));
+}
+
+TEST_CASE("replace: without it a second instance is an error that names the first") {
+    const Netns netns;
+    Server first(netns, {"--ports", "7"});
+    const auto [code, output] = run(netns, echo_server({"--ports", "8", "--listen", "127.0.0.1:8888"}));
+    CHECK(code == 1);
+    CHECK(output == fmt::format("echo-server: an echo-server runs in this network namespace already (process {}): "
+                                "--replace takes over from it without losing a connection, or stop it first\n",
+                                first.pid()));
+    CHECK(echoes(netns, "127.0.0.1", 7));
+    CHECK(try_connect(netns, "127.0.0.1", 8) == ECONNREFUSED);
+}
+
+TEST_CASE("replace: where nothing runs it is a start like any other; elsewhere others may run") {
+    const Netns netns;
+    const Netns other;
+    Server elsewhere(other, {"--ports", "7"});
+    Server server(netns, {"--ports", "7", "--replace"});
+    CHECK(server.output().find("replaces") == std::string::npos);
+    CHECK(echoes(netns, "127.0.0.1", 7));
+    CHECK(echoes(other, "127.0.0.1", 7));
+}
+
+TEST_CASE("replace: a wrong start leaves the old process as it is") {
+    const Netns netns;
+    const NamedServer ssh(netns, NamedServer::Protocol::tcp, "0.0.0.0", 22, "ssh");
+    Server older(netns, {"--ports", "7"});
+    const std::vector<Command> wrong = {{"--ports-file", "/nowhere"},
+                                        {"--ports", "22"},
+                                        {"--ports", "7", "--user", "no-such-user"},
+                                        {"--ports", "7", "--pin", "/tmp"},
+                                        {"--ports", "7", "--max-connections", "1000000"}};
+    for (auto arguments : wrong) {
+        CAPTURE(arguments[1]);
+        arguments.emplace_back("--replace");
+        CHECK(run(netns, echo_server(arguments)).code == 1);
+        CHECK(echoes(netns, "127.0.0.1", 7));
+    }
+    CHECK(older.output().find("replaced") == std::string::npos);
+}
+
+TEST_CASE("replace: a new process that fails or is killed at any step leaves the old one serving") {
+    const Netns netns;
+    Server older(netns, {"--ports", "7"});
+    struct Step {
+        std::string name;
+        int number;
+        int first_argument;
+    };
+    const std::vector<Step> steps = {
+        {"load the program", SYS_bpf, BPF_PROG_LOAD},
+        {"find the running one", SYS_bpf, BPF_PROG_GET_NEXT_ID},
+        {"open it", SYS_pidfd_open, -1},
+        {"duplicate its socket", SYS_pidfd_getfd, -1},
+        {"put it into the map", SYS_bpf, BPF_MAP_UPDATE_ELEM},
+        {"ask for listeners", SYS_socket, AF_NETLINK},
+        {"open the ports", SYS_bpf, BPF_MAP_UPDATE_BATCH},
+        {"attach", SYS_bpf, BPF_LINK_CREATE},
+        {"drop the groups", SYS_setgroups, -1},
+        {"become the user", SYS_setresuid, -1},
+        {"drop capabilities", SYS_capset, -1},
+    };
+    for (const auto& step : steps) {
+        CAPTURE(step.name);
+        const auto command = echo_server({"--ports", "7,8", "--replace"});
+        const auto failed = run(netns, command, [&] { refuse_system_call(step.number, step.first_argument, EACCES); });
+        CHECK(failed.code == 1);
+        CHECK(failed.output.find("Permission denied") != std::string::npos);
+        CHECK(echoes(netns, "127.0.0.1", 7));
+        const auto killed = run(netns, command, [&] { kill_at_system_call(step.number, step.first_argument); });
+        CHECK(killed.code == -SIGSYS);
+        CHECK(echoes(netns, "127.0.0.1", 7));
+    }
+    CHECK(older.output().find("replaced") == std::string::npos);
+    // At last one that gets through, so that the steps were those of a replacement.
+    Server newer(netns, {"--ports", "7,8", "--replace"});
+    CHECK(older.wait() == 0);
+    CHECK(echoes(netns, "127.0.0.1", 8));
+}
+
+TEST_CASE("replace: killed at moments of every kind, the new process leaves the old one serving") {
+    const Netns netns;
+    auto older = std::make_unique<Server>(netns, Command{"--ports", "7"});
+    for (int i = 0; i < 40; ++i) {
+        auto newer = std::make_unique<Process>(netns, echo_server({"--ports", "7", "--replace"}));
+        std::this_thread::sleep_for(std::chrono::milliseconds(i));  // a different moment each time
+        newer->signal(SIGKILL);
+        newer->wait();
+        // Had the replacement been complete, the old process would end, by right.
+        if (eventually([&] { return older->output().find("replaced") != std::string::npos; },
+                       std::chrono::milliseconds(50))) {
+            CHECK(older->wait() == 0);
+            older = std::make_unique<Server>(netns, Command{"--ports", "7", "--replace"});
+        }
+        CHECK(echoes(netns, "127.0.0.1", 7));
+    }
+}
+
+TEST_CASE("replace: takes root") {
+    const Netns netns;
+    Server older(netns, {"--ports", "7"});
+    const auto [code, output] = run(netns, echo_server({"--ports", "7", "--replace"}), [] {
+        become_ordinary({CAP_BPF, CAP_NET_ADMIN});
+    });
+    CHECK(code == 1);
+    CHECK(output == "echo-server: looking for the echo-server to replace: it takes root; start with sudo\n");
+    Server beside(netns, {"--ports", "8", "--listen", "127.0.0.1:8888"}, [] {
+        become_ordinary({CAP_BPF, CAP_NET_ADMIN});
+    });
+    CHECK(beside.output().starts_with("echo-server: another sk_lookup program is attached here; only root could tell"));
+    // Now there are two, and root is told to choose.
+    const auto two = run(netns, echo_server({"--ports", "7", "--replace"}));
+    CHECK(two.code == 1);
+    CHECK(two.output.find("several run here; stop all but one first") != std::string::npos);
+}

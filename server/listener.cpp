@@ -101,3 +101,5 @@ Fd adopt_listener(Fd socket) {
     if (const int error = set_options(socket); error != 0) refuse(std::generic_category().message(error));
     return socket;
 }
+
+bool serves_ip4_alone(const Fd& listener) { return option(listener, SOL_SOCKET, SO_DOMAIN) == AF_INET; }

@@ -14,3 +14,6 @@ Fd open_listener(const asio::ip::tcp::endpoint& address);
 /// The same for a socket that listens already, passed by another process: sets its options. Throws std::runtime_error
 /// if it is no listening TCP socket, or one that would refuse IPv4 clients.
 Fd adopt_listener(Fd socket);
+
+/// True of an IPv4 socket: to IPv6 clients that are steered there the kernel does not answer.
+bool serves_ip4_alone(const Fd& listener);

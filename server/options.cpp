@@ -31,9 +31,14 @@ Examples:
   sudo echo-server --ports 7,79 --replace        # in place of the one that runs
   sudo echo-server status)";
 
-constexpr auto status_description = R"(Shows every echo-server of this network namespace: its process, ports and
-counters, as they stand in the maps of its BPF program. Takes root. The exit
-code is 1 if none runs.)";
+constexpr auto status_description = "Shows the echo-servers of this network namespace; takes root.";
+
+constexpr auto status_notes = R"(It asks no process: process, user, ports and counters are read from the kernel,
+where each server keeps them beside its BPF program. The exit code is 1 if none
+runs.
+
+Example, for node_exporter's textfile collector:
+  sudo echo-server status --prometheus > DIR/echo-server.prom)";
 
 int wrong_usage(const std::string& why) {
     log_problem("{}; see echo-server --help", why);
@@ -134,7 +139,6 @@ void read_texts(Options& options, const Texts& texts) {
 std::variant<Options, StatusOptions, Exit> parse_command_line(int argc, char** argv) {
     Options options;
     Texts texts;
-    StatusOptions status;
 
     CLI::App app(description, "echo-server");
     app.get_formatter()->column_width(28);
@@ -142,18 +146,22 @@ std::variant<Options, StatusOptions, Exit> parse_command_line(int argc, char** a
     app.set_version_flag("--version", "echo-server " ECHO_SERVER_VERSION, "Print the version and exit");
     app.set_help_flag("-h,--help", "Print this help and exit");
     add_server_flags(app, options, texts);
-    auto* status_command = app.add_subcommand("status", "Show what runs; see echo-server status --help");
-    status_command->description(status_description);
-    const auto add_format = [&](const char* flag, StatusOptions::Format format, const char* help) {
-        return status_command->add_flag_callback(
-            flag, [&status, format] { status.format = format; }, help);
-    };
-    auto* json = add_format("--json", StatusOptions::Format::json, "Print JSON");
-    add_format("--prometheus", StatusOptions::Format::prometheus, "Print Prometheus' text format")->excludes(json);
+    auto* status_command = app.add_subcommand("status", status_description);
+    status_command->footer(status_notes);
+    bool json = false;
+    bool prometheus = false;
+    status_command->add_flag("--json", json, "Print JSON");
+    status_command->add_flag("--prometheus", prometheus, "Print Prometheus' text format");
 
     try {
         app.parse(argc, argv);
-        if (status_command->parsed()) return status;
+        if (status_command->parsed()) {
+            for (const auto* option : app.get_options())
+                if (option->count() > 0) throw std::runtime_error(option->get_name() + " is not for status");
+            if (json && prometheus) throw std::runtime_error("status: choose one of --json and --prometheus");
+            if (json) return StatusOptions{StatusOptions::Format::json};
+            return StatusOptions{prometheus ? StatusOptions::Format::prometheus : StatusOptions::Format::text};
+        }
         read_texts(options, texts);
     } catch (const CLI::Success& done) {
         return Exit{app.exit(done)};

@@ -80,7 +80,14 @@ void Service::run() {
 
 Fd Service::listener() {
     if (takeover_) return takeover_->take_listener();
-    if (auto passed = passed_socket()) return adopt_listener(std::move(*passed));
+    if (auto passed = passed_socket()) {
+        Fd adopted = adopt_listener(std::move(*passed));
+        if (serves_ip4_alone(adopted))
+            log_problem(
+                "the socket is an IPv4 one: clients on IPv6 get no answer; 'ListenStream=[::ffff:127.0.0.1]:7777' "
+                "with 'BindIPv6Only=both' in the socket unit serves both");
+        return adopted;
+    }
     return open_listener(options_.listen);
 }
 
@@ -208,5 +215,5 @@ void Service::stop(EchoServer::Queue queue) {
     const auto seconds = options_.drain_timeout.count();
     if (open > 0 && seconds > 0)
         log_line("stopping: the ports are closed; waiting up to {} s for {}", seconds, count(open, "connection"));
-    notify_stopping(fmt::format("Stopping; {} open", count(open, "connection")));
+    notify_stopping(fmt::format("Draining: {} open", count(open, "connection")));
 }

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// 'echo-server status', and whether it tells the truth.
+#include <bpf/bpf.h>
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <linux/capability.h>
+
+#include <csignal>
+#include <list>
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <string>
+
+#include "child.h"
+#include "client.h"
+#include "echo_dispatch.skel.h"
+#include "server.h"
+
+namespace {
+
+using nlohmann::json;
+
+json status(const Netns& netns) { return json::parse(run_ok(netns, echo_server({"status", "--json"})))["instances"]; }
+
+json only_status(const Netns& netns) {
+    const auto instances = status(netns);
+    REQUIRE(instances.size() == 1);
+    return instances[0];
+}
+
+/// The counters are written a moment after the client has its answer.
+bool becomes(const Netns& netns, const std::function<bool(const json&)>& condition) {
+    return eventually([&] { return condition(only_status(netns)); });
+}
+
+}  // namespace
+
+TEST_CASE("status: the three formats agree with what an nmap scan of 1,000 ports did") {
+    const Network network;
+    Server server(network.vm, {"--ports", "1-1000"});
+    run_ok(network.host, {"nmap", "-n", "-Pn", "-sT", "-p", "1-1000", Network::vm_ip4});
+    run_ok(network.host, {"nmap", "-n", "-Pn", "-sT", "-p", "991-1010", Network::vm_ip4});
+    CHECK(echoes(network.host, Network::vm_ip6, 7, "twelve bytes"));
+    REQUIRE(becomes(network.vm, [](const json& one) { return one["connections"]["open"] == 0; }));
+
+    const auto one = only_status(network.vm);
+    CHECK(one["pid"] == server.pid());
+    CHECK(one["version"] == ECHO_SERVER_VERSION);
+    CHECK(one["user"] == "nobody");
+    CHECK(one["uptime_seconds"] > 0);
+    CHECK(one["uptime_seconds"] < 60);
+    CHECK(one["serving"] == true);
+    CHECK(one["listener"]["address"] == "127.0.0.1:7777");
+    CHECK(one["listener"]["waiting"] == 0);
+    CHECK(one["listener"]["dropped"] == 0);
+    CHECK(one["ports"]["count"] == 1000);
+    CHECK(one["ports"]["list"] == "1-1000");
+    CHECK(one["addresses"] == json::array());
+    CHECK(one["connections"]["accepted"] == 1011);
+    CHECK(one["connections"]["refused"] == 0);
+    CHECK(one["connections"]["max"] > 1000);
+    CHECK(one["bytes"]["received"] == 12);
+    CHECK(one["bytes"]["sent"] == 12);
+    CHECK(one["attempts"]["steered"] == 1011);
+    CHECK(one["attempts"]["dropped"]["no_socket"] == 0);
+    CHECK(one["attempts"]["dropped"]["not_assigned"] == 0);
+    const auto& by_port = one["attempts"]["steered_by_port"];
+    CHECK(by_port.size() == 1000);
+    for (int port = 1; port <= 1000; ++port) {
+        CAPTURE(port);
+        CHECK(by_port[std::to_string(port)] == (port > 990 || port == 7 ? 2 : 1));
+    }
+
+    const auto text = run_ok(network.vm, echo_server({"status"}));
+    CHECK(std::regex_search(text, std::regex(fmt::format("^echo-server {}: process {}, user nobody, up \\d+ s\n",
+                                                         ECHO_SERVER_VERSION, server.pid()))));
+    for (const std::string line :
+         {"listener     127.0.0.1:7777, 0 of at most 4096 waiting, 0 dropped", "ports        1000 open: 1-1000",
+          "addresses    any", "1011 in all, 0 refused, 0 timed out", "bytes        12 received, 12 sent",
+          "dropped      0 without a socket, 0 not taken by the socket", "attempts     1011 on 1000 ports: 1-1000",
+          "busiest      7 (2), 991 (2), 992 (2), 993 (2), 994 (2), 995 (2), 996 (2), 997 (2), 998 (2), 999 (2)"}) {
+        CAPTURE(line);
+        CHECK(text.find(line + "\n") != std::string::npos);
+    }
+
+    const auto metrics = run_ok(network.vm, echo_server({"status", "--prometheus"}));
+    for (const std::string sample :
+         {"connections_accepted_total{} 1011", "connections{} 0", "ports{} 1000", "received_bytes_total{} 12",
+          "sent_bytes_total{} 12", "attempts_steered_total{} 1011", "serving{} 1", "backlog_dropped_total{} 0"}) {
+        auto line = "\necho_server_" + sample + "\n";
+        line.insert(line.find('}'), fmt::format("pid=\"{}\"", server.pid()));
+        CAPTURE(line);
+        CHECK(metrics.find(line) != std::string::npos);
+    }
+    CHECK(metrics.find(fmt::format("echo_server_port_attempts_steered_total{{pid=\"{}\",port=\"991\"}} 2\n",
+                                   server.pid())) != std::string::npos);
+}
+
+TEST_CASE("status: what it prints for Prometheus is clean under promtool") {
+    const Netns netns;
+    Server server(netns, {"--ports", "7", "--address", "127.0.0.0/8"});
+    REQUIRE(echoes(netns, "127.0.0.1", 7));
+    const auto checked = run(netns, {"sh", "-c", ECHO_SERVER " status --prometheus | " PROMTOOL " check metrics"});
+    CHECK(checked.code == 0);
+    CHECK(checked.output.empty());
+}
+
+TEST_CASE("status: open connections, drops, prefixes and a drain are seen") {
+    const Netns netns;
+    Server server(netns, {"--ports", "7", "--address", "127.0.0.0/8", "--address", "::1", "--drain-timeout", "3600"});
+    Client client(netns, "127.0.0.1", 7);
+    client.send("x");
+    REQUIRE(client.receive(1) == "x");
+    auto one = only_status(netns);
+    CHECK(one["connections"]["open"] == 1);
+    CHECK(one["addresses"] == json::array({"127.0.0.0/8", "::1"}));
+
+    server.signal(SIGTERM);
+    server.wait_for("waiting up to");
+    one = only_status(netns);
+    CHECK(one["serving"] == false);
+    CHECK(one["listener"] == nullptr);
+    CHECK(one["connections"]["open"] == 1);
+    const auto text = run_ok(netns, echo_server({"status"}));
+    CHECK(text.find(", draining\n") != std::string::npos);
+    CHECK(text.find("  ports ") == std::string::npos);
+    client.shutdown_write();
+    CHECK(server.wait() == 0);
+}
+
+TEST_CASE("status: a replacement shows both, the old one draining") {
+    const Netns netns;
+    Server older(netns, {"--ports", "7", "--drain-timeout", "3600"});
+    Client client(netns, "127.0.0.1", 7);
+    client.send("x");
+    REQUIRE(client.receive(1) == "x");
+    Server newer(netns, {"--ports", "7", "--replace"});
+    older.wait_for("waiting up to");
+    const auto instances = status(netns);
+    REQUIRE(instances.size() == 2);
+    for (const auto& one : instances) {
+        CHECK(one["serving"] == (one["pid"] == newer.pid()));
+        CHECK(one["connections"]["open"] == (one["pid"] == newer.pid() ? 0 : 1));
+    }
+}
+
+TEST_CASE("status: nothing running, or not root, is said, with exit code 1") {
+    const Netns netns;
+    const Netns other;
+    Server elsewhere(other, {"--ports", "7"});
+    const std::string none = "echo-server: no echo-server runs in this network namespace\n";
+    const auto text = run(netns, echo_server({"status"}));
+    CHECK(text.code == 1);
+    CHECK(text.output == none);
+    const auto as_json = run(netns, echo_server({"status", "--json"}));
+    CHECK(as_json.code == 1);
+    CHECK(as_json.output == "{\n  \"instances\": []\n}\n" + none);
+    const auto metrics = run(netns, echo_server({"status", "--prometheus"}));
+    CHECK(metrics.code == 1);
+    CHECK(metrics.output == none);
+    const auto denied = run(other, echo_server({"status"}), [] { become_ordinary({CAP_BPF, CAP_NET_ADMIN}); });
+    CHECK(denied.code == 1);
+    CHECK(denied.output ==
+          "echo-server: status: looking for BPF programs takes root (CAP_SYS_ADMIN); start it with sudo\n");
+}
+
+TEST_CASE("status: wrong usage is exit code 2") {
+    const Netns netns;
+    const auto both = run(netns, echo_server({"status", "--json", "--prometheus"}));
+    CHECK(both.code == 2);
+    CHECK(both.output.find("status: choose one of --json and --prometheus; see echo-server --help\n") !=
+          std::string::npos);
+    const auto unknown = run(netns, echo_server({"status", "--yaml"}));
+    CHECK(unknown.code == 2);
+    CHECK(unknown.output == "echo-server: '--yaml' is not an option; see echo-server --help\n");
+    const auto mixed = run(netns, echo_server({"--ports", "7", "status"}));
+    CHECK(mixed.code == 2);
+    CHECK(run(netns, echo_server({"status", "--help"})).output.find("--prometheus") != std::string::npos);
+}
+
+TEST_CASE("status: a program of another version, with other maps or none, does no harm") {
+    const Netns netns;
+    const Netns::Entered entered(netns);
+    std::unique_ptr<echo_dispatch_bpf, void (*)(echo_dispatch_bpf*)> other(echo_dispatch_bpf::open(),
+                                                                           echo_dispatch_bpf::destroy);
+    REQUIRE(other != nullptr);
+    // Its maps have the names of ours, and other shapes.
+    REQUIRE(bpf_map__set_value_size(other->maps.echo_drops, 64) == 0);
+    REQUIRE(bpf_map__set_max_entries(other->maps.echo_steered, 7) == 0);
+    REQUIRE(echo_dispatch_bpf::load(other.get()) == 0);
+    std::unique_ptr<bpf_link, int (*)(bpf_link*)> link(
+        bpf_program__attach_netns(other->progs.echo_dispatch, netns.fd()), bpf_link__destroy);
+    REQUIRE(link != nullptr);
+
+    const auto one = only_status(netns);
+    for (const std::string unknown :
+         {"pid", "version", "user", "uptime_seconds", "listener", "connections", "attempts"}) {
+        CAPTURE(unknown);
+        CHECK(one[unknown] == nullptr);
+    }
+    CHECK(one["ports"]["count"] == 0);
+    CHECK(run_ok(netns, echo_server({"status"})).starts_with("echo-server ?: BPF program "));
+    CHECK(run_ok(netns, echo_server({"status", "--prometheus"})).empty());
+    const auto replace = run(netns, echo_server({"--ports", "7", "--replace"}));
+    CHECK(replace.code == 1);
+    CHECK(replace.output.find("it is of a version that can't be replaced: stop it first") != std::string::npos);
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// What systemd is told, and what it passes. It does not run here: a socket of our own stands in for it.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <regex>
+#include <string>
+
+#include "client.h"
+#include "server.h"
+
+namespace {
+
+/// Stands in for systemd's end of sd_notify(3).
+class NotifySocket {
+ public:
+    explicit NotifySocket(const Netns& netns) {
+        const Netns::Entered entered(netns);  // an abstract address belongs to a network namespace
+        socket_ = Fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+        sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+        std::memcpy(address.sun_path + 1, name, std::strlen(name));
+        const auto size = offsetof(sockaddr_un, sun_path) + 1 + std::strlen(name);
+        REQUIRE(::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), static_cast<socklen_t>(size)) == 0);
+        const timeval limit{.tv_sec = time_limit.count(), .tv_usec = 0};
+        REQUIRE(::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) == 0);
+    }
+
+    static void tell_child() { ::setenv("NOTIFY_SOCKET", (std::string("@") + name).c_str(), 1); }
+
+    std::string receive() {
+        std::array<char, 512> buffer{};
+        const auto count = ::recv(socket_.get(), buffer.data(), buffer.size(), 0);
+        return count > 0 ? std::string(buffer.data(), static_cast<std::size_t>(count)) : "nothing";
+    }
+
+ private:
+    static constexpr auto name = "echo-server-test-notify";
+    Fd socket_;
+};
+
+}  // namespace
+
+TEST_CASE("systemd: it is told of the start, each reload and the stop") {
+    const Netns netns;
+    NotifySocket systemd(netns);
+    const TempFile file("7,77\n");
+    Server server(netns, {"--ports-file", file.path()}, NotifySocket::tell_child);
+    CHECK(systemd.receive() == "READY=1\nSTATUS=2 TCP ports open: 7,77");
+    const auto reloads = [&](const std::string& status) {
+        server.signal(SIGHUP);
+        CHECK(std::regex_match(systemd.receive(), std::regex("RELOADING=1\nMONOTONIC_USEC=\\d+")));
+        CHECK(systemd.receive() == "READY=1\nSTATUS=" + status);
+    };
+    file.write("8\n");
+    reloads("1 TCP port open: 8");
+    file.write("nonsense\n");
+    reloads("1 TCP port open: 8");
+    Client client(netns, "127.0.0.1", 8);
+    client.send("x");
+    REQUIRE(client.receive(1) == "x");
+    server.signal(SIGTERM);
+    CHECK(systemd.receive() == "STOPPING=1\nSTATUS=Draining: 1 connection open");
+}
+
+TEST_CASE("systemd: a start that fails is never called ready") {
+    const Netns netns;
+    NotifySocket systemd(netns);
+    CHECK(run(netns, echo_server({"--ports-file", "/nowhere"}), NotifySocket::tell_child).code == 1);
+    Server server(netns, {"--ports", "9"}, NotifySocket::tell_child);
+    CHECK(systemd.receive() == "READY=1\nSTATUS=1 TCP port open: 9");  // the first that it was told
+}
+
+TEST_CASE("systemd: a socket that it passes is used instead of one of our own") {
+    const Netns netns;
+    const auto activate = [&](const std::string& listen) {
+        return std::make_unique<Process>(netns,
+                                         Command{"systemd-socket-activate", "-l", listen, ECHO_SERVER, "--ports", "7"});
+    };
+    SUBCASE("for both families") {
+        const auto server = activate("[::ffff:127.0.0.1]:9000");
+        // The first connection starts it.
+        REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 9000) == 0; }));
+        CHECK(server->wait_for("  socket ").find("127.0.0.1:9000, the only one") != std::string::npos);
+        server->wait_for("  stop ");
+        CHECK(echoes(netns, "127.0.0.1", 7));
+        CHECK(echoes(netns, "::1", 7));
+        CHECK(try_connect(netns, "127.0.0.1", 7777) == ECONNREFUSED);
+    }
+    SUBCASE("for IPv4 alone") {
+        const auto server = activate("127.0.0.1:9000");
+        REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 9000) == 0; }));
+        server->wait_for("the socket is an IPv4 one: clients on IPv6 get no answer");
+        server->wait_for("  stop ");
+        CHECK(echoes(netns, "127.0.0.1", 7));
+    }
+    SUBCASE("for IPv6 alone, which is refused") {
+        const auto server = activate("[::1]:9000");
+        REQUIRE(eventually([&] { return try_connect(netns, "::1", 9000) == 0; }));
+        CHECK(
+            server->wait_for("echo-server: ") ==
+            "echo-server: taking the socket passed by systemd: it would refuse IPv4 clients; let the socket unit have "
+            "'ListenStream=[::ffff:127.0.0.1]:7777' and 'BindIPv6Only=both'");
+        CHECK(server->wait() == 1);
+    }
+    SUBCASE("more than one, which is refused") {
+        Process server(netns, {"systemd-socket-activate", "-l", "9000", "-l", "9001", ECHO_SERVER, "--ports", "7"});
+        REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 9000) == 0; }));
+        CHECK(
+            server.wait_for("echo-server: ") ==
+            "echo-server: taking the socket passed by systemd: there are 2; let the socket unit have one ListenStream");
+        CHECK(server.wait() == 1);
+    }
+}

@@ -67,9 +67,9 @@ Service::Service(const Options& options)
     wait_for_signal();
     wait_for_replacement();
     if (takeover_) takeover_->complete();
-    announce();
-    warn_of_lost_rights();
     notify_ready(describe(dispatcher_.ports()));
+    warn_of_lost_rights();
+    announce();
 }
 
 void Service::run() {

@@ -68,7 +68,7 @@ std::optional<std::vector<AddressPrefix>> read_addresses(const MapHandle* map) {
 
 std::optional<std::vector<std::uint64_t>> read_counts(const MapHandle* map) {
     if (!is(map, BPF_MAP_TYPE_ARRAY, sizeof(__u32), sizeof(__u64))) return {};
-    __u32 count = map->info.max_entries;
+    __u32 count = std::min(map->info.max_entries, __u32{65536});
     std::vector<__u32> keys(count);
     std::vector<std::uint64_t> counts(count);
     __u32 position = 0;

@@ -3,47 +3,14 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <chrono>
-#include <functional>
 #include <nlohmann/json.hpp>
-#include <numeric>
-#include <string_view>
 #include <utility>
 
 #include "endpoint.h"
-#include "text.h"
+#include "status_figures.h"
 
 namespace {
-
-using Count = std::uint64_t;
-
-Count sum(const std::vector<Count>& counts) { return std::accumulate(counts.begin(), counts.end(), Count{0}); }
-
-struct PortCount {
-    std::uint16_t port;
-    Count count;
-};
-
-// Of ports with any, highest first.
-std::vector<PortCount> busiest(const std::vector<Count>& counts) {
-    constexpr std::size_t most = 10;
-    std::vector<PortCount> found;
-    for (std::size_t port = 0; port < counts.size(); ++port)
-        if (counts[port] > 0) found.push_back({static_cast<std::uint16_t>(port), counts[port]});
-    std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.count > b.count; });
-    if (found.size() > most) found.resize(most);
-    return found;
-}
-
-PortSet reached(const std::vector<Count>& counts) {
-    PortSet ports;
-    for (std::size_t port = 0; port < counts.size(); ++port)
-        if (counts[port] > 0) ports.insert(static_cast<std::uint16_t>(port));
-    return ports;
-}
-
-std::string version_of(const InstanceStatus& one) { return one.identity ? printable(one.identity->version) : "?"; }
 
 std::string duration(std::chrono::nanoseconds time) {
     const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(time).count();
@@ -56,11 +23,6 @@ std::string duration(std::chrono::nanoseconds time) {
 std::string addresses_of(const InstanceStatus& one) {
     if (!one.addresses) return "unknown";
     return one.addresses->empty() ? "any" : to_string(*one.addresses);
-}
-
-double start_time(const InstanceStatus& one) {
-    const auto start = std::chrono::system_clock::now().time_since_epoch() - *one.uptime;
-    return std::chrono::duration<double>(start).count();
 }
 
 }  // namespace
@@ -162,95 +124,4 @@ std::string to_json(const std::vector<InstanceStatus>& instances) {
     nlohmann::ordered_json json{{"instances", nlohmann::json::array()}};
     for (const auto& one : instances) json["instances"].push_back(to_json(one));
     return json.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) + "\n";
-}
-
-namespace {
-
-std::string label(std::string_view name, std::string_view value) {
-    std::string text = fmt::format("{}=\"", name);
-    for (const char c : value) {
-        if (c == '"' || c == '\\') text += '\\';
-        text += c;
-    }
-    return text + '"';
-}
-
-// A metric of every instance: its header, and the samples that `sample` adds by calling its argument with further labels
-// and the value.
-using Sampler = std::function<void(const InstanceStatus&, const std::function<void(std::string, std::string)>&)>;
-
-std::string metric(const std::vector<InstanceStatus>& instances, std::string_view name, std::string_view type,
-                   std::string_view help, const Sampler& sample) {
-    std::string samples;
-    for (const auto& one : instances) {
-        if (!one.identity) continue;
-        sample(one, [&](const std::string& labels, const std::string& value) {
-            samples += fmt::format("echo_server_{}{{pid=\"{}\"{}{}}} {}\n", name, one.identity->pid,
-                                   labels.empty() ? "" : ",", labels, value);
-        });
-    }
-    if (samples.empty()) return {};
-    return fmt::format("# HELP echo_server_{0} {2}\n# TYPE echo_server_{0} {1}\n{3}", name, type, help, samples);
-}
-
-}  // namespace
-
-std::string to_prometheus(const std::vector<InstanceStatus>& instances) {
-    std::string text;
-    const auto add = [&](std::string_view name, std::string_view type, std::string_view help, const Sampler& sample) {
-        text += metric(instances, name, type, help, sample);
-    };
-    // One figure out of a part of the status, if that part is known.
-    const auto add_figure = [&](std::string_view name, std::string_view type, std::string_view help, auto part,
-                                auto figure) {
-        add(name, type, help, [=](const InstanceStatus& one, const auto& sample) {
-            if (one.*part) sample("", fmt::format("{}", figure(*(one.*part))));
-        });
-    };
-    using Status = InstanceStatus;
-    add("info", "gauge", "Who serves, and where its one socket is bound.", [](const Status& one, const auto& sample) {
-        sample(label("version", version_of(one)) + "," + label("user", one.user.value_or("")) + "," +
-                   label("listener", one.listener ? to_string(one.listener->local) : ""),
-               "1");
-    });
-    add("start_time_seconds", "gauge", "When it was started, in seconds since 1970.",
-        [](const Status& one, const auto& sample) {
-            if (one.uptime) sample("", fmt::format("{:.3f}", start_time(one)));
-        });
-    add("serving", "gauge", "1 if connections are steered to it, 0 if it drains.",
-        [](const Status& one, const auto& sample) { sample("", one.serving ? "1" : "0"); });
-    add_figure("ports", "gauge", "Ports that are open.", &Status::ports,
-               [](const auto& ports) { return ports.size(); });
-    add_figure("backlog_connections", "gauge", "Connections that wait to be accepted.", &Status::listener,
-               [](const auto& listener) { return listener.waiting; });
-    add_figure("backlog_dropped_total", "counter", "Connection attempts that the kernel dropped at the socket.",
-               &Status::listener, [](const auto& listener) { return listener.dropped; });
-    add_figure("connections_max", "gauge", "How many connections may be open at a time.", &Status::identity,
-               [](const auto& identity) { return identity.max_connections; });
-    const auto add_counter = [&](std::string_view name, std::string_view type, std::string_view help, auto member) {
-        add_figure(name, type, help, &Status::counters, [=](const auto& counters) { return Count{counters.*member}; });
-    };
-    add_counter("connections", "gauge", "Connections that are open.", &echo_counters::open);
-    add_counter("connections_accepted_total", "counter", "Connections so far.", &echo_counters::accepted);
-    add_counter("connections_refused_total", "counter", "Connections closed at once for want of memory.",
-                &echo_counters::refused);
-    add_counter("connections_timed_out_total", "counter", "Connections ended as they were idle.",
-                &echo_counters::timed_out);
-    add_counter("received_bytes_total", "counter", "Bytes received from clients.", &echo_counters::received);
-    add_counter("sent_bytes_total", "counter", "Bytes sent back to clients.", &echo_counters::sent);
-    add("attempts_dropped_total", "counter", "Connection attempts that the BPF program dropped.",
-        [](const Status& one, const auto& sample) {
-            if (!one.drops) return;
-            sample(label("reason", "no_socket"), fmt::format("{}", (*one.drops)[ECHO_DROP_NO_SOCKET]));
-            sample(label("reason", "not_assigned"), fmt::format("{}", (*one.drops)[ECHO_DROP_NOT_ASSIGNED]));
-        });
-    add_figure("attempts_steered_total", "counter", "Connection attempts that the BPF program gave to the socket.",
-               &Status::steered, sum);
-    add("port_attempts_steered_total", "counter", "The same by port, of the busiest ports.",
-        [](const Status& one, const auto& sample) {
-            if (!one.steered) return;
-            for (const auto& [port, count] : busiest(*one.steered))
-                sample(label("port", std::to_string(port)), fmt::format("{}", count));
-        });
-    return text;
 }

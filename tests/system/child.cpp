@@ -83,3 +83,10 @@ void limit_descriptors(unsigned long most) {
     const rlimit limit{.rlim_cur = most, .rlim_max = most};
     require(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
 }
+
+void limit_descriptors_softly(unsigned long most) {
+    rlimit limit{};
+    require(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    limit.rlim_cur = most;
+    require(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
+}

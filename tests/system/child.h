@@ -23,5 +23,6 @@ void refuse_system_call(int number, int first_argument, int error);
 /// The same, but the call kills the process (SIGSYS).
 void kill_at_system_call(int number, int first_argument);
 
-/// Sets RLIMIT_NOFILE.
+/// Sets RLIMIT_NOFILE: both limits, or the soft one alone.
 void limit_descriptors(unsigned long most);
+void limit_descriptors_softly(unsigned long most);

@@ -112,8 +112,8 @@ TEST_CASE("pin: pins that can't be removed at the end are said at the start") {
     const Bpffs bpffs(0);
     REQUIRE(::chmod(bpffs.path().c_str(), 0755) == 0);
     Server server(netns, {"--ports", "7", "--pin", bpffs.path()});
-    CHECK(server.next_line() ==
-          fmt::format("echo-server: user nobody can't remove pins from {}: they will be left there", bpffs.path()));
+    CHECK(server.output().starts_with(
+        fmt::format("echo-server: user nobody can't remove pins from {}: they will be left there\n", bpffs.path())));
     server.signal(SIGTERM);
     CHECK(server.wait() == 0);
     CHECK(fs::exists(bpffs.ports()));

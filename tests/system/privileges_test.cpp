@@ -123,10 +123,9 @@ TEST_CASE("privileges: a ports file that the user can't read is said at the star
     const TempFile file("7\n");
     REQUIRE(::chmod(file.path().c_str(), 0600) == 0);
     Server server(netns, {"--ports-file", file.path()});
-    CHECK(
-        server.next_line() ==
+    CHECK(server.output().starts_with(
         fmt::format("echo-server: user nobody can't read {} (Permission denied): SIGHUP will fail; let that user read "
-                    "it, or choose another by --user",
-                    file.path()));
+                    "it, or choose another by --user\n",
+                    file.path())));
     CHECK(echoes(netns, "127.0.0.1", 7));
 }

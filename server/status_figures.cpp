@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "status_figures.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "text.h"
+
+std::uint64_t sum(const std::vector<std::uint64_t>& counts) {
+    return std::accumulate(counts.begin(), counts.end(), std::uint64_t{0});
+}
+
+std::vector<PortCount> busiest(const std::vector<std::uint64_t>& counts) {
+    constexpr std::size_t most = 10;
+    std::vector<PortCount> found;
+    for (std::size_t port = 0; port < counts.size(); ++port)
+        if (counts[port] > 0) found.push_back({static_cast<std::uint16_t>(port), counts[port]});
+    std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.count > b.count; });
+    if (found.size() > most) found.resize(most);
+    return found;
+}
+
+PortSet reached(const std::vector<std::uint64_t>& counts) {
+    PortSet ports;
+    for (std::size_t port = 0; port < counts.size(); ++port)
+        if (counts[port] > 0) ports.insert(static_cast<std::uint16_t>(port));
+    return ports;
+}
+
+std::string version_of(const InstanceStatus& one) { return one.identity ? printable(one.identity->version) : "?"; }

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "port_set.h"
+#include "status.h"
+
+// What more than one format of the status shows. `counts` are by port.
+
+std::uint64_t sum(const std::vector<std::uint64_t>& counts);
+
+struct PortCount {
+    std::uint16_t port;
+    std::uint64_t count;
+};
+
+/// The ten highest counts that are not 0, the highest first.
+std::vector<PortCount> busiest(const std::vector<std::uint64_t>& counts);
+
+/// The ports whose count is not 0.
+PortSet reached(const std::vector<std::uint64_t>& counts);
+
+/// Fit to be printed; "?" if it is not known.
+std::string version_of(const InstanceStatus& instance);

@@ -75,7 +75,7 @@ struct {
 } echo_counters SEC(".maps");
 
 /* Set before loading: the kernel leaves out the code that a constant makes unreachable. */
-const volatile bool only_some_addresses = false;
+const volatile __u8 only_some_addresses = 0;
 
 static int drop(enum echo_drop reason) {
     __u32 key = reason;

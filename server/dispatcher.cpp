@@ -48,9 +48,10 @@ void Dispatcher::DestroySkeleton::operator()(echo_dispatch_bpf* skeleton) const 
 
 void UnmapMemory::operator()(void* memory) const { ::munmap(memory, size); }
 
-Dispatcher::Dispatcher(const std::vector<AddressPrefix>& addresses) : skeleton_(echo_dispatch_bpf::open()) {
+Dispatcher::Dispatcher(const std::vector<AddressPrefix>& addresses) {
+    skeleton_.reset(echo_dispatch_bpf::open());
     if (!skeleton_) fail("opening the BPF program", errno);
-    skeleton_->rodata->only_some_addresses = !addresses.empty();
+    skeleton_->rodata->only_some_addresses = addresses.empty() ? 0 : 1;
     load();
     for (const auto& address : addresses) {
         const auto key = to_key(address);
@@ -107,6 +108,7 @@ bool Dispatcher::may_use_maps() const {
 
 PortSet Dispatcher::ports() const { return read_ports(ports_fd()); }
 
+// NOLINTNEXTLINE(readability-make-member-function-const): it changes what the object stands for
 Dispatcher::Change Dispatcher::set_ports(const PortSet& wanted) {
     const PortSet open = ports();
     Change change{.added = wanted - open, .removed = open - wanted};

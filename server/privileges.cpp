@@ -42,10 +42,10 @@ void become(const User& user) {
 void keep_capabilities(std::uint64_t permitted, std::uint64_t effective) {
     __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
     std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> data{};
-    for (std::size_t i = 0; i < data.size(); ++i) {
-        data.at(i).permitted = static_cast<__u32>(permitted >> (32 * i));
-        data.at(i).effective = static_cast<__u32>(effective >> (32 * i));
-    }
+    data[0].permitted = static_cast<__u32>(permitted);
+    data[0].effective = static_cast<__u32>(effective);
+    data[1].permitted = static_cast<__u32>(permitted >> 32U);
+    data[1].effective = static_cast<__u32>(effective >> 32U);
     // It clears the ambient set as well, which holds nothing that is not inheritable.
     if (::syscall(SYS_capset, &header, data.data()) != 0) fail("dropping capabilities");
 }

@@ -27,4 +27,6 @@ PortSet reached(const std::vector<std::uint64_t>& counts) {
     return ports;
 }
 
-std::string version_of(const InstanceStatus& one) { return one.identity ? printable(one.identity->version) : "?"; }
+std::string version_of(const InstanceStatus& instance) {
+    return instance.identity ? printable(instance.identity->version) : "?";
+}

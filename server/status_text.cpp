@@ -4,13 +4,16 @@
 #include <fmt/format.h>
 
 #include <chrono>
-#include <nlohmann/json.hpp>
-#include <utility>
+#include <string_view>
 
 #include "endpoint.h"
 #include "status_figures.h"
 
 namespace {
+
+using Count = std::uint64_t;
+
+constexpr std::size_t ranges_in_a_line = 16;
 
 std::string duration(std::chrono::nanoseconds time) {
     const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(time).count();
@@ -25,103 +28,63 @@ std::string addresses_of(const InstanceStatus& one) {
     return one.addresses->empty() ? "any" : to_string(*one.addresses);
 }
 
-}  // namespace
+std::string line(std::string_view name, std::string_view value) { return fmt::format("  {:<11}  {}\n", name, value); }
 
-std::string to_text(const std::vector<InstanceStatus>& instances) {
-    constexpr std::size_t ranges = 16;
-    std::string text;
-    const auto line = [&]<typename... Args>(fmt::format_string<Args...> format, Args&&... args) {
-        text += fmt::format(format, std::forward<Args>(args)...) + "\n";
-    };
-    for (const auto& one : instances) {
-        if (!text.empty()) text += "\n";
-        const auto process = one.identity ? fmt::format("process {}", one.identity->pid)
-                                          : fmt::format("BPF program {} of another version", one.program);
-        line("echo-server {}: {}, user {}, up {}{}", version_of(one), process, one.user.value_or("?"),
-             one.uptime ? duration(*one.uptime) : "?", one.serving ? "" : ", draining");
-        if (one.listener)
-            line("  listener     {}, {} of at most {} waiting, {} dropped", to_string(one.listener->local),
-                 one.listener->waiting, one.listener->backlog, one.listener->dropped);
-        if (one.ports && one.serving)
-            line("  ports        {} open: {}", one.ports->size(), one.ports->to_string(ranges));
-        line("  addresses    {}", addresses_of(one));
-        if (const auto& counters = one.counters) {
-            line("  connections  {} open of at most {}, {} in all, {} refused, {} timed out", counters->open,
-                 one.identity ? one.identity->max_connections : 0, counters->accepted, counters->refused,
-                 counters->timed_out);
-            line("  bytes        {} received, {} sent", counters->received, counters->sent);
-        }
-        if (one.drops)
-            line("  dropped      {} without a socket, {} not taken by the socket", (*one.drops)[ECHO_DROP_NO_SOCKET],
-                 (*one.drops)[ECHO_DROP_NOT_ASSIGNED]);
-        if (!one.steered) continue;
-        const auto ports = reached(*one.steered);
-        line("  attempts     {} on {} port{}: {}", sum(*one.steered), ports.size(), ports.size() == 1 ? "" : "s",
-             ports.to_string(ranges));
-        std::string list;
-        for (const auto& [port, count] : busiest(*one.steered))
-            list += fmt::format("{}{} ({})", list.empty() ? "" : ", ", port, count);
-        if (!list.empty()) line("  busiest      {}", list);
-    }
+std::string title(const InstanceStatus& one) {
+    const auto process = one.identity ? fmt::format("process {}", one.identity->pid)
+                                      : fmt::format("BPF program {} of another version", one.program);
+    return fmt::format("echo-server {}: {}, user {}, up {}{}\n", version_of(one), process, one.user.value_or("?"),
+                       one.uptime ? duration(*one.uptime) : "?", one.serving ? "" : ", draining");
+}
+
+std::string listener_line(const ListeningSocket& listener) {
+    return line("listener", fmt::format("{}, {} of at most {} waiting, {} dropped", to_string(listener.local),
+                                        listener.waiting, listener.backlog, listener.dropped));
+}
+
+std::string ports_line(const PortSet& ports) {
+    return line("ports", fmt::format("{} open: {}", ports.size(), ports.to_string(ranges_in_a_line)));
+}
+
+std::string counter_lines(const echo_counters& counters, const std::optional<echo_instance>& identity) {
+    return line("connections",
+                fmt::format("{} open of at most {}, {} in all, {} refused, {} timed out", Count{counters.open},
+                            identity ? std::to_string(identity->max_connections) : "?", Count{counters.accepted},
+                            Count{counters.refused}, Count{counters.timed_out})) +
+           line("bytes", fmt::format("{} received, {} sent", Count{counters.received}, Count{counters.sent}));
+}
+
+std::string attempt_lines(const std::vector<Count>& steered) {
+    const auto ports = reached(steered);
+    if (ports.empty()) return line("attempts", "none");
+    std::string list;
+    for (const auto& [port, count] : busiest(steered))
+        list += fmt::format("{}{} ({})", list.empty() ? "" : ", ", port, count);
+    return line("attempts", fmt::format("{} on {} port{}: {}", sum(steered), ports.size(), ports.size() == 1 ? "" : "s",
+                                        ports.to_string(ranges_in_a_line))) +
+           line("busiest", list);
+}
+
+std::string to_text(const InstanceStatus& one) {
+    auto text = title(one);
+    if (one.listener) text += listener_line(*one.listener);
+    if (one.ports && one.serving) text += ports_line(*one.ports);
+    text += line("addresses", addresses_of(one));
+    if (one.counters) text += counter_lines(*one.counters, one.identity);
+    if (one.steered) text += attempt_lines(*one.steered);
+    if (one.drops)
+        text += line("dropped", fmt::format("{} without a socket, {} not taken by the socket",
+                                            (*one.drops)[ECHO_DROP_NO_SOCKET], (*one.drops)[ECHO_DROP_NOT_ASSIGNED]));
     return text;
 }
 
-namespace {
-
-nlohmann::ordered_json to_json(const InstanceStatus& one) {
-    nlohmann::ordered_json json{{"pid", nullptr},
-                                {"version", nullptr},
-                                {"user", nullptr},
-                                {"uptime_seconds", nullptr},
-                                {"program_id", one.program},
-                                {"serving", one.serving},
-                                {"listener", nullptr},
-                                {"ports", nullptr},
-                                {"addresses", nullptr},
-                                {"connections", nullptr},
-                                {"bytes", nullptr},
-                                {"attempts", nullptr}};
-    if (one.identity) {
-        json["pid"] = one.identity->pid;
-        json["version"] = version_of(one);
-    }
-    if (one.user) json["user"] = *one.user;
-    if (one.uptime) json["uptime_seconds"] = std::chrono::duration<double>(*one.uptime).count();
-    if (const auto& listener = one.listener)
-        json["listener"] = {{"address", to_string(listener->local)},
-                            {"waiting", listener->waiting},
-                            {"backlog", listener->backlog},
-                            {"dropped", listener->dropped}};
-    if (one.ports) json["ports"] = {{"count", one.ports->size()}, {"list", one.ports->to_string()}};
-    if (one.addresses) {
-        json["addresses"] = nlohmann::json::array();
-        for (const auto& prefix : *one.addresses) json["addresses"].push_back(to_string(prefix));
-    }
-    if (const auto& counters = one.counters) {
-        json["connections"] = {{"open", counters->open},
-                               {"max", nullptr},
-                               {"accepted", counters->accepted},
-                               {"refused", counters->refused},
-                               {"timed_out", counters->timed_out}};
-        if (one.identity) json["connections"]["max"] = one.identity->max_connections;
-        json["bytes"] = {{"received", counters->received}, {"sent", counters->sent}};
-    }
-    if (one.steered && one.drops) {
-        json["attempts"] = {{"steered", sum(*one.steered)},
-                            {"dropped",
-                             {{"no_socket", (*one.drops)[ECHO_DROP_NO_SOCKET]},
-                              {"not_assigned", (*one.drops)[ECHO_DROP_NOT_ASSIGNED]}}},
-                            {"steered_by_port", nlohmann::json::object()}};
-        for (const auto port : reached(*one.steered).to_vector())
-            json["attempts"]["steered_by_port"][std::to_string(port)] = (*one.steered)[port];
-    }
-    return json;
-}
-
 }  // namespace
 
-std::string to_json(const std::vector<InstanceStatus>& instances) {
-    nlohmann::ordered_json json{{"instances", nlohmann::json::array()}};
-    for (const auto& one : instances) json["instances"].push_back(to_json(one));
-    return json.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) + "\n";
+std::string to_text(const std::vector<InstanceStatus>& instances) {
+    std::string text;
+    for (const auto& one : instances) {
+        if (!text.empty()) text += '\n';
+        text += to_text(one);
+    }
+    return text;
 }

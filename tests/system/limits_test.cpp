@@ -85,9 +85,10 @@ TEST_CASE("limits: with --max-connections newcomers wait in the backlog, at no c
 TEST_CASE("limits: more connections than descriptors, or none for any, is an error at the start") {
     const Netns netns;
     const auto check = [&](const Command& arguments, const std::string& says, const std::string& hint) {
-        const auto [code, output] = run(netns, echo_server(arguments), [] { limit_descriptors(30); });
+        const auto result = run(netns, echo_server(arguments), [] { limit_descriptors(30); });
+        const auto& output = result.output;
         CAPTURE(output);
-        CHECK(code == 1);
+        CHECK(result.code == 1);
         CHECK(output.starts_with("echo-server: " + says));
         CHECK(output.find(", and the limit is 30: raise it ('ulimit -Hn', or LimitNOFILE in the systemd unit)" +
                           hint) != std::string::npos);

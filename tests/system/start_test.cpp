@@ -55,6 +55,13 @@ TEST_CASE("start: wrong usage is one line and exit code 2") {
          "--drain-timeout: '-1' is not allowed here: write whole seconds, 0 to 86400"},
         {{"--ports", "7", "--drain-timeout", "soon"}, "--drain-timeout: 'soon' is not allowed here"},
         {{"--ports", "7", "--drain-timeout", "86401"}, "--drain-timeout: '86401' is not allowed here"},
+        {{"--ports", "7", "--idle-timeout", "1.5"}, "--idle-timeout: '1.5' is not allowed here: write whole seconds"},
+        {{"--ports", "7", "--max-connections", "0"},
+         "--max-connections: '0' is not allowed here: write a number from 1 on"},
+        {{"--ports", "7", "--address", "192.0.2.7/24"},
+         "--address: '192.0.2.7/24' goes on after its 24 bits: write 192.0.2.0/24"},
+        {{"--ports", "7", "--address", "here"}, "--address: 'here' is no address prefix: write 192.0.2.0/24, "},
+        {{"--ports", "7", "status"}, "--ports is not for status"},
         {{"--ports", "7", "two\nlines"}, R"('two\x0alines' is not an option)"},
     };
     for (const auto& one : cases) {

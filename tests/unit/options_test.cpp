@@ -32,6 +32,13 @@ TEST_CASE("options: defaults") {
     CHECK_FALSE(given.ports_file);
     CHECK(to_string(given.listen) == "127.0.0.1:7777");
     CHECK(given.drain_timeout == std::chrono::seconds(5));
+    CHECK(given.idle_timeout == std::chrono::seconds(0));
+    CHECK(given.addresses.empty());
+    CHECK_FALSE(given.shadow_listeners);
+    CHECK_FALSE(given.replace);
+    CHECK_FALSE(given.user);
+    CHECK_FALSE(given.pin);
+    CHECK_FALSE(given.max_connections);
     CHECK_FALSE(given.verbose);
 }
 
@@ -50,6 +57,26 @@ TEST_CASE("options: the rest") {
     CHECK(to_string(given.listen) == "[::]:1");
     CHECK(given.drain_timeout == std::chrono::seconds(0));
     CHECK(given.verbose);
+    const auto more =
+        options({"--ports", "7", "--address", "192.0.2.0/24", "--address=::/0", "--shadow-listeners", "--replace",
+                 "--user", "daemon", "--pin", "/sys/fs/bpf", "--max-connections", "100", "--idle-timeout", "60"});
+    CHECK(to_string(more.addresses) == "192.0.2.0/24, ::/0");
+    CHECK(more.shadow_listeners);
+    CHECK(more.replace);
+    CHECK(more.user == "daemon");
+    CHECK(more.pin == "/sys/fs/bpf");
+    CHECK(more.max_connections == 100);
+    CHECK(more.idle_timeout == std::chrono::seconds(60));
+}
+
+TEST_CASE("options: status and its formats") {
+    using Format = StatusOptions::Format;
+    const auto format = [](const std::vector<std::string>& arguments) {
+        return std::get<StatusOptions>(parse(arguments)).format;
+    };
+    CHECK(format({"status"}) == Format::text);
+    CHECK(format({"status", "--json"}) == Format::json);
+    CHECK(format({"status", "--prometheus"}) == Format::prometheus);
 }
 
 TEST_CASE("options: a port list out of brackets is not taken apart") {

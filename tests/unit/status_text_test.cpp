@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "status_text.h"
+
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <string>
+
+#include "endpoint.h"
+
+namespace {
+
+InstanceStatus some_status() {
+    InstanceStatus status;
+    status.program = 12;
+    status.serving = true;
+    echo_instance identity{};
+    identity.pid = 34;
+    identity.max_connections = 1000;
+    std::strcpy(identity.version, "1.2.3");
+    status.identity = identity;
+    status.user = "nobody";
+    status.uptime = std::chrono::hours(51);
+    status.listener.emplace();
+    status.listener->local = parse_endpoint("127.0.0.1:7777");
+    status.listener->waiting = 1;
+    status.listener->backlog = 4096;
+    status.listener->dropped = 2;
+    status.ports.emplace().insert(7, 9);
+    status.addresses = {parse_address_prefix("192.0.2.0/24"), parse_address_prefix("::/0")};
+    status.counters = echo_counters{3, 40, 5, 6, 70, 80};
+    status.steered.emplace(65536);
+    (*status.steered)[7] = 10;
+    (*status.steered)[65535] = 11;
+    status.drops = {12, 13};
+    return status;
+}
+
+bool has_line(const std::string& text, const std::string& line) {
+    return ("\n" + text).find("\n" + line + "\n") != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("status_text: for a reader") {
+    CHECK(to_text({some_status()}) ==
+          "echo-server 1.2.3: process 34, user nobody, up 2 d 3 h\n"
+          "  listener     127.0.0.1:7777, 1 of at most 4096 waiting, 2 dropped\n"
+          "  ports        3 open: 7-9\n"
+          "  addresses    192.0.2.0/24, ::/0\n"
+          "  connections  3 open of at most 1000, 40 in all, 5 refused, 6 timed out\n"
+          "  bytes        70 received, 80 sent\n"
+          "  attempts     21 on 2 ports: 7,65535\n"
+          "  busiest      65535 (11), 7 (10)\n"
+          "  dropped      12 without a socket, 13 not taken by the socket\n");
+    CHECK(to_text({}).empty());
+}
+
+TEST_CASE("status_text: up times") {
+    auto status = some_status();
+    const auto up = [&](std::chrono::seconds time) {
+        status.uptime = time;
+        const auto text = to_text({status});
+        const auto start = text.find("up ") + 3;
+        return text.substr(start, text.find('\n') - start);
+    };
+    CHECK(up(std::chrono::seconds(59)) == "59 s");
+    CHECK(up(std::chrono::seconds(61)) == "1 min 1 s");
+    CHECK(up(std::chrono::seconds(3599)) == "59 min 59 s");
+    CHECK(up(std::chrono::seconds(3660)) == "1 h 1 min");
+    CHECK(up(std::chrono::seconds(86400)) == "1 d 0 h");
+}
+
+TEST_CASE("status_text: of what is not known nothing is made up") {
+    InstanceStatus status;
+    status.program = 12;
+    CHECK(to_text({status, some_status()})
+              .starts_with("echo-server ?: BPF program 12 of another version, user ?, up ?, draining\n"
+                           "  addresses    unknown\n\necho-server 1.2.3: "));
+    const auto json = to_json({status});
+    for (const std::string name : {"pid", "version", "listener", "ports", "connections", "attempts"})
+        CHECK(json.find("\"" + name + "\": null") != std::string::npos);
+    CHECK(to_prometheus({status}).empty());
+}
+
+TEST_CASE("status_text: for Prometheus each metric has its header once, and a sample of each instance") {
+    auto other = some_status();
+    other.identity->pid = 56;
+    other.user = "a\"b\\c";
+    const auto text = to_prometheus({some_status(), other});
+    CHECK(has_line(text, "# TYPE echo_server_connections gauge"));
+    CHECK(has_line(text, "echo_server_connections{pid=\"34\"} 3"));
+    CHECK(has_line(text, "echo_server_connections{pid=\"56\"} 3"));
+    CHECK(has_line(text, "echo_server_attempts_dropped_total{pid=\"34\",reason=\"not_assigned\"} 13"));
+    CHECK(has_line(text, "echo_server_port_attempts_steered_total{pid=\"34\",port=\"65535\"} 11"));
+    CHECK(text.find(R"(user="a\"b\\c")") != std::string::npos);
+    CHECK(text.find("# TYPE echo_server_connections gauge") == text.rfind("# TYPE echo_server_connections gauge"));
+}
+
+TEST_CASE("status_text: what another process wrote can't reach the terminal as it is") {
+    auto status = some_status();
+    std::strcpy(status.identity->version, "\x1b[31m");
+    CHECK(to_text({status}).starts_with("echo-server \\x1b[31m: "));
+}

@@ -3,6 +3,7 @@
 #include <exception>
 #include <variant>
 
+#include "descriptors.h"
 #include "dispatcher.h"
 #include "log.h"
 #include "options.h"
@@ -18,6 +19,7 @@ int run(int argc, char** argv) {
     const auto& options = std::get<Options>(parsed);
 
     set_libbpf_verbose(options.verbose);
+    raise_descriptor_limit();
     Service(options).run();
     return 0;
 }

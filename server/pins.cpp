@@ -2,9 +2,10 @@
 #include "pins.h"
 
 #include <bpf/bpf.h>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/magic.h>
-#include <sys/stat.h>
+#include <sys/fsuid.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -29,14 +30,57 @@ unsigned map_id(int fd) {
     return fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &size) == 0 ? info.id : 0;
 }
 
-void check_is_bpffs(const std::string& folder) {
+Fd open_bpffs(const std::string& folder) {
     const auto what = fmt::format("pinning maps in {}", folder);
+    Fd opened(::open(folder.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!opened) fail(what, errno, fmt::format("; make it with 'mkdir {0}' and 'sudo mount -t bpf none {0}'", folder));
     struct statfs status {};
-    if (::statfs(folder.c_str(), &status) != 0)
-        fail(what, errno, fmt::format("; make it with 'mkdir {0}' and 'sudo mount -t bpf none {0}'", folder));
+    if (::fstatfs(opened.get(), &status) != 0) fail(what, errno);
     if (status.f_type != BPF_FS_MAGIC)
         throw std::runtime_error(
             fmt::format("{}: it is not on a BPF file system; 'sudo mount -t bpf none {}' makes it one", what, folder));
+    return opened;
+}
+
+/// Files are made and replaced with a user's rights for as long as it lives; the other capabilities stay.
+class FileRightsOf {
+ public:
+    explicit FileRightsOf(const User& user) : gid_(::setfsgid(user.gid)), uid_(::setfsuid(user.uid)) {}
+    ~FileRightsOf() {
+        ::setfsuid(static_cast<uid_t>(uid_));
+        ::setfsgid(static_cast<gid_t>(gid_));
+    }
+    FileRightsOf(const FileRightsOf&) = delete;
+    FileRightsOf& operator=(const FileRightsOf&) = delete;
+
+ private:
+    int gid_;
+    int uid_;
+};
+
+// Pins `map` as `path` by way of another name, so that a pin which is there already is never missing. `owner` gets it if
+// there is one. Returns 0, or the error.
+int pin(int map, const std::string& path, const User* owner) {
+    const auto fresh = path + "_new";
+    ::unlink(fresh.c_str());
+    if (bpf_obj_pin(map, fresh.c_str()) != 0) return errno;
+    if ((owner == nullptr || ::lchown(fresh.c_str(), owner->uid, owner->gid) == 0) &&
+        ::rename(fresh.c_str(), path.c_str()) == 0)
+        return 0;
+    const int error = errno;
+    ::unlink(fresh.c_str());
+    return error;
+}
+
+// In a folder that belongs to the user, root must not follow what that user may put there meanwhile, so it is done with the
+// user's rights. Where they do not suffice, nobody but root can put anything there.
+int pin_for(const User& user, int map, const std::string& path) {
+    {
+        const FileRightsOf rights(user);
+        const int error = pin(map, path, nullptr);
+        if (error != EACCES && error != EPERM) return error;
+    }
+    return pin(map, path, &user);
 }
 
 }  // namespace
@@ -48,19 +92,12 @@ Pins::~Pins() {
 }
 
 void Pins::add(const std::string& folder, const std::vector<Map>& maps, const User& owner) {
-    check_is_bpffs(folder);
+    const Fd opened = open_bpffs(folder);
     folder_ = folder;
     for (const auto& map : maps) {
         const auto path = fmt::format("{}/{}", folder, map.name);
-        // By way of another name, so that there is one all the time.
-        const auto fresh = path + "_new";
-        ::unlink(fresh.c_str());
-        if (bpf_obj_pin(map.fd, fresh.c_str()) != 0) fail(fmt::format("pinning {}", path), errno);
-        if (::chown(fresh.c_str(), owner.uid, owner.gid) != 0 || ::rename(fresh.c_str(), path.c_str()) != 0) {
-            const int error = errno;
-            ::unlink(fresh.c_str());
-            fail(fmt::format("pinning {} for user {}", path, owner.name), error);
-        }
+        const int error = pin_for(owner, map.fd, fmt::format("/proc/self/fd/{}/{}", opened.get(), map.name));
+        if (error != 0) fail(fmt::format("pinning {} for user {}", path, owner.name), error);
         pins_.push_back({path, map_id(map.fd)});
     }
 }

@@ -68,11 +68,12 @@ User find_user(const std::optional<std::string>& name) {
     return to_user(*entry);
 }
 
-void drop_privileges(const User& user, const std::function<bool()>& needs_cap_bpf) {
+bool drop_privileges(const User& user, const std::function<bool()>& needs_cap_bpf) {
     if (::geteuid() == 0) become(user);
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail("setting no_new_privs");
     constexpr auto cap_bpf = std::uint64_t{1} << unsigned{CAP_BPF};
     keep_capabilities(cap_bpf, 0);
-    const auto kept = needs_cap_bpf() ? cap_bpf : 0;
-    keep_capabilities(kept, kept);
+    const bool kept = needs_cap_bpf();
+    keep_capabilities(kept ? cap_bpf : 0, kept ? cap_bpf : 0);
+    return kept;
 }

@@ -20,6 +20,6 @@ User find_user(const std::optional<std::string>& name);
 
 /// Makes the process run as `user`, without any supplementary group (if it is root), for good (no_new_privs) and without
 /// any capability but CAP_BPF, and without that too unless `needs_cap_bpf`, called when all the rest is done, says that
-/// it must stay. Throws std::runtime_error. Of this process only the calling thread is changed: call it before others
+/// it must stay. Returns whether it stayed. Throws std::runtime_error. Of this process only the calling thread is changed: call it before others
 /// are started.
-void drop_privileges(const User& user, const std::function<bool()>& needs_cap_bpf);
+bool drop_privileges(const User& user, const std::function<bool()>& needs_cap_bpf);

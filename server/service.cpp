@@ -59,17 +59,17 @@ Service::Service(const Options& options)
               dispatcher_.counters()),
       signals_(server_.io(), SIGHUP, SIGINT, SIGTERM),
       replaced_(server_.io(), ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-    raise_descriptor_limit();
     dispatcher_.set_listener(server_.listener());
-    open_ports();
+    const PortSet ports = wanted_ports(options);
+    open_ports(ports);
     pin_maps();
-    drop_privileges(user_, [this] { return !dispatcher_.may_use_maps(); });
+    const bool kept_cap_bpf = drop_privileges(user_, [this] { return !dispatcher_.may_use_maps(); });
     wait_for_signal();
     wait_for_replacement();
     if (takeover_) takeover_->complete();
-    notify_ready(describe(dispatcher_.ports()));
+    notify_ready(describe(ports));
     warn_of_lost_rights();
-    announce();
+    announce(ports, kept_cap_bpf);
 }
 
 void Service::run() {
@@ -105,8 +105,7 @@ void Service::publish() {
     instance.pid = static_cast<__u32>(::getpid());
 }
 
-void Service::open_ports() {
-    const PortSet ports = wanted_ports(options_);
+void Service::open_ports(const PortSet& ports) {
     check_listeners(ports);
     server_.set_max_connections(connection_limit(options_.max_connections));
     dispatcher_.set_ports(ports);
@@ -133,8 +132,7 @@ void Service::pin_maps() {
     pins_.add(*options_.pin, {{"echo_ports", dispatcher_.ports_fd()}, {"echo_socket", dispatcher_.socket_fd()}}, user_);
 }
 
-void Service::announce() {
-    const PortSet ports = dispatcher_.ports();
+void Service::announce(const PortSet& ports, bool kept_cap_bpf) {
     const auto kill = fmt::format("{}kill", by_root_ ? "sudo " : "");
     const auto pid = ::getpid();
     log_line("echo-server {}: {}", ECHO_SERVER_VERSION, describe(ports));
@@ -142,7 +140,7 @@ void Service::announce() {
              cookie_of(server_.listener()));
     log_line("  namespace  {} (netns_ino in 'bpftool link')", dispatcher_.instance().netns);
     if (!options_.addresses.empty()) log_line("  addresses  {}", to_string(options_.addresses));
-    log_line("  user       {}, without any capability", user_.name);
+    log_line("  user       {}, {}", user_.name, kept_cap_bpf ? "with CAP_BPF alone" : "without any capability");
     if (options_.pin) log_line("  pinned     {}/echo_ports, echo_socket", *options_.pin);
     if (takeover_) log_line("  replaces   process {}, which drains", takeover_->pid());
     if (options_.ports_file) log_line("  reload     edit {}, then {} -HUP {}", *options_.ports_file, kill, pid);

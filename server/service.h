@@ -30,9 +30,9 @@ class Service {
  private:
     Fd listener();
     void publish();
-    void open_ports();
+    void open_ports(const PortSet& ports);
     void pin_maps();
-    void announce();
+    void announce(const PortSet& ports, bool kept_cap_bpf);
     // Says what the user it runs as now won't be able to do.
     void warn_of_lost_rights() const;
 

@@ -90,6 +90,7 @@ TEST_CASE("privileges: where map updates take CAP_BPF, it keeps that alone") {
     const Netns netns;
     // As before Linux 5.19: a look into a map is refused to who has no capability. Here, to everybody.
     Server server(netns, {"--ports", "7"}, [] { refuse_system_call(SYS_bpf, BPF_MAP_LOOKUP_ELEM, EPERM); });
+    CHECK(server.output().find("  user       nobody, with CAP_BPF alone\n") != std::string::npos);
     CHECK(status_of(server, "CapEff") == "0000008000000000");
     CHECK(status_of(server, "CapPrm") == "0000008000000000");
     CHECK(status_of(server, "Uid") == "65534 65534 65534 65534");

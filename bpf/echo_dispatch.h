@@ -23,6 +23,7 @@ struct echo_prefix {
 /* The one value of the map echo_instance: who serves. Written by the server at its start. */
 struct echo_instance {
     __u64 netns;           /* inode of the network namespace */
+    __u64 pid_namespace;   /* inode of the PID namespace in which pid means this process */
     __u64 started;         /* CLOCK_BOOTTIME, ns */
     __u64 max_connections; /* at a time; newcomers wait in the backlog then */
     __u32 pid;             /* as seen in the server's own PID namespace; 0 before it is ready */

@@ -52,12 +52,13 @@ Dispatcher::Dispatcher(const std::vector<AddressPrefix>& addresses) {
     skeleton_.reset(echo_dispatch_bpf::open());
     if (!skeleton_) fail("opening the BPF program", errno);
     skeleton_->rodata->only_some_addresses = addresses.empty() ? 0 : 1;
+    auto* trie = skeleton_->maps.echo_addresses;
+    bpf_map__set_max_entries(trie, std::max(bpf_map__max_entries(trie), static_cast<__u32>(addresses.size())));
     load();
     for (const auto& address : addresses) {
         const auto key = to_key(address);
         const __u8 value = 0;
-        const auto* map = skeleton_->maps.echo_addresses;
-        if (const int error = bpf_map__update_elem(map, &key, sizeof(key), &value, sizeof(value), BPF_ANY); error != 0)
+        if (const int error = bpf_map__update_elem(trie, &key, sizeof(key), &value, sizeof(value), BPF_ANY); error != 0)
             fail("putting an address prefix into the map echo_addresses", -error);
     }
     instance_ = share(skeleton_->maps.echo_instance);
@@ -130,7 +131,7 @@ std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap) 
         return fmt::format("{}; CAP_BPF and CAP_NET_ADMIN are needed: start echo-server with sudo", text_of(error));
     if (error == ENOSYS) return "this kernel has no bpf(): one built with CONFIG_BPF_SYSCALL=y is needed";
     if (!has_sk_lookup)
-        return "this kernel has no sk_lookup programs: Linux 5.9 or newer is needed, built with CONFIG_INET=y and "
+        return "this kernel has no sk_lookup programs: Linux 5.10 or newer is needed, built with CONFIG_INET=y and "
                "CONFIG_BPF_SYSCALL=y";
     if (!has_sockmap)
         return "this kernel has no sockmap: one built with CONFIG_BPF_STREAM_PARSER=y is needed (from Linux 5.12 "

@@ -78,7 +78,7 @@ void EchoServer::accept_clients() {
     // First, as there may be no memory for the message. The end of a connection ends the pause.
     pause_accepting(is_full() ? 24h : 100ms);
     if (is_full())
-        warn(fmt::format("{} connections are open, as many as are allowed; newcomers wait", max_connections_));
+        warn(fmt::format("as many connections as are allowed ({}) are open; newcomers wait", max_connections_));
     else
         warn(fmt::format("accepting a connection: {}; {} are open, newcomers wait", error.message(),
                          open_connections()));

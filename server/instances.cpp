@@ -57,6 +57,7 @@ std::vector<MapHandle> maps_of(const Fd& program) {
     std::vector<MapHandle> maps;
     for (const auto id : ids) {
         MapHandle map{Fd(bpf_map_get_fd_by_id(id)), {}};
+        if (!map.fd && errno != ENOENT) throw std::system_error(errno, std::generic_category(), "opening a BPF map");
         if (get_info(map.fd, map.info)) maps.push_back(std::move(map));
     }
     return maps;

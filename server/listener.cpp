@@ -86,20 +86,31 @@ Fd open_listener(const tcp::endpoint& address) {
     return socket;
 }
 
-Fd adopt_listener(Fd socket) {
+std::string why_not_a_listener(const Fd& socket) {
     const int family = option(socket, SOL_SOCKET, SO_DOMAIN);
-    if (family != AF_INET && family != AF_INET6) refuse("it is no TCP socket");
-    if (option(socket, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP) refuse("it is no TCP socket");
-    if (option(socket, SOL_SOCKET, SO_ACCEPTCONN) != 1) refuse("it does not listen");
-    if (family == AF_INET6) {
-        sockaddr_in6 bound{};
-        socklen_t size = sizeof(bound);
-        ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&bound), &size);
-        const bool takes_ip4 = IN6_IS_ADDR_UNSPECIFIED(&bound.sin6_addr) || IN6_IS_ADDR_V4MAPPED(&bound.sin6_addr);
-        if (!takes_ip4 || option(socket, IPPROTO_IPV6, IPV6_V6ONLY) != 0) refuse("it would refuse IPv4 clients");
-    }
+    if (family != AF_INET && family != AF_INET6) return "it is no TCP socket";
+    if (option(socket, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP) return "it is no TCP socket";
+    if (option(socket, SOL_SOCKET, SO_ACCEPTCONN) != 1) return "it does not listen";
+    if (family == AF_INET) return {};
+    sockaddr_in6 bound{};
+    socklen_t size = sizeof(bound);
+    ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&bound), &size);
+    const bool takes_ip4 = IN6_IS_ADDR_UNSPECIFIED(&bound.sin6_addr) || IN6_IS_ADDR_V4MAPPED(&bound.sin6_addr);
+    if (!takes_ip4 || option(socket, IPPROTO_IPV6, IPV6_V6ONLY) != 0) return "it would refuse IPv4 clients";
+    return {};
+}
+
+Fd adopt_listener(Fd socket) {
+    if (const auto why = why_not_a_listener(socket); !why.empty()) refuse(why);
     if (const int error = set_options(socket); error != 0) refuse(std::generic_category().message(error));
     return socket;
 }
 
 bool serves_ip4_alone(const Fd& listener) { return option(listener, SOL_SOCKET, SO_DOMAIN) == AF_INET; }
+
+tcp::endpoint local_endpoint(const Fd& socket) {
+    tcp::endpoint bound;
+    auto size = static_cast<socklen_t>(bound.capacity());
+    if (::getsockname(socket.get(), bound.data(), &size) == 0) bound.resize(size);
+    return bound;
+}

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <asio/ip/tcp.hpp>
+#include <string>
 
 #include "fd.h"
 
@@ -11,9 +12,16 @@
 /// TCP_NODELAY and SO_KEEPALIVE. Throws std::runtime_error.
 Fd open_listener(const asio::ip::tcp::endpoint& address);
 
-/// The same for a socket that listens already, passed by another process: sets its options. Throws std::runtime_error
-/// if it is no listening TCP socket, or one that would refuse IPv4 clients.
+/// Why `socket` can't serve as the listener: it is no listening TCP socket, or one that would refuse IPv4 clients. Empty
+/// if it can.
+std::string why_not_a_listener(const Fd& socket);
+
+/// The listener is a socket that systemd passed: sets the options that open_listener() sets. Throws std::runtime_error if
+/// it can't serve as one.
 Fd adopt_listener(Fd socket);
+
+/// The address and port that a socket is bound to.
+asio::ip::tcp::endpoint local_endpoint(const Fd& socket);
 
 /// True of an IPv4 socket: to IPv6 clients that are steered there the kernel does not answer.
 bool serves_ip4_alone(const Fd& listener);

@@ -9,17 +9,19 @@
 #include "options.h"
 #include "service.h"
 #include "status.h"
+#include "stop_signals.h"
 
 namespace {
 
 int run(int argc, char** argv) {
     const auto parsed = parse_command_line(argc, argv);
     if (const auto* exit = std::get_if<Exit>(&parsed)) return exit->code;
+    raise_descriptor_limit();
     if (const auto* status = std::get_if<StatusOptions>(&parsed)) return print_status(status->format);
     const auto& options = std::get<Options>(parsed);
 
     set_libbpf_verbose(options.verbose);
-    raise_descriptor_limit();
+    hold_back_stop_signals();
     Service(options).run();
     return 0;
 }

@@ -14,3 +14,8 @@ CurrentNetns::CurrentNetns() : fd(::open("/proc/thread-self/ns/net", O_RDONLY | 
         throw std::runtime_error("opening /proc/thread-self/ns/net: " + std::generic_category().message(errno));
     inode = status.st_ino;
 }
+
+std::uint64_t pid_namespace() {
+    struct stat status {};
+    return ::stat("/proc/self/ns/pid", &status) == 0 ? status.st_ino : 0;
+}

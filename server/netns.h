@@ -5,6 +5,9 @@
 
 #include "fd.h"
 
+/// Inode of the process's PID namespace, or 0 if it can't be read.
+std::uint64_t pid_namespace();
+
 /// The network namespace of the calling thread (others of the process may be in another one).
 struct CurrentNetns {
     /// Throws std::runtime_error.

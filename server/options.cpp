@@ -38,7 +38,7 @@ where each server keeps them beside its BPF program. The exit code is 1 if none
 runs.
 
 Example, for node_exporter's textfile collector:
-  sudo echo-server status --prometheus > DIR/echo-server.prom)";
+  sudo sh -c 'echo-server status --prometheus > DIR/new; mv DIR/new DIR/echo-server.prom')";
 
 int wrong_usage(const std::string& why) {
     log_problem("{}; see echo-server --help", why);
@@ -89,7 +89,7 @@ PortList parse_ports(const std::vector<std::string>& lists, bool with_file) {
 struct Texts {
     std::vector<std::string> ports;
     std::vector<std::string> addresses;
-    std::string listen = "127.0.0.1:7777";
+    std::optional<std::string> listen;
     std::optional<std::string> max_connections;
     std::string idle_timeout = "0";
     std::string drain_timeout = "5";
@@ -127,7 +127,8 @@ void read_texts(Options& options, const Texts& texts) {
     options.ports = value_of("--ports", [&] { return parse_ports(texts.ports, options.ports_file.has_value()); });
     for (const auto& text : texts.addresses)
         options.addresses.push_back(value_of("--address", [&] { return parse_address_prefix(text); }));
-    options.listen = value_of("--listen", [&] { return parse_listen_address(texts.listen); });
+    if (texts.listen) options.listen = value_of("--listen", [&] { return parse_listen_address(*texts.listen); });
+    if (options.pin && options.pin->empty()) throw std::runtime_error("--pin: no folder is given");
     if (texts.max_connections)
         options.max_connections = value_of("--max-connections", [&] { return parse_count(*texts.max_connections); });
     options.idle_timeout = value_of("--idle-timeout", [&] { return parse_seconds(texts.idle_timeout); });

@@ -86,20 +86,31 @@ int pin_for(const User& user, int map, const std::string& path) {
 }  // namespace
 
 Pins::~Pins() {
-    // Another server may have replaced them by its own.
-    for (const auto& pin : pins_)
-        if (map_id(Fd(bpf_obj_get(pin.path.c_str())).get()) == pin.map_id) ::unlink(pin.path.c_str());
+    for (const auto& one : pins_) {
+        // Another server may have replaced them by its own.
+        if (map_id(Fd(bpf_obj_get(one.path.c_str())).get()) != one.map_id) continue;
+        if (!one.previous || pin_for(owner_, one.previous.get(), one.path) != 0) ::unlink(one.path.c_str());
+    }
 }
 
 void Pins::add(const std::string& folder, const std::vector<Map>& maps, const User& owner) {
     const Fd opened = open_bpffs(folder);
     folder_ = folder;
+    owner_ = owner;
     for (const auto& map : maps) {
         const auto path = fmt::format("{}/{}", folder, map.name);
+        Fd previous(bpf_obj_get(path.c_str()));
         const int error = pin_for(owner, map.fd, fmt::format("/proc/self/fd/{}/{}", opened.get(), map.name));
         if (error != 0) fail(fmt::format("pinning {} for user {}", path, owner.name), error);
-        pins_.push_back({path, map_id(map.fd)});
+        pins_.push_back({path, map_id(map.fd), std::move(previous)});
+        was_there_ = was_there_ || pins_.back().previous;
     }
 }
+
+void Pins::keep() {
+    for (auto& one : pins_) one.previous = Fd();
+}
+
+bool Pins::reachable() const { return ::access(folder_.c_str(), X_OK) == 0; }
 
 bool Pins::removable() const { return ::access(folder_.c_str(), W_OK | X_OK) == 0; }

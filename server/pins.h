@@ -4,10 +4,11 @@
 #include <string>
 #include <vector>
 
+#include "fd.h"
 #include "privileges.h"
 
 /// Pins of maps in a folder of a BPF file system, by which a user who is not root can use them (bpftool map ... pinned
-/// PATH). Removed with the object.
+/// PATH). Removed with the object; before keep(), what they replaced is put back instead.
 class Pins {
  public:
     Pins() = default;
@@ -24,6 +25,14 @@ class Pins {
     /// that a killed server left, is replaced. Throws std::runtime_error.
     void add(const std::string& folder, const std::vector<Map>& maps, const User& owner);
 
+    /// From now on they stay, as long as the object lives.
+    void keep();
+
+    /// True if other pins were there before.
+    [[nodiscard]] bool replace_others() const { return was_there_; }
+
+    /// True if this process, as it is now, can use files in the folder at all.
+    [[nodiscard]] bool reachable() const;
     /// True if this process, as it is now, will be able to remove them.
     [[nodiscard]] bool removable() const;
 
@@ -31,7 +40,10 @@ class Pins {
     struct Pin {
         std::string path;
         unsigned map_id;
+        Fd previous;  // the map pinned there before, if any, until keep()
     };
     std::string folder_;
+    User owner_;
+    bool was_there_ = false;
     std::vector<Pin> pins_;
 };

@@ -23,7 +23,12 @@ namespace {
     throw std::runtime_error(fmt::format("{}: {}{}", what, std::generic_category().message(errno), hint));
 }
 
-User to_user(const passwd& entry) { return {entry.pw_name, entry.pw_uid, entry.pw_gid}; }
+// The entry of a user by name or number.
+const passwd* find_entry(const std::string& user) {
+    if (const auto* entry = ::getpwnam(user.c_str()); entry != nullptr) return entry;
+    const auto uid = parse_number<uid_t>(user);
+    return uid ? ::getpwuid(*uid) : nullptr;
+}
 
 void become(const User& user) {
     const auto what = fmt::format("becoming user {}", user.name);
@@ -38,7 +43,14 @@ void become(const User& user) {
     ::prctl(PR_SET_KEEPCAPS, 0);
 }
 
-// glibc has no wrapper for capset(2), and libcap would be one more library.
+// glibc has no wrapper for capget(2) and capset(2), and libcap would be one more library.
+std::uint64_t permitted_capabilities() {
+    __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> data{};
+    if (::syscall(SYS_capget, &header, data.data()) != 0) fail("reading the capabilities");
+    return data[0].permitted | static_cast<std::uint64_t>(data[1].permitted) << 32U;
+}
+
 void keep_capabilities(std::uint64_t permitted, std::uint64_t effective) {
     __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
     std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> data{};
@@ -54,26 +66,29 @@ void keep_capabilities(std::uint64_t permitted, std::uint64_t effective) {
 
 User find_user(const std::optional<std::string>& name) {
     const auto self = ::geteuid();
-    if (!name && self != 0) {
-        const auto* entry = ::getpwuid(self);
-        return entry != nullptr ? to_user(*entry) : User{std::to_string(self), self, ::getegid()};
-    }
-    const std::string wanted = name.value_or("nobody");
-    const auto* entry = ::getpwnam(wanted.c_str());
-    if (entry == nullptr)
-        throw std::runtime_error(fmt::format("there is no user {}: choose another one with --user", quote(wanted)));
-    if (self != 0 && entry->pw_uid != self)
+    const std::string wanted = name.value_or(self == 0 ? "nobody" : std::to_string(self));
+    const auto* entry = find_entry(wanted);
+    const auto number = parse_number<uid_t>(wanted);
+    if (entry == nullptr && !number)
+        throw std::runtime_error(
+            fmt::format("there is no user {}: choose another one, or a number, with --user", quote(wanted)));
+    User user{.name = wanted, .uid = number.value_or(0), .gid = number.value_or(0)};
+    if (entry != nullptr) user = {entry->pw_name, entry->pw_uid, entry->pw_gid};
+    if (self == 0) return user;
+    if (user.uid != self)
         throw std::runtime_error(
             fmt::format("becoming user {} takes root: start with sudo, or without --user", quote(wanted)));
-    return to_user(*entry);
+    user.gid = ::getegid();
+    return user;
 }
 
 bool drop_privileges(const User& user, const std::function<bool()>& needs_cap_bpf) {
     if (::geteuid() == 0) become(user);
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail("setting no_new_privs");
-    constexpr auto cap_bpf = std::uint64_t{1} << unsigned{CAP_BPF};
+    // None, if CAP_SYS_ADMIN stood in for it.
+    const auto cap_bpf = permitted_capabilities() & std::uint64_t{1} << unsigned{CAP_BPF};
     keep_capabilities(cap_bpf, 0);
-    const bool kept = needs_cap_bpf();
+    const bool kept = needs_cap_bpf() && cap_bpf != 0;
     keep_capabilities(kept ? cap_bpf : 0, kept ? cap_bpf : 0);
     return kept;
 }

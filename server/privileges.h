@@ -14,8 +14,8 @@ struct User {
     gid_t gid = 0;
 };
 
-/// The user called `name`. Without a name: nobody if root asks, else who asks. Throws std::runtime_error if there is no
-/// such user, or if it is somebody else and this is not root.
+/// The user called `name`, or with that number. Without a name: nobody if root asks, else who asks. Throws
+/// std::runtime_error if there is no such user, or if it is somebody else and this is not root.
 User find_user(const std::optional<std::string>& name);
 
 /// Makes the process run as `user`, without any supplementary group (if it is root), for good (no_new_privs) and without

@@ -16,6 +16,7 @@
 #include "netns.h"
 #include "ports_file.h"
 #include "shadowing.h"
+#include "stop_signals.h"
 #include "systemd.h"
 
 namespace {
@@ -61,15 +62,18 @@ Service::Service(const Options& options)
       replaced_(server_.io(), ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
     dispatcher_.set_listener(server_.listener());
     const PortSet ports = wanted_ports(options);
-    open_ports(ports);
     pin_maps();
+    open_ports(ports);
     const bool kept_cap_bpf = drop_privileges(user_, [this] { return !dispatcher_.may_use_maps(); });
     wait_for_signal();
     wait_for_replacement();
-    if (takeover_) takeover_->complete();
+    check_stop_signals();
+    if (takeover_) takeover_->complete();  // what comes behind it can't fail
+    pins_.keep();
     notify_ready(describe(ports));
     warn_of_lost_rights();
     announce(ports, kept_cap_bpf);
+    release_stop_signals();
 }
 
 void Service::run() {
@@ -79,16 +83,23 @@ void Service::run() {
 }
 
 Fd Service::listener() {
-    if (takeover_) return takeover_->take_listener();
-    if (auto passed = passed_socket()) {
-        Fd adopted = adopt_listener(std::move(*passed));
-        if (serves_ip4_alone(adopted))
-            log_problem(
-                "the socket is an IPv4 one: clients on IPv6 get no answer; 'ListenStream=[::ffff:127.0.0.1]:7777' "
-                "with 'BindIPv6Only=both' in the socket unit serves both");
-        return adopted;
-    }
-    return open_listener(options_.listen);
+    auto passed = passed_socket();
+    if (takeover_ && passed)
+        throw std::runtime_error(
+            "--replace: systemd has passed a socket, and the running server has another; use one of the two");
+    if (!takeover_ && !passed) return open_listener(options_.listen.value_or(parse_endpoint("127.0.0.1:7777")));
+
+    Fd listener = takeover_ ? takeover_->take_listener() : adopt_listener(std::move(*passed));
+    const auto bound = to_string(local_endpoint(listener));
+    if (options_.listen && to_string(*options_.listen) != bound)
+        throw std::runtime_error(
+            fmt::format("--listen {}: the socket that is taken over is bound to {}; leave out --listen to keep it",
+                        to_string(*options_.listen), bound));
+    if (serves_ip4_alone(listener))
+        log_problem(
+            "the socket is an IPv4 one: clients on IPv6 get no answer; 'ListenStream=[::ffff:127.0.0.1]:7777' "
+            "with 'BindIPv6Only=both' in the socket unit serves both");
+    return listener;
 }
 
 void Service::publish() {
@@ -96,6 +107,7 @@ void Service::publish() {
     ::clock_gettime(CLOCK_BOOTTIME, &now);
     auto& instance = dispatcher_.instance();
     instance.netns = CurrentNetns().inode;
+    instance.pid_namespace = pid_namespace();
     instance.started = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
     instance.max_connections = server_.max_connections();
     instance.listener = server_.listener();
@@ -142,13 +154,20 @@ void Service::announce(const PortSet& ports, bool kept_cap_bpf) {
     if (!options_.addresses.empty()) log_line("  addresses  {}", to_string(options_.addresses));
     log_line("  user       {}, {}", user_.name, kept_cap_bpf ? "with CAP_BPF alone" : "without any capability");
     if (options_.pin) log_line("  pinned     {}/echo_ports, echo_socket", *options_.pin);
-    if (takeover_) log_line("  replaces   process {}, which drains", takeover_->pid());
+    if (takeover_)
+        log_line("  replaces   process {}, which drain{}", takeover_->pids(), takeover_->count() == 1 ? "s" : "");
     if (options_.ports_file) log_line("  reload     edit {}, then {} -HUP {}", *options_.ports_file, kill, pid);
     log_line("  stop       Ctrl-C, or {} {}", kill, pid);
 }
 
 void Service::warn_of_lost_rights() const {
-    if (options_.pin && !pins_.removable())
+    if (options_.pin && pins_.replace_others() && !takeover_)
+        log_problem("pins of another echo-server in {} were replaced; if it still runs, its user has lost them",
+                    *options_.pin);
+    if (options_.pin && !pins_.reachable())
+        log_problem("user {} can't enter {}: the pins are of no use there, and will be left", user_.name,
+                    *options_.pin);
+    else if (options_.pin && !pins_.removable())
         log_problem("user {} can't remove pins from {}: they will be left there", user_.name, *options_.pin);
     if (options_.ports_file && ::access(options_.ports_file->c_str(), R_OK) != 0)
         log_problem("user {} can't read {} ({}): SIGHUP will fail; let that user read it, or choose another by --user",
@@ -181,7 +200,15 @@ void Service::reload() {
         apply_ports_file();
     else
         log_problem("SIGHUP: there is nothing to re-read without --ports-file; the ports stay as they are");
-    notify_ready(describe(dispatcher_.ports()));
+    notify_ready(status_line());
+}
+
+std::string Service::status_line() const {
+    try {
+        return describe(dispatcher_.ports());
+    } catch (const std::exception& error) {
+        return error.what();
+    }
 }
 
 void Service::apply_ports_file() {

@@ -16,11 +16,9 @@
 class Service {
  public:
     /// Sets up everything, attaches the program, drops privileges, and ends what is to be replaced. Throws
-    /// std::runtime_error if any of that can't be; nothing is left then, and what was to be replaced goes on.
-    /// `options` outlive the object.
+    /// std::runtime_error if any of that can't be, or if SIGINT or SIGTERM came meanwhile; nothing is left then, and what
+    /// was to be replaced goes on. `options` outlive the object. To be called with stop signals held back; releases them.
     explicit Service(const Options& options);
-    /// The ports go back before the socket closes.
-    ~Service() { dispatcher_.detach(); }
     Service(const Service&) = delete;
     Service& operator=(const Service&) = delete;
 
@@ -28,6 +26,12 @@ class Service {
     void run();
 
  private:
+    /// Detaches the program when it goes, and so before what is declared above it does.
+    struct Detacher {
+        Dispatcher& dispatcher;
+        ~Detacher() { dispatcher.detach(); }
+    };
+
     Fd listener();
     void publish();
     void open_ports(const PortSet& ports);
@@ -43,6 +47,7 @@ class Service {
     void wait_for_replacement();
     void reload();
     void apply_ports_file();
+    [[nodiscard]] std::string status_line() const;
     void stop(EchoServer::Queue queue);
 
     const Options& options_;
@@ -51,6 +56,7 @@ class Service {
     Dispatcher dispatcher_;
     std::optional<Takeover> takeover_;
     EchoServer server_;
+    Detacher detacher_{dispatcher_};  // the ports go back before the socket closes
     asio::signal_set signals_;
     asio::posix::stream_descriptor replaced_;  // an eventfd, readable once another process serves our listener
     Pins pins_;

@@ -18,10 +18,11 @@ namespace fs = std::filesystem;
 
 bool overlap(const ListeningSocket& socket, const AddressPrefix& prefix) {
     auto address = socket.local.address();
-    if (address.is_unspecified()) return prefix.address.is_v4() == address.is_v4() || socket.both_families;
     if (address.is_v6() && address.to_v6().is_v4_mapped())
         address = asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
-    return prefix.contains(address);
+    const bool everywhere = address.is_unspecified();
+    return everywhere ? prefix.address.is_v4() == address.is_v4() || (address.is_v6() && socket.both_families)
+                      : prefix.contains(address);
 }
 
 // Of what a process may have chosen itself.

@@ -95,7 +95,12 @@ bool receive_some(const Fd& netlink, std::vector<ListeningSocket>& sockets) {
     auto left = static_cast<unsigned>(size);
     for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer.data()); NLMSG_OK(header, left);
          header = NLMSG_NEXT(header, left)) {
-        if (header->nlmsg_type == NLMSG_DONE) return false;
+        if (header->nlmsg_type == NLMSG_DONE) {
+            // Whether the dump went well is told at its end.
+            const auto error = header->nlmsg_len >= NLMSG_LENGTH(sizeof(int)) ? read_as<int>(NLMSG_DATA(header)) : 0;
+            if (error < 0) fail(-error);
+            return false;
+        }
         if (header->nlmsg_type == NLMSG_ERROR) fail(-static_cast<const nlmsgerr*>(NLMSG_DATA(header))->error);
         if (header->nlmsg_type == SOCK_DIAG_BY_FAMILY) sockets.push_back(read_socket(header));
     }

@@ -15,6 +15,7 @@
 #include <system_error>
 
 #include "log.h"
+#include "netns.h"
 #include "port_map.h"
 #include "status_text.h"
 
@@ -85,16 +86,12 @@ InstanceStatus read_status(const Instance& instance, const std::vector<Listening
     status.program = instance.program;
     status.serving = instance.attached;
     status.identity = instance.identity;
-    if (instance.identity) {
-        status.user = user_of(instance.identity->pid);
-        status.uptime = since_boot() - std::chrono::nanoseconds(instance.identity->started);
+    if (const auto& identity = instance.identity) {
+        if (identity->pid_namespace == pid_namespace()) status.user = user_of(identity->pid);
+        // Whatever the process wrote there.
+        if (const auto now = since_boot(); identity->started <= static_cast<std::uint64_t>(now.count()))
+            status.uptime = now - std::chrono::nanoseconds(identity->started);
     }
-    const auto cookie = instance.listener_cookie();
-    const auto listener = std::find_if(sockets.begin(), sockets.end(),
-                                       [&](const ListeningSocket& socket) { return socket.cookie == cookie; });
-    if (listener != sockets.end()) status.listener = *listener;
-    if (const auto* ports = instance.map("echo_ports"); is(ports, BPF_MAP_TYPE_HASH, sizeof(__u16), 1))
-        status.ports = read_ports(ports->fd.get());
     status.addresses = read_addresses(instance.map("echo_addresses"));
     echo_counters counters{};
     if (const auto* map = instance.map("echo_counters"); map != nullptr && map->read(__u32{0}, counters))
@@ -104,6 +101,14 @@ InstanceStatus read_status(const Instance& instance, const std::vector<Listening
         status.drops.emplace();
         std::copy_n(drops->begin(), ECHO_DROP_REASONS, status.drops->begin());
     }
+    if (!instance.attached) return status;
+
+    const auto cookie = instance.listener_cookie();
+    const auto listener = std::find_if(sockets.begin(), sockets.end(),
+                                       [&](const ListeningSocket& socket) { return socket.cookie == cookie; });
+    if (listener != sockets.end()) status.listener = *listener;
+    if (const auto* ports = instance.map("echo_ports"); is(ports, BPF_MAP_TYPE_HASH, sizeof(__u16), 1))
+        status.ports = read_ports(ports->fd.get());
     return status;
 }
 

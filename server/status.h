@@ -15,8 +15,8 @@
 #include "port_set.h"
 #include "socket_diag.h"
 
-/// What 'echo-server status' shows of one echo-server. What can't be read, as that one is of another version or has
-/// closed its listener, is absent.
+/// What 'echo-server status' shows of one echo-server. What can't be read, as that one is of another version, is absent,
+/// and so are the user of a process in another PID namespace, and listener and ports of one that drains.
 struct InstanceStatus {
     std::uint32_t program = 0;  ///< id of its BPF program
     bool serving = false;       ///< otherwise it drains: its ports are closed
@@ -27,7 +27,7 @@ struct InstanceStatus {
     std::optional<PortSet> ports;
     std::optional<std::vector<AddressPrefix>> addresses;  ///< none in it: every address
     std::optional<echo_counters> counters;
-    std::optional<std::vector<std::uint64_t>> steered;  ///< connection attempts, by port
+    std::optional<std::vector<std::uint64_t>> steered;  ///< connection attempts (and stray segments), by port
     std::optional<std::array<std::uint64_t, ECHO_DROP_REASONS>> drops;
 };
 

@@ -35,8 +35,8 @@ std::string metric(const std::vector<InstanceStatus>& instances, std::string_vie
     for (const auto& one : instances) {
         if (!one.identity) continue;
         sample(one, [&](const std::string& labels, const std::string& value) {
-            samples += fmt::format("echo_server_{}{{pid=\"{}\"{}{}}} {}\n", name, one.identity->pid,
-                                   labels.empty() ? "" : ",", labels, value);
+            samples += fmt::format("echo_server_{}{{program=\"{}\",pid=\"{}\"{}{}}} {}\n", name, one.program,
+                                   one.identity->pid, labels.empty() ? "" : ",", labels, value);
         });
     }
     if (samples.empty()) return {};

@@ -68,7 +68,7 @@ std::string attempt_lines(const std::vector<Count>& steered) {
 std::string to_text(const InstanceStatus& one) {
     auto text = title(one);
     if (one.listener) text += listener_line(*one.listener);
-    if (one.ports && one.serving) text += ports_line(*one.ports);
+    if (one.ports) text += ports_line(*one.ports);
     text += line("addresses", addresses_of(one));
     if (one.counters) text += counter_lines(*one.counters, one.identity);
     if (one.steered) text += attempt_lines(*one.steered);

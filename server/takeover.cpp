@@ -2,6 +2,7 @@
 #include "takeover.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -16,7 +17,9 @@
 #include <system_error>
 #include <vector>
 
+#include "listener.h"
 #include "log.h"
+#include "netns.h"
 
 namespace {
 
@@ -25,8 +28,8 @@ namespace {
 }
 
 [[noreturn]] void fail(pid_t pid, std::string_view what, int error) {
-    const auto* hint = error == EPERM ? " (it takes root, or the same user and no ptrace restriction)" : "";
-    fail(pid, fmt::format("{}: {}{}", what, std::generic_category().message(error), hint));
+    fail(pid, fmt::format("{}: {}{}", what, std::generic_category().message(error),
+                          error == EPERM ? " (it takes CAP_SYS_PTRACE)" : ""));
 }
 
 // glibc 2.36 has wrappers for these two, older ones have none.
@@ -49,14 +52,33 @@ bool is_eventfd(const Fd& fd) {
     return target == "anon_inode:[eventfd]";
 }
 
-// The one instance that serves here, if there is one.
-std::optional<Instance> running_instance(bool needed) {
+Fd duplicate_listener(const Instance& running, const Fd& process, pid_t pid) {
+    Fd listener = duplicate(process, running.identity->listener);
+    if (!listener) fail(pid, "duplicating its listening socket", errno);
+    // What the maps say of the process was written by a process without privileges.
+    if (const auto cookie = cookie_of(listener); cookie == 0 || cookie != running.listener_cookie())
+        fail(pid, "it does not have the socket in echo_socket");
+    if (const auto why = why_not_a_listener(listener); !why.empty()) fail(pid, "the socket in echo_socket: " + why);
+    return listener;
+}
+
+Fd duplicate_eventfd(const Instance& running, const Fd& process, pid_t pid) {
+    Fd replaced = duplicate(process, running.identity->replaced);
+    if (!replaced) fail(pid, "duplicating its eventfd", errno);
+    if (!is_eventfd(replaced)) fail(pid, "it has no eventfd to be told by");
+    return replaced;
+}
+
+// The instances that serve here, the newest first.
+std::vector<Instance> running_instances(bool needed) {
     std::vector<Instance> instances;
     try {
         instances = find_instances();
     } catch (const std::system_error& error) {
         if (error.code() != std::errc::operation_not_permitted) throw;
-        if (needed) throw std::runtime_error("looking for the echo-server to replace: it takes root; start with sudo");
+        if (needed)
+            throw std::runtime_error(
+                "looking for the echo-server to replace: it takes root (CAP_SYS_ADMIN); start with sudo");
         if (other_programs_attached())
             log_problem(
                 "another sk_lookup program is attached here; only root could tell whether it is an "
@@ -65,43 +87,57 @@ std::optional<Instance> running_instance(bool needed) {
     }
     instances.erase(std::remove_if(instances.begin(), instances.end(), [](const auto& one) { return !one.attached; }),
                     instances.end());
-    if (instances.empty()) return {};
-    if (instances.size() > 1 && needed)
-        throw std::runtime_error(
-            "looking for the echo-server to replace: several run here; stop all but one first "
-            "('echo-server status' shows them)");
-    return std::move(instances.front());
+    const auto started = [](const Instance& one) { return one.identity ? one.identity->started : 0; };
+    std::stable_sort(instances.begin(), instances.end(),
+                     [&](const auto& a, const auto& b) { return started(a) > started(b); });
+    return instances;
 }
 
 }  // namespace
 
-Takeover::Takeover(const Instance& running) : pid_(running.identity ? static_cast<pid_t>(running.identity->pid) : 0) {
-    if (pid_ == 0)
-        throw std::runtime_error(
-            fmt::format("taking over from BPF program {}: it is of a version that can't be replaced: stop it first",
-                        running.program));
-    const Fd process = open_process(pid_);
-    if (!process) fail(pid_, "opening it", errno);
-    listener_ = duplicate(process, running.identity->listener);
-    if (!listener_) fail(pid_, "duplicating its listening socket", errno);
-    // What the map says of the process was written by a process without privileges.
-    if (const auto cookie = cookie_of(listener_); cookie == 0 || cookie != running.listener_cookie())
-        fail(pid_, "it does not have the socket in echo_socket; does it run in another PID namespace?");
-    replaced_ = duplicate(process, running.identity->replaced);
-    if (!replaced_) fail(pid_, "duplicating its eventfd", errno);
-    if (!is_eventfd(replaced_)) fail(pid_, "it has no eventfd to be told by");
+Takeover::Takeover(const std::vector<Instance>& running) {
+    for (const auto& one : running) {
+        if (!one.identity)
+            throw std::runtime_error(
+                fmt::format("taking over from BPF program {}: it is of a version that can't be replaced: stop it first",
+                            one.program));
+        const auto pid = static_cast<pid_t>(one.identity->pid);
+        if (one.identity->pid_namespace != pid_namespace())
+            fail(pid, "it is in another PID namespace: start the new one there, or stop the old one first");
+        if (one.listener_cookie() != running.front().listener_cookie())
+            throw std::runtime_error(
+                "looking for the echo-server to replace: several run here, each with a socket of its own; stop all but "
+                "one first ('echo-server status' shows them)");
+        const Fd process = open_process(pid);
+        if (!process) fail(pid, "opening it", errno);
+        Fd listener = duplicate_listener(one, process, pid);
+        if (!listener_) listener_ = std::move(listener);
+        running_.push_back({pid, duplicate_eventfd(one, process, pid)});
+    }
+}
+
+std::string Takeover::pids() const {
+    std::string list;
+    for (const auto& one : running_) list += (list.empty() ? "" : ", ") + std::to_string(one.pid);
+    return list;
 }
 
 void Takeover::complete() {
-    if (::eventfd_write(replaced_.get(), 1) != 0) fail(pid_, "telling it to drain", errno);
+    for (const auto& one : running_) {
+        // One that can't take any more was told already. To wait for it is not in question: it may be hung.
+        pollfd ready{.fd = one.replaced.get(), .events = POLLOUT, .revents = 0};
+        if (::poll(&ready, 1, 0) != 1) continue;
+        if (::eventfd_write(one.replaced.get(), 1) != 0 && errno != EAGAIN) fail(one.pid, "telling it to drain", errno);
+    }
 }
 
 std::optional<Takeover> prepare_takeover(bool replace) {
-    const auto running = running_instance(replace);
-    if (!running) return {};
-    if (replace) return Takeover(*running);
-    const auto who = running->identity ? fmt::format("process {}", running->identity->pid)
-                                       : fmt::format("BPF program {}", running->program);
+    const auto running = running_instances(replace);
+    if (running.empty()) return {};
+    if (replace) return Takeover(running);
+    const auto& first = running.front();
+    const auto who =
+        first.identity ? fmt::format("process {}", first.identity->pid) : fmt::format("BPF program {}", first.program);
     throw std::runtime_error(
         fmt::format("an echo-server runs in this network namespace already ({}): --replace takes "
                     "over from it without losing a connection, or stop it first",

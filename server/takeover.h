@@ -4,6 +4,8 @@
 #include <sys/types.h>
 
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "fd.h"
 #include "instances.h"
@@ -12,21 +14,28 @@
 /// means to tell it so. Nothing changes for the running one before complete().
 class Takeover {
  public:
-    /// Duplicates both (pidfd_getfd(2)); takes CAP_SYS_PTRACE, or the same user. Throws std::runtime_error.
-    explicit Takeover(const Instance& running);
+    /// Duplicates both (pidfd_getfd(2)); takes CAP_SYS_PTRACE, or the same user. `running` share one socket, the newest
+    /// of them first: there is more than one where an older one has not ended yet. Throws std::runtime_error.
+    explicit Takeover(const std::vector<Instance>& running);
 
-    [[nodiscard]] pid_t pid() const { return pid_; }
+    [[nodiscard]] std::size_t count() const { return running_.size(); }
+    /// The processes, as in "12, 34".
+    [[nodiscard]] std::string pids() const;
     /// Passes the listening socket on, once.
     [[nodiscard]] Fd take_listener() { return std::move(listener_); }
 
-    /// Tells the running process to leave the socket to this one and to drain. Needs no privilege. Throws
+    /// Tells the running processes to leave the socket to this one and to drain. Needs no privilege. Throws
     /// std::runtime_error.
     void complete();
 
  private:
-    pid_t pid_;
+    struct Running {
+        pid_t pid;
+        Fd replaced;
+    };
+
     Fd listener_;
-    Fd replaced_;
+    std::vector<Running> running_;
 };
 
 /// If an echo-server runs in this network namespace: what it takes to replace it, if that is wanted, otherwise throws

@@ -32,8 +32,9 @@ TEST_CASE("limits: with 64 descriptors and 500 clients it waits without spinning
     Server server(netns, {"--ports", "7"}, [] { limit_descriptors(64); });
     std::list<Client> clients;
     for (int i = 0; i < 500; ++i) clients.emplace_back(netns, "127.0.0.1", 7).send("x");
-    const auto complaint = server.wait_for("connections are open");
-    CHECK(complaint.ends_with(" connections are open, as many as are allowed; newcomers wait"));
+    const auto complaint = server.wait_for("connections as are allowed");
+    CHECK(complaint.starts_with("echo-server: as many connections as are allowed ("));
+    CHECK(complaint.ends_with(") are open; newcomers wait"));
 
     int served = 0;
     while (!clients.empty()) {
@@ -63,7 +64,7 @@ TEST_CASE("limits: with --max-connections newcomers wait in the backlog, at no c
     Server server(netns, {"--ports", "7", "--max-connections", "2", "--drain-timeout", "3600"});
     std::list<Client> clients;
     for (int i = 0; i < 5; ++i) clients.emplace_back(netns, "127.0.0.1", 7).send("x");
-    CHECK(server.wait_for("open") == "echo-server: 2 connections are open, as many as are allowed; newcomers wait");
+    CHECK(server.wait_for("open") == "echo-server: as many connections as are allowed (2) are open; newcomers wait");
     const auto status = run_ok(netns, echo_server({"status"}));
     CHECK(status.find(", 3 of at most 4096 waiting, 0 dropped\n") != std::string::npos);
     CHECK(status.find("  connections  2 open of at most 2, 2 in all, ") != std::string::npos);
@@ -195,7 +196,7 @@ TEST_CASE("limits: no error of accept() ends the loop or makes it spin") {
     for (const auto& one : cases) {
         CAPTURE(one.error);
         // The first three calls fail.
-        Process server(netns, {"env", std::string("LD_PRELOAD=") + ACCEPT_FAULT, "ACCEPT_FAULT=" + one.error,
+        Process server(netns, {"env", std::string("LD_PRELOAD=") + FAULTS, "ACCEPT_FAULT=" + one.error,
                                "ASAN_OPTIONS=verify_asan_link_order=0", ECHO_SERVER, "--ports", "7"});
         server.wait_for("  stop ");
         const auto cpu = server.cpu_time();

@@ -6,6 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <linux/bpf.h>
+#include <linux/capability.h>
+#include <sys/syscall.h>
 #include <csignal>
 #include <filesystem>
 #include <string>
@@ -93,6 +96,9 @@ TEST_CASE("pin: pins that a killed server left are replaced") {
     }
     REQUIRE(fs::exists(bpffs.ports()));
     Server server(netns, {"--ports", "8", "--pin", bpffs.path()});
+    CHECK(server.output().starts_with(fmt::format(
+        "echo-server: pins of another echo-server in {} were replaced; if it still runs, its user has lost them\n",
+        bpffs.path())));
     CHECK(run_ok(netns, {"bpftool", "map", "dump", "pinned", bpffs.ports()}).find("key: 08 00  value: 00") !=
           std::string::npos);
 }
@@ -105,6 +111,48 @@ TEST_CASE("pin: a server that is replaced leaves the pins of the new one alone")
     CHECK(older.wait() == 0);
     CHECK(run_ok(netns, {"bpftool", "map", "dump", "pinned", bpffs.ports()}).find("key: 08 00  value: 00") !=
           std::string::npos);
+}
+
+TEST_CASE("pin: a replacement that fails gives the old server its pins back") {
+    const Netns netns;
+    const Bpffs bpffs(nobody);
+    Server older(netns, {"--ports", "7", "--pin", bpffs.path()});
+    const auto dump = run_ok(netns, {"bpftool", "map", "dump", "pinned", bpffs.ports()});
+    for (const int step : {BPF_LINK_CREATE, BPF_MAP_UPDATE_BATCH}) {
+        const auto failed = run(netns, echo_server({"--ports", "8", "--pin", bpffs.path(), "--replace"}),
+                                [&] { refuse_system_call(SYS_bpf, step, ENOMEM); });
+        CHECK(failed.code == 1);
+        CHECK(run_ok(netns, {"bpftool", "map", "dump", "pinned", bpffs.ports()}) == dump);
+        CHECK(fs::exists(bpffs.socket()));
+    }
+    CHECK(run(netns, echo_server({"--ports", "8", "--pin", bpffs.path(), "--replace"}), [] {
+              keep_capabilities({CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_PTRACE});
+          }).code == 1);
+    CHECK(run_ok(netns, {"bpftool", "map", "dump", "pinned", bpffs.ports()}) == dump);
+    older.signal(SIGTERM);
+    CHECK(older.wait() == 0);
+    CHECK_FALSE(fs::exists(bpffs.ports()));
+}
+
+TEST_CASE("pin: an ordinary user pins for himself, whatever his group") {
+    const Netns netns;
+    const Bpffs bpffs(ordinary_user);
+    Server server(netns, {"--ports", "7", "--pin", bpffs.path()}, [] { become_ordinary({CAP_BPF, CAP_NET_ADMIN}); });
+    CHECK(owner_of(bpffs.ports()) == ordinary_user);
+    server.signal(SIGTERM);
+    CHECK(server.wait() == 0);
+    CHECK_FALSE(fs::exists(bpffs.ports()));
+}
+
+TEST_CASE("pin: root follows no link that the folder's owner puts there") {
+    const Netns netns;
+    const Bpffs bpffs(nobody);
+    const TempFile secret("root's own\n");
+    REQUIRE(::symlink(secret.path().c_str(), (bpffs.path() + "/echo_ports_new").c_str()) == 0);
+    REQUIRE(::symlink(secret.path().c_str(), bpffs.ports().c_str()) == 0);
+    Server server(netns, {"--ports", "7", "--pin", bpffs.path()});
+    CHECK(owner_of(secret.path()) == 0);
+    CHECK(run_ok(netns, {"bpftool", "map", "dump", "pinned", bpffs.ports()}).find("key: 07 00") != std::string::npos);
 }
 
 TEST_CASE("pin: pins that can't be removed at the end are said at the start") {

@@ -97,6 +97,15 @@ TEST_CASE("privileges: where map updates take CAP_BPF, it keeps that alone") {
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
+TEST_CASE("privileges: CAP_SYS_ADMIN in place of CAP_BPF does, and a user may be a number without a name") {
+    const Netns netns;
+    Server server(netns, {"--ports", "7", "--user", "12345"}, [] {
+        keep_capabilities({CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_SETUID, CAP_SETGID});
+    });
+    check_is_without_privileges(server, "12345");
+    CHECK(run_ok(netns, echo_server({"status"})).find("user 12345, ") != std::string::npos);
+}
+
 TEST_CASE("privileges: whom it can't become is said at the start") {
     const Netns netns;
     const auto check = [&](const char* user, const std::string& says, const std::function<void()>& in_child) {
@@ -105,7 +114,7 @@ TEST_CASE("privileges: whom it can't become is said at the start") {
         CHECK(code == 1);
         CHECK(output == "echo-server: " + says + "\n");
     };
-    check("no-such-user", "there is no user 'no-such-user': choose another one with --user", {});
+    check("no-such-user", "there is no user 'no-such-user': choose another one, or a number, with --user", {});
     check("daemon", "becoming user 'daemon' takes root: start with sudo, or without --user", [] {
         become_ordinary({CAP_BPF, CAP_NET_ADMIN});
     });

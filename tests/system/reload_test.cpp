@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <atomic>
+#include <csignal>
 #include <filesystem>
 #include <thread>
 
@@ -83,6 +84,20 @@ TEST_CASE("reload: a file that is no port list leaves the ports as they are") {
     std::filesystem::remove(path);
     file.write("7,8\n");
     CHECK(server.reload() == fmt::format("reloaded {}: added 8; removed none; 2 ports open", path));
+}
+
+TEST_CASE("reload: out of memory in the kernel, the ports stay and the server goes on") {
+    const Netns netns;
+    const TempFile file("7\n");
+    // Reading echo_ports fails from the second time on.
+    Process server(netns, {"env", std::string("LD_PRELOAD=") + FAULTS, "BPF_FAULT=24:1",
+                           "ASAN_OPTIONS=verify_asan_link_order=0", ECHO_SERVER, "--ports-file", file.path()});
+    server.wait_for("  stop ");
+    file.write("8\n");
+    server.signal(SIGHUP);
+    CHECK(server.next_line() ==
+          "echo-server: reading the map echo_ports: Cannot allocate memory; the ports stay as they are");
+    CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
 TEST_CASE("reload: without a ports file there is nothing to re-read") {

@@ -234,6 +234,62 @@ TEST_CASE("replace: killed at moments of every kind, the new process leaves the 
     }
 }
 
+TEST_CASE("replace: a start that is told to stop before it is complete leaves the old process serving") {
+    const Netns netns;
+    Server older(netns, {"--ports", "7"});
+    for (const int number : {SIGINT, SIGTERM}) {
+        const auto [code, output] = run(netns, echo_server({"--ports", "7", "--replace"}), [&] {
+            sigset_t signals;
+            ::sigemptyset(&signals);
+            ::sigaddset(&signals, number);
+            ::sigprocmask(SIG_BLOCK, &signals, nullptr);
+            ::raise(number);
+        });
+        CHECK(code == 1);
+        CHECK(output == "echo-server: stopped by a signal before the start was complete\n");
+        CHECK(echoes(netns, "127.0.0.1", 7));
+    }
+    CHECK(older.output().find("replaced") == std::string::npos);
+}
+
+TEST_CASE("replace: a process that hangs is replaced, and so is the one after it") {
+    const Netns netns;
+    Server hung(netns, {"--ports", "7"});
+    hung.signal(SIGSTOP);
+    Server second(netns, {"--ports", "7", "--replace"});
+    Server third(netns, {"--ports", "7", "--replace"});
+    CHECK(third.output().find(fmt::format("  replaces   process {}, {}, which drain\n", second.pid(), hung.pid())) !=
+          std::string::npos);
+    CHECK(second.wait() == 0);
+    CHECK(echoes(netns, "127.0.0.1", 7));
+    hung.signal(SIGCONT);
+    CHECK(hung.wait() == 0);
+    CHECK(echoes(netns, "127.0.0.1", 7));
+}
+
+TEST_CASE("replace: once the old one was told, no shortage ends the new one") {
+    const Netns netns;
+    Server older(netns, {"--ports", "7"});
+    // Of the calls of bpf() that read the ports, the first is for the difference; none comes after it.
+    Process newer(netns, {"env", std::string("LD_PRELOAD=") + FAULTS, "BPF_FAULT=24:1",
+                          "ASAN_OPTIONS=verify_asan_link_order=0", ECHO_SERVER, "--ports", "7", "--replace"});
+    newer.wait_for("  stop ");
+    CHECK(older.wait() == 0);
+    CHECK(echoes(netns, "127.0.0.1", 7));
+}
+
+TEST_CASE("replace: the socket stays what it is, so another --listen is an error") {
+    const Netns netns;
+    Server older(netns, {"--ports", "7"});
+    const auto [code, output] = run(netns, echo_server({"--ports", "7", "--replace", "--listen", "0.0.0.0:8888"}));
+    CHECK(code == 1);
+    CHECK(output ==
+          "echo-server: --listen 0.0.0.0:8888: the socket that is taken over is bound to 127.0.0.1:7777; leave out "
+          "--listen to keep it\n");
+    Server same(netns, {"--ports", "7", "--replace", "--listen", "127.0.0.1:7777"});
+    CHECK(older.wait() == 0);
+}
+
 TEST_CASE("replace: takes root") {
     const Netns netns;
     Server older(netns, {"--ports", "7"});
@@ -241,7 +297,8 @@ TEST_CASE("replace: takes root") {
         become_ordinary({CAP_BPF, CAP_NET_ADMIN});
     });
     CHECK(code == 1);
-    CHECK(output == "echo-server: looking for the echo-server to replace: it takes root; start with sudo\n");
+    CHECK(output ==
+          "echo-server: looking for the echo-server to replace: it takes root (CAP_SYS_ADMIN); start with sudo\n");
     Server beside(netns, {"--ports", "8", "--listen", "127.0.0.1:8888"}, [] {
         become_ordinary({CAP_BPF, CAP_NET_ADMIN});
     });
@@ -249,5 +306,6 @@ TEST_CASE("replace: takes root") {
     // Now there are two, and root is told to choose.
     const auto two = run(netns, echo_server({"--ports", "7", "--replace"}));
     CHECK(two.code == 1);
-    CHECK(two.output.find("several run here; stop all but one first") != std::string::npos);
+    CHECK(two.output.find("several run here, each with a socket of its own; stop all but one first") !=
+          std::string::npos);
 }

@@ -142,7 +142,7 @@ TEST_CASE("start: what can't be is one line that says why and what to do, and ex
     check(seven, "loading the BPF program: this kernel has no bpf(): one built with CONFIG_BPF_SYSCALL=y is needed",
           [] { refuse_system_call(SYS_bpf, -1, ENOSYS); });
     check(seven,
-          "loading the BPF program: this kernel has no sk_lookup programs: Linux 5.9 or newer is needed, "
+          "loading the BPF program: this kernel has no sk_lookup programs: Linux 5.10 or newer is needed, "
           "built with "
           "CONFIG_INET=y and CONFIG_BPF_SYSCALL=y",
           [] { refuse_system_call(SYS_bpf, BPF_PROG_LOAD, EINVAL); });

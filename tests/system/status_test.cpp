@@ -84,16 +84,17 @@ TEST_CASE("status: the three formats agree with what an nmap scan of 1,000 ports
     }
 
     const auto metrics = run_ok(network.vm, echo_server({"status", "--prometheus"}));
+    const auto labels = fmt::format("program=\"{}\",pid=\"{}\"", BpfObjects(network.vm).program, server.pid());
     for (const std::string sample :
          {"connections_accepted_total{} 1011", "connections{} 0", "ports{} 1000", "received_bytes_total{} 12",
           "sent_bytes_total{} 12", "attempts_steered_total{} 1011", "serving{} 1", "backlog_dropped_total{} 0"}) {
         auto line = "\necho_server_" + sample + "\n";
-        line.insert(line.find('}'), fmt::format("pid=\"{}\"", server.pid()));
+        line.insert(line.find('}'), labels);
         CAPTURE(line);
         CHECK(metrics.find(line) != std::string::npos);
     }
-    CHECK(metrics.find(fmt::format("echo_server_port_attempts_steered_total{{pid=\"{}\",port=\"991\"}} 2\n",
-                                   server.pid())) != std::string::npos);
+    CHECK(metrics.find("echo_server_port_attempts_steered_total{" + labels + ",port=\"991\"} 2\n") !=
+          std::string::npos);
 }
 
 TEST_CASE("status: what it prints for Prometheus is clean under promtool") {
@@ -141,7 +142,34 @@ TEST_CASE("status: a replacement shows both, the old one draining") {
     for (const auto& one : instances) {
         CHECK(one["serving"] == (one["pid"] == newer.pid()));
         CHECK(one["connections"]["open"] == (one["pid"] == newer.pid() ? 0 : 1));
+        CHECK(one["ports"].is_null() == (one["pid"] != newer.pid()));
+        CHECK(one["listener"].is_null() == (one["pid"] != newer.pid()));
     }
+}
+
+TEST_CASE("status: of a process in another PID namespace it does not guess the user") {
+    const Netns netns;
+    const Process server(netns, {"unshare", "--pid", "--fork", "--kill-child", ECHO_SERVER, "--ports", "7"});
+    REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == 0; }));
+    const auto one = only_status(netns);
+    CHECK(one["pid"] == 1);
+    CHECK(one["user"] == nullptr);
+    const auto [code, output] = run(netns, echo_server({"--ports", "7", "--replace"}));
+    CHECK(code == 1);
+    CHECK(
+        output ==
+        "echo-server: taking over from process 1: it is in another PID namespace: start the new one there, or stop the "
+        "old one first; it goes on as before\n");
+    CHECK(echoes(netns, "127.0.0.1", 7));
+}
+
+TEST_CASE("status: too few descriptors to look is an error, and no answer") {
+    const Netns netns;
+    Server server(netns, {"--ports", "7"});
+    const auto [code, output] = run(netns, echo_server({"status"}), [] { limit_descriptors(8); });
+    CHECK(code == 1);
+    CHECK(output.find("Too many open files") != std::string::npos);
+    CHECK(run(netns, echo_server({"status"}), [] { limit_descriptors_softly(8); }).code == 0);
 }
 
 TEST_CASE("status: nothing running, or not root, is said, with exit code 1") {

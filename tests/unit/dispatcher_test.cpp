@@ -19,7 +19,7 @@ TEST_CASE("why a BPF program could not be loaded") {
         {EACCES, true, true, "Permission denied; --verbose shows what libbpf says"},
         {EMFILE, true, true, "Too many open files; --verbose shows what libbpf says"},
         {ENOSYS, false, false, "CONFIG_BPF_SYSCALL=y is needed"},
-        {EINVAL, false, true, "no sk_lookup programs: Linux 5.9 or newer is needed"},
+        {EINVAL, false, true, "no sk_lookup programs: Linux 5.10 or newer is needed"},
         {EINVAL, true, false, "no sockmap: one built with CONFIG_BPF_STREAM_PARSER=y is needed"},
         {ENOMEM, true, true, "Cannot allocate memory; --verbose shows what libbpf says"},
     };

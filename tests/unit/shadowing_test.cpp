@@ -56,6 +56,8 @@ TEST_CASE("shadowing: with prefixes, who listens on none of their addresses keep
         {socket_on("[::]:22", false), "2001:db8::/64", true},
         {socket_on("192.0.2.1:22"), "192.0.2.0/24", true},
         {socket_on("127.0.0.1:22"), "192.0.2.0/24", false},
+        {socket_on("[::ffff:0.0.0.0]:22", true), "192.0.2.0/24", true},
+        {socket_on("[::ffff:0.0.0.0]:22", true), "2001:db8::/64", false},
         {socket_on("[::ffff:192.0.2.1]:22"), "192.0.2.0/24", true},
         {socket_on("[2001:db8::1]:22"), "2001:db8::/64", true},
         {socket_on("[2001:db8:1::1]:22"), "2001:db8::/64", false},

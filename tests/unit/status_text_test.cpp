@@ -89,10 +89,10 @@ TEST_CASE("status_text: for Prometheus each metric has its header once, and a sa
     other.user = "a\"b\\c";
     const auto text = to_prometheus({some_status(), other});
     CHECK(has_line(text, "# TYPE echo_server_connections gauge"));
-    CHECK(has_line(text, "echo_server_connections{pid=\"34\"} 3"));
-    CHECK(has_line(text, "echo_server_connections{pid=\"56\"} 3"));
-    CHECK(has_line(text, "echo_server_attempts_dropped_total{pid=\"34\",reason=\"not_assigned\"} 13"));
-    CHECK(has_line(text, "echo_server_port_attempts_steered_total{pid=\"34\",port=\"65535\"} 11"));
+    CHECK(has_line(text, "echo_server_connections{program=\"12\",pid=\"34\"} 3"));
+    CHECK(has_line(text, "echo_server_connections{program=\"12\",pid=\"56\"} 3"));
+    CHECK(has_line(text, "echo_server_attempts_dropped_total{program=\"12\",pid=\"34\",reason=\"not_assigned\"} 13"));
+    CHECK(has_line(text, "echo_server_port_attempts_steered_total{program=\"12\",pid=\"34\",port=\"65535\"} 11"));
     CHECK(text.find(R"(user="a\"b\\c")") != std::string::npos);
     CHECK(text.find("# TYPE echo_server_connections gauge") == text.rfind("# TYPE echo_server_connections gauge"));
 }

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* Preloaded into the server. With ACCEPT_FAULT=EMFILE, say, its first three calls of accept() fail so. With BPF_FAULT=24:1,
+ * say, all calls of bpf() with command 24 but the first fail with ENOMEM. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+static int named_error(const char* name) {
+    for (int error = 1; error < 200; ++error) {
+        const char* candidate = strerrorname_np(error);
+        if (candidate && strcmp(candidate, name) == 0) return error;
+    }
+    abort();
+}
+
+int accept(int fd, struct sockaddr* address, socklen_t* size) {
+    static int left = 3;
+    static int (*real)(int, struct sockaddr*, socklen_t*);
+    const char* fault = getenv("ACCEPT_FAULT");
+
+    if (!real) real = (int (*)(int, struct sockaddr*, socklen_t*))dlsym(RTLD_NEXT, "accept");
+    if (!fault || left == 0) return real(fd, address, size);
+    --left;
+    errno = named_error(fault);
+    return -1;
+}
+
+/* libbpf calls bpf() through it. */
+long syscall(long number, ...) {
+    static int calls;
+    static long (*real)(long, ...);
+    const char* fault = getenv("BPF_FAULT");
+    int command = 0;
+    int good = 0;
+    long a[6];
+    va_list args;
+
+    va_start(args, number);
+    for (int i = 0; i < 6; ++i) a[i] = va_arg(args, long);
+    va_end(args);
+    if (!real) real = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
+    if (number == SYS_bpf && fault && sscanf(fault, "%d:%d", &command, &good) == 2 && a[0] == command &&
+        calls++ >= good) {
+        errno = ENOMEM;
+        return -1;
+    }
+    return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}

@@ -95,8 +95,9 @@ std::string to_prometheus(const std::vector<InstanceStatus>& instances) {
             sample(label("reason", "no_socket"), fmt::format("{}", (*one.drops)[ECHO_DROP_NO_SOCKET]));
             sample(label("reason", "not_assigned"), fmt::format("{}", (*one.drops)[ECHO_DROP_NOT_ASSIGNED]));
         });
-    add_figure("attempts_steered_total", "counter", "Connection attempts that the BPF program gave to the socket.",
-               &Status::steered, sum);
+    add_figure("attempts_steered_total", "counter",
+               "Connection attempts (and stray segments) that the BPF program gave to the socket.", &Status::steered,
+               sum);
     add("port_attempts_steered_total", "counter", "The same by port, of the busiest ports.",
         [](const Status& one, const auto& sample) {
             if (!one.steered) return;

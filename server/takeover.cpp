@@ -93,6 +93,21 @@ std::vector<Instance> running_instances(bool needed) {
     return instances;
 }
 
+std::vector<std::uint32_t> programs_of(const std::vector<Instance>& instances) {
+    std::vector<std::uint32_t> programs;
+    for (const auto& one : instances) programs.push_back(one.program);
+    return programs;
+}
+
+[[noreturn]] void refuse_second(const Instance& first) {
+    const auto who =
+        first.identity ? fmt::format("process {}", first.identity->pid) : fmt::format("BPF program {}", first.program);
+    throw std::runtime_error(
+        fmt::format("an echo-server runs in this network namespace already ({}): --replace takes over from it without "
+                    "losing a connection, or stop it first",
+                    who));
+}
+
 }  // namespace
 
 Takeover::Takeover(const std::vector<Instance>& running) {
@@ -132,14 +147,17 @@ void Takeover::complete() {
 }
 
 std::optional<Takeover> prepare_takeover(bool replace) {
-    const auto running = running_instances(replace);
-    if (running.empty()) return {};
-    if (replace) return Takeover(running);
-    const auto& first = running.front();
-    const auto who =
-        first.identity ? fmt::format("process {}", first.identity->pid) : fmt::format("BPF program {}", first.program);
-    throw std::runtime_error(
-        fmt::format("an echo-server runs in this network namespace already ({}): --replace takes "
-                    "over from it without losing a connection, or stop it first",
-                    who));
+    auto running = running_instances(replace);
+    while (!running.empty()) {
+        if (!replace) refuse_second(running.front());
+        try {
+            return Takeover(running);
+        } catch (const std::runtime_error&) {
+            // One that ends at this moment is no obstacle.
+            auto still_running = running_instances(replace);
+            if (programs_of(still_running) == programs_of(running)) throw;
+            running = std::move(still_running);
+        }
+    }
+    return {};
 }

@@ -7,6 +7,10 @@
 #include <sched.h>
 #include <sys/stat.h>
 
+#include <cerrno>
+#include <string>
+
+#include "client.h"
 #include "process.h"
 
 namespace {
@@ -52,4 +56,7 @@ Network::Network() {
     };
     configure(host, "to-vm", host_ip4, host_ip6);
     configure(vm, "to-host", vm_ip4, vm_ip6);
+    // The kernel takes note of a new cable when it comes to it, and loses packets until then.
+    for (const std::string address : {vm_ip4, vm_ip6})
+        REQUIRE(eventually([&] { return try_connect(host, address, 1) == ECONNREFUSED; }));
 }

@@ -95,8 +95,8 @@ TEST_CASE("replace: fifty in a row cost no client anything") {
     for (unsigned i = 0; i < 50; ++i) {
         const auto before = servers.back().pid();
         auto& server = servers.emplace_back(network.vm, arguments);
-        CHECK(server.output().find(fmt::format("\n  replaces   process {}, which drains\n", before)) !=
-              std::string::npos);
+        // And perhaps the one before, which has not left yet.
+        CHECK(server.output().find(fmt::format("\n  replaces   process {}, ", before)) != std::string::npos);
         if (i % 10 == 5) streams.emplace_back(network.host, Network::vm_ip6, 77, i * 1000);
     }
     stop = true;

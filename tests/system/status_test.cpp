@@ -149,7 +149,8 @@ TEST_CASE("status: a replacement shows both, the old one draining") {
 
 TEST_CASE("status: of a process in another PID namespace it does not guess the user") {
     const Netns netns;
-    const Process server(netns, {"unshare", "--pid", "--fork", "--kill-child", ECHO_SERVER, "--ports", "7"});
+    const Process server(netns,
+                         {"unshare", "--pid", "--fork", "--kill-child", ECHO_SERVER, "--ports", "7", "--user", "root"});
     REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == 0; }));
     const auto one = only_status(netns);
     CHECK(one["pid"] == 1);

@@ -108,6 +108,12 @@ Fd adopt_listener(Fd socket) {
 
 bool serves_ip4_alone(const Fd& listener) { return option(listener, SOL_SOCKET, SO_DOMAIN) == AF_INET; }
 
+std::uint64_t socket_cookie(int fd) {
+    std::uint64_t cookie = 0;
+    socklen_t size = sizeof(cookie);
+    return ::getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 ? cookie : 0;
+}
+
 tcp::endpoint local_endpoint(const Fd& socket) {
     tcp::endpoint bound;
     auto size = static_cast<socklen_t>(bound.capacity());

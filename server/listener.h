@@ -2,6 +2,7 @@
 #pragma once
 
 #include <asio/ip/tcp.hpp>
+#include <cstdint>
 #include <string>
 
 #include "fd.h"
@@ -19,6 +20,9 @@ std::string why_not_a_listener(const Fd& socket);
 /// The listener is a socket that systemd passed: sets the options that open_listener() sets. Throws std::runtime_error if
 /// it can't serve as one.
 Fd adopt_listener(Fd socket);
+
+/// Tells the socket from all others, as ss does with "sk:" and a dump of echo_socket; 0 if `fd` is no socket.
+std::uint64_t socket_cookie(int fd);
 
 /// The address and port that a socket is bound to.
 asio::ip::tcp::endpoint local_endpoint(const Fd& socket);

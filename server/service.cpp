@@ -41,13 +41,6 @@ std::string describe(const PortSet& ports) {
     return fmt::format("{} open: {}", count(ports.size(), "TCP port"), ports.to_string(ranges_in_a_line));
 }
 
-std::uint64_t cookie_of(int socket) {
-    std::uint64_t cookie = 0;
-    socklen_t size = sizeof(cookie);
-    ::getsockopt(socket, SOL_SOCKET, SO_COOKIE, &cookie, &size);
-    return cookie;
-}
-
 }  // namespace
 
 Service::Service(const Options& options)
@@ -128,7 +121,7 @@ void Service::open_ports(const PortSet& ports) {
 void Service::check_listeners(const PortSet& ports) {
     std::vector<ListeningSocket> others;
     try {
-        others = shadowed(listening_sockets(), ports, options_.addresses, cookie_of(server_.listener()));
+        others = shadowed(listening_sockets(), ports, options_.addresses, socket_cookie(server_.listener()));
     } catch (const std::runtime_error& error) {
         if (options_.shadow_listeners) return log_problem("{}; ports may be taken from other listeners", error.what());
         throw std::runtime_error(
@@ -149,7 +142,7 @@ void Service::announce(const PortSet& ports, bool kept_cap_bpf) {
     const auto pid = ::getpid();
     log_line("echo-server {}: {}", ECHO_SERVER_VERSION, describe(ports));
     log_line("  socket     {}, the only one (sk:{:x} in 'ss -tlne')", to_string(server_.local_endpoint()),
-             cookie_of(server_.listener()));
+             socket_cookie(server_.listener()));
     log_line("  namespace  {} (netns_ino in 'bpftool link')", dispatcher_.instance().netns);
     if (!options_.addresses.empty()) log_line("  addresses  {}", to_string(options_.addresses));
     log_line("  user       {}, {}", user_.name, kept_cap_bpf ? "with CAP_BPF alone" : "without any capability");

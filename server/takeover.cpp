@@ -39,13 +39,6 @@ Fd duplicate(const Fd& process, int fd) {
     return Fd(static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), fd, 0)));
 }
 
-std::uint64_t cookie_of(const Fd& socket) {
-    std::uint64_t cookie = 0;
-    socklen_t size = sizeof(cookie);
-    ::getsockopt(socket.get(), SOL_SOCKET, SO_COOKIE, &cookie, &size);
-    return cookie;
-}
-
 bool is_eventfd(const Fd& fd) {
     std::error_code error;
     const auto target = std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", fd.get()), error);
@@ -56,7 +49,7 @@ Fd duplicate_listener(const Instance& running, const Fd& process, pid_t pid) {
     Fd listener = duplicate(process, running.identity->listener);
     if (!listener) fail(pid, "duplicating its listening socket", errno);
     // What the maps say of the process was written by a process without privileges.
-    if (const auto cookie = cookie_of(listener); cookie == 0 || cookie != running.listener_cookie())
+    if (const auto cookie = socket_cookie(listener.get()); cookie == 0 || cookie != running.listener_cookie())
         fail(pid, "it does not have the socket in echo_socket");
     if (const auto why = why_not_a_listener(listener); !why.empty()) fail(pid, "the socket in echo_socket: " + why);
     return listener;

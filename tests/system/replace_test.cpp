@@ -2,20 +2,14 @@
 // --replace: a new process takes over, and no client notices.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
-#include <linux/bpf.h>
-#include <linux/capability.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
 
 #include <atomic>
 #include <csignal>
 #include <list>
-#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "child.h"
 #include "client.h"
 #include "server.h"
 
@@ -148,177 +142,4 @@ TEST_CASE("replace: the old process ends its connections within its drain timeou
     CHECK(older.output().ends_with("\nstopped; 1 connection cut off\n"));
     CHECK(client.at_end());
     CHECK(echoes(netns, "127.0.0.1", 7));
-}
-
-TEST_CASE("replace: without it a second instance is an error that names the first") {
-    const Netns netns;
-    Server first(netns, {"--ports", "7"});
-    const auto [code, output] = run(netns, echo_server({"--ports", "8", "--listen", "127.0.0.1:8888"}));
-    CHECK(code == 1);
-    CHECK(output == fmt::format("echo-server: an echo-server runs in this network namespace already (process {}): "
-                                "--replace takes over from it without losing a connection, or stop it first\n",
-                                first.pid()));
-    CHECK(echoes(netns, "127.0.0.1", 7));
-    CHECK(try_connect(netns, "127.0.0.1", 8) == ECONNREFUSED);
-}
-
-TEST_CASE("replace: where nothing runs it is a start like any other; elsewhere others may run") {
-    const Netns netns;
-    const Netns other;
-    Server elsewhere(other, {"--ports", "7"});
-    Server server(netns, {"--ports", "7", "--replace"});
-    CHECK(server.output().find("replaces") == std::string::npos);
-    CHECK(echoes(netns, "127.0.0.1", 7));
-    CHECK(echoes(other, "127.0.0.1", 7));
-}
-
-TEST_CASE("replace: a wrong start leaves the old process as it is") {
-    const Netns netns;
-    const NamedServer ssh(netns, NamedServer::Protocol::tcp, "0.0.0.0", 22, "ssh");
-    Server older(netns, {"--ports", "7"});
-    const std::vector<Command> wrong = {{"--ports-file", "/nowhere"},
-                                        {"--ports", "22"},
-                                        {"--ports", "7", "--user", "no-such-user"},
-                                        {"--ports", "7", "--pin", "/tmp"},
-                                        {"--ports", "7", "--max-connections", "1000000"}};
-    for (auto arguments : wrong) {
-        CAPTURE(arguments[1]);
-        arguments.emplace_back("--replace");
-        CHECK(run(netns, echo_server(arguments)).code == 1);
-        CHECK(echoes(netns, "127.0.0.1", 7));
-    }
-    CHECK(older.output().find("replaced") == std::string::npos);
-}
-
-TEST_CASE("replace: a new process that fails or is killed at any step leaves the old one serving") {
-    const Netns netns;
-    Server older(netns, {"--ports", "7"});
-    struct Step {
-        std::string name;
-        int number;
-        int first_argument;
-    };
-    const std::vector<Step> steps = {
-        {"load the program", SYS_bpf, BPF_PROG_LOAD},
-        {"find the running one", SYS_bpf, BPF_PROG_GET_NEXT_ID},
-        {"open it", SYS_pidfd_open, -1},
-        {"duplicate its socket", SYS_pidfd_getfd, -1},
-        {"put it into the map", SYS_bpf, BPF_MAP_UPDATE_ELEM},
-        {"ask for listeners", SYS_socket, AF_NETLINK},
-        {"open the ports", SYS_bpf, BPF_MAP_UPDATE_BATCH},
-        {"attach", SYS_bpf, BPF_LINK_CREATE},
-        {"drop the groups", SYS_setgroups, -1},
-        {"become the user", SYS_setresuid, -1},
-        {"drop capabilities", SYS_capset, -1},
-    };
-    for (const auto& step : steps) {
-        CAPTURE(step.name);
-        const auto command = echo_server({"--ports", "7,8", "--replace"});
-        const auto failed = run(netns, command, [&] { refuse_system_call(step.number, step.first_argument, EACCES); });
-        CHECK(failed.code == 1);
-        CHECK(failed.output.find("Permission denied") != std::string::npos);
-        CHECK(echoes(netns, "127.0.0.1", 7));
-        const auto killed = run(netns, command, [&] { kill_at_system_call(step.number, step.first_argument); });
-        CHECK(killed.code == -SIGSYS);
-        CHECK(echoes(netns, "127.0.0.1", 7));
-    }
-    CHECK(older.output().find("replaced") == std::string::npos);
-    // At last one that gets through, so that the steps were those of a replacement.
-    Server newer(netns, {"--ports", "7,8", "--replace"});
-    CHECK(older.wait() == 0);
-    CHECK(echoes(netns, "127.0.0.1", 8));
-}
-
-TEST_CASE("replace: killed at moments of every kind, the new process leaves the old one serving") {
-    const Netns netns;
-    auto older = std::make_unique<Server>(netns, Command{"--ports", "7"});
-    for (int i = 0; i < 40; ++i) {
-        auto newer = std::make_unique<Process>(netns, echo_server({"--ports", "7", "--replace"}));
-        std::this_thread::sleep_for(std::chrono::milliseconds(i));  // a different moment each time
-        newer->signal(SIGKILL);
-        newer->wait();
-        // Had the replacement been complete, the old process would end, by right.
-        if (eventually([&] { return older->output().find("replaced") != std::string::npos; },
-                       std::chrono::milliseconds(50))) {
-            CHECK(older->wait() == 0);
-            older = std::make_unique<Server>(netns, Command{"--ports", "7", "--replace"});
-        }
-        CHECK(echoes(netns, "127.0.0.1", 7));
-    }
-}
-
-TEST_CASE("replace: a start that is told to stop before it is complete leaves the old process serving") {
-    const Netns netns;
-    Server older(netns, {"--ports", "7"});
-    for (const int number : {SIGINT, SIGTERM}) {
-        const auto [code, output] = run(netns, echo_server({"--ports", "7", "--replace"}), [&] {
-            sigset_t signals;
-            ::sigemptyset(&signals);
-            ::sigaddset(&signals, number);
-            ::sigprocmask(SIG_BLOCK, &signals, nullptr);
-            ::raise(number);
-        });
-        CHECK(code == 1);
-        CHECK(output == "echo-server: stopped by a signal before the start was complete\n");
-        CHECK(echoes(netns, "127.0.0.1", 7));
-    }
-    CHECK(older.output().find("replaced") == std::string::npos);
-}
-
-TEST_CASE("replace: a process that hangs is replaced, and so is the one after it") {
-    const Netns netns;
-    Server hung(netns, {"--ports", "7"});
-    hung.signal(SIGSTOP);
-    Server second(netns, {"--ports", "7", "--replace"});
-    Server third(netns, {"--ports", "7", "--replace"});
-    CHECK(third.output().find(fmt::format("  replaces   process {}, {}, which drain\n", second.pid(), hung.pid())) !=
-          std::string::npos);
-    CHECK(second.wait() == 0);
-    CHECK(echoes(netns, "127.0.0.1", 7));
-    hung.signal(SIGCONT);
-    CHECK(hung.wait() == 0);
-    CHECK(echoes(netns, "127.0.0.1", 7));
-}
-
-TEST_CASE("replace: once the old one was told, no shortage ends the new one") {
-    const Netns netns;
-    Server older(netns, {"--ports", "7"});
-    // Of the calls of bpf() that read the ports, the first is for the difference; none comes after it.
-    Process newer(netns, {"env", std::string("LD_PRELOAD=") + FAULTS, "BPF_FAULT=24:1",
-                          "ASAN_OPTIONS=verify_asan_link_order=0", ECHO_SERVER, "--ports", "7", "--replace"});
-    newer.wait_for("  stop ");
-    CHECK(older.wait() == 0);
-    CHECK(echoes(netns, "127.0.0.1", 7));
-}
-
-TEST_CASE("replace: the socket stays what it is, so another --listen is an error") {
-    const Netns netns;
-    Server older(netns, {"--ports", "7"});
-    const auto [code, output] = run(netns, echo_server({"--ports", "7", "--replace", "--listen", "0.0.0.0:8888"}));
-    CHECK(code == 1);
-    CHECK(output ==
-          "echo-server: --listen 0.0.0.0:8888: the socket that is taken over is bound to 127.0.0.1:7777; leave out "
-          "--listen to keep it\n");
-    Server same(netns, {"--ports", "7", "--replace", "--listen", "127.0.0.1:7777"});
-    CHECK(older.wait() == 0);
-}
-
-TEST_CASE("replace: takes root") {
-    const Netns netns;
-    Server older(netns, {"--ports", "7"});
-    const auto [code, output] = run(netns, echo_server({"--ports", "7", "--replace"}), [] {
-        become_ordinary({CAP_BPF, CAP_NET_ADMIN});
-    });
-    CHECK(code == 1);
-    CHECK(output ==
-          "echo-server: looking for the echo-server to replace: it takes root (CAP_SYS_ADMIN); start with sudo\n");
-    Server beside(netns, {"--ports", "8", "--listen", "127.0.0.1:8888"}, [] {
-        become_ordinary({CAP_BPF, CAP_NET_ADMIN});
-    });
-    CHECK(beside.output().starts_with("echo-server: another sk_lookup program is attached here; only root could tell"));
-    // Now there are two, and root is told to choose.
-    const auto two = run(netns, echo_server({"--ports", "7", "--replace"}));
-    CHECK(two.code == 1);
-    CHECK(two.output.find("several run here, each with a socket of its own; stop all but one first") !=
-          std::string::npos);
 }

@@ -84,7 +84,7 @@ TEST_CASE("status: the three formats agree with what an nmap scan of 1,000 ports
     }
 
     const auto metrics = run_ok(network.vm, echo_server({"status", "--prometheus"}));
-    const auto labels = fmt::format("program=\"{}\",pid=\"{}\"", BpfObjects(network.vm).program, server.pid());
+    const auto labels = fmt::format(R"(program="{}",pid="{}")", BpfObjects(network.vm).program, server.pid());
     for (const std::string sample :
          {"connections_accepted_total{} 1011", "connections{} 0", "ports{} 1000", "received_bytes_total{} 12",
           "sent_bytes_total{} 12", "attempts_steered_total{} 1011", "serving{} 1", "backlog_dropped_total{} 0"}) {

@@ -22,11 +22,11 @@ std::size_t connection_limit(std::optional<std::size_t> wanted) {
     ::getrlimit(RLIMIT_NOFILE, &limit);
     const auto used = static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
     const std::size_t available = limit.rlim_cur > used + reserve ? limit.rlim_cur - used - reserve : 0;
-    if (available == 0 || (wanted && *wanted > available))
-        throw std::runtime_error(fmt::format(
-            "{} at a time need {} descriptors, and the limit is {}: raise it ('ulimit -Hn', or LimitNOFILE in the "
-            "systemd unit){}",
-            wanted ? fmt::format("--max-connections {}: so many", *wanted) : "connections",
-            wanted.value_or(1) + used + reserve, limit.rlim_cur, wanted ? ", or allow fewer connections" : ""));
-    return wanted.value_or(available);
+    if (available > 0 && wanted.value_or(1) <= available) return wanted.value_or(available);
+    const auto needed = wanted.value_or(1) + used + reserve;
+    throw std::runtime_error(fmt::format(
+        "{} takes {} descriptors, {} of them for the server itself, and the limit is {}: raise it ('ulimit -n {}', or "
+        "LimitNOFILE in the systemd unit){}",
+        wanted ? fmt::format("--max-connections {}", *wanted) : "even one connection", needed, used + reserve,
+        limit.rlim_cur, needed, wanted ? ", or allow fewer connections" : ""));
 }

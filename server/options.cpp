@@ -108,9 +108,11 @@ void add_server_flags(CLI::App& app, Options& options, Texts& texts) {
     app.add_option("--ports-file", options.ports_file, "File with more of them: a list a line, # comments")
         ->type_name("FILE");
     add_list(app, "--address", texts.addresses, "Answer only at addresses in it; may be repeated")->type_name("PREFIX");
-    app.add_flag("--shadow-listeners", options.shadow_listeners, "Take ports from those who listen on them");
+    app.add_flag("--shadow-listeners", options.shadow_listeners, "Take ports from those who listen on them")
+        ->disable_flag_override();
     app.add_option("--listen", texts.listen, "Where the one socket is bound (127.0.0.1:7777)")->type_name("ADDR:PORT");
-    app.add_flag("--replace", options.replace, "Take over from the one that runs, if any, losing nothing");
+    app.add_flag("--replace", options.replace, "Take over from the one that runs, if any, losing nothing")
+        ->disable_flag_override();
     app.add_option("--user", options.user, "Whom to become once set up, from root (nobody)")->type_name("NAME");
     app.add_option("--pin", options.pin, "Pin echo_ports, echo_socket for that user in a bpffs")->type_name("DIR");
     app.add_option("--max-connections", texts.max_connections, "At a time (what descriptors allow)")->type_name("N");
@@ -118,7 +120,7 @@ void add_server_flags(CLI::App& app, Options& options, Texts& texts) {
         ->type_name("SECONDS");
     app.add_option("--drain-timeout", texts.drain_timeout, "Time for open connections after a stop (5)")
         ->type_name("SECONDS");
-    app.add_flag("--verbose", options.verbose, "Log each connection, and what libbpf says");
+    app.add_flag("--verbose", options.verbose, "Log each connection, and what libbpf says")->disable_flag_override();
 }
 
 void read_texts(Options& options, const Texts& texts) {
@@ -151,8 +153,8 @@ std::variant<Options, StatusOptions, Exit> parse_command_line(int argc, char** a
     status_command->footer(status_notes);
     bool json = false;
     bool prometheus = false;
-    status_command->add_flag("--json", json, "Print JSON");
-    status_command->add_flag("--prometheus", prometheus, "Print Prometheus' text format");
+    status_command->add_flag("--json", json, "Print JSON")->disable_flag_override();
+    status_command->add_flag("--prometheus", prometheus, "Print Prometheus' text format")->disable_flag_override();
 
     try {
         app.parse(argc, argv);
@@ -167,7 +169,8 @@ std::variant<Options, StatusOptions, Exit> parse_command_line(int argc, char** a
     } catch (const CLI::Success& done) {
         return Exit{app.exit(done)};
     } catch (const CLI::ExtrasError&) {
-        return Exit{wrong_usage(fmt::format("{} is not an option", quote(app.remaining(true).front())))};
+        const auto* what = status_command->parsed() ? "{} is not an option of status" : "{} is not an option";
+        return Exit{wrong_usage(fmt::format(fmt::runtime(what), quote(app.remaining(true).front())))};
     } catch (const std::runtime_error& error) {
         return Exit{wrong_usage(error.what())};
     }

@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cerrno>
+#include <limits>
 #include <stdexcept>
 #include <string_view>
 #include <system_error>
@@ -69,7 +70,8 @@ User find_user(const std::optional<std::string>& name) {
     const std::string wanted = name.value_or(self == 0 ? "nobody" : std::to_string(self));
     const auto* entry = find_entry(wanted);
     const auto number = parse_number<uid_t>(wanted);
-    if (entry == nullptr && !number)
+    // The highest number is what setresuid(2) takes for "as it is".
+    if (entry == nullptr && (!number || *number == std::numeric_limits<uid_t>::max()))
         throw std::runtime_error(
             fmt::format("there is no user {}: choose another one, or a number, with --user", quote(wanted)));
     User user{.name = wanted, .uid = number.value_or(0), .gid = number.value_or(0)};

@@ -85,9 +85,9 @@ Fd Service::listener() {
     Fd listener = takeover_ ? takeover_->take_listener() : adopt_listener(std::move(*passed));
     const auto bound = to_string(local_endpoint(listener));
     if (options_.listen && to_string(*options_.listen) != bound)
-        throw std::runtime_error(
-            fmt::format("--listen {}: the socket that is taken over is bound to {}; leave out --listen to keep it",
-                        to_string(*options_.listen), bound));
+        throw std::runtime_error(fmt::format(
+            "--listen {}: there is a socket already, from {}, and it is bound to {}; leave out --listen to use it",
+            to_string(*options_.listen), takeover_ ? "the running server" : "systemd", bound));
     if (serves_ip4_alone(listener))
         log_problem(
             "the socket is an IPv4 one: clients on IPv6 get no answer; 'ListenStream=[::ffff:127.0.0.1]:7777' "
@@ -232,6 +232,8 @@ void Service::stop(EchoServer::Queue queue) {
     const auto open = server_.open_connections();
     const auto seconds = options_.drain_timeout.count();
     if (open > 0 && seconds > 0)
-        log_line("stopping: the ports are closed; waiting up to {} s for {}", seconds, count(open, "connection"));
+        log_line("{}; waiting up to {} s for {}",
+                 queue == EchoServer::Queue::ours ? "stopping: the ports are closed" : "stopping", seconds,
+                 count(open, "connection"));
     notify_stopping(fmt::format("Draining: {} open", count(open, "connection")));
 }

@@ -57,10 +57,13 @@ std::string describe_owners(const std::vector<ListeningSocket>& sockets) {
 
     std::map<std::uint16_t, std::set<std::string>> ports;
     for (const auto& socket : sockets) ports[socket.local.port()].merge(names[socket.inode]);
+    constexpr std::size_t most = 16;
     std::vector<std::string> pieces;
-    for (const auto& [port, owners] : ports)
+    for (const auto& [port, owners] : ports) {
+        if (pieces.size() == most) return fmt::format("{} and {} more", fmt::join(pieces, ", "), ports.size() - most);
         pieces.push_back(owners.empty() ? fmt::format("{}", port)
                                         : fmt::format("{} ({})", port, fmt::join(owners, ", ")));
+    }
     return fmt::format("{}", fmt::join(pieces, ", "));
 }
 
@@ -96,9 +99,9 @@ std::vector<ListeningSocket> shadowed(const std::vector<ListeningSocket>& socket
 std::string explain_refusal(const std::vector<ListeningSocket>& sockets) {
     const auto ports = ports_of(sockets);
     const auto* text = ports.size() == 1
-                           ? "port {} is already served by another socket: leave it out (--ports '{}'), or pass "
+                           ? "port {} is already served by another socket: leave it out ('{}'), or pass "
                              "--shadow-listeners to take its new connections"
-                           : "ports {} are already served by other sockets: leave them out (--ports '{}'), or pass "
+                           : "ports {} are already served by other sockets: leave them out ('{}'), or pass "
                              "--shadow-listeners to take their new connections";
     return fmt::format(fmt::runtime(text), describe_owners(sockets), exclusions(ports));
 }

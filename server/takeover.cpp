@@ -24,7 +24,7 @@
 namespace {
 
 [[noreturn]] void fail(pid_t pid, std::string_view why) {
-    throw std::runtime_error(fmt::format("taking over from process {}: {}; it goes on as before", pid, why));
+    throw std::runtime_error(fmt::format("taking over from process {}: {}; that process goes on as before", pid, why));
 }
 
 [[noreturn]] void fail(pid_t pid, std::string_view what, int error) {
@@ -50,7 +50,7 @@ Fd duplicate_listener(const Instance& running, const Fd& process, pid_t pid) {
     if (!listener) fail(pid, "duplicating its listening socket", errno);
     // What the maps say of the process was written by a process without privileges.
     if (const auto cookie = socket_cookie(listener.get()); cookie == 0 || cookie != running.listener_cookie())
-        fail(pid, "it does not have the socket in echo_socket");
+        fail(pid, "the socket in the map echo_socket is not its own, or there is none; stop it and start anew");
     if (const auto why = why_not_a_listener(listener); !why.empty()) fail(pid, "the socket in echo_socket: " + why);
     return listener;
 }

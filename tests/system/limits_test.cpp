@@ -7,6 +7,7 @@
 
 #include <csignal>
 #include <list>
+#include <regex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -90,13 +91,15 @@ TEST_CASE("limits: more connections than descriptors, or none for any, is an err
         const auto& output = result.output;
         CAPTURE(output);
         CHECK(result.code == 1);
-        CHECK(output.starts_with("echo-server: " + says));
-        CHECK(output.find(", and the limit is 30: raise it ('ulimit -Hn', or LimitNOFILE in the systemd unit)" +
-                          hint) != std::string::npos);
+        CHECK(
+            std::regex_match(output, std::regex("echo-server: " + says +
+                                                R"( takes \d+ descriptors, \d+ of them for the server itself, and the )"
+                                                R"(limit is 30: raise it \('ulimit -n \d+', or LimitNOFILE in the )"
+                                                R"(systemd unit\))" +
+                                                hint)));
     };
-    check({"--ports", "7", "--max-connections", "100"}, "--max-connections 100: so many at a time need 1",
-          ", or allow fewer connections\n");
-    check({"--ports", "7"}, "connections at a time need ", "\n");
+    check({"--ports", "7", "--max-connections", "100"}, "--max-connections 100", ", or allow fewer connections\n");
+    check({"--ports", "7"}, "even one connection", "\n");
 }
 
 TEST_CASE("limits: --idle-timeout ends a connection on which nothing moves, and no other") {

@@ -115,6 +115,7 @@ TEST_CASE("privileges: whom it can't become is said at the start") {
         CHECK(output == "echo-server: " + says + "\n");
     };
     check("no-such-user", "there is no user 'no-such-user': choose another one, or a number, with --user", {});
+    check("4294967295", "there is no user '4294967295': choose another one, or a number, with --user", {});
     check("daemon", "becoming user 'daemon' takes root: start with sudo, or without --user", [] {
         become_ordinary({CAP_BPF, CAP_NET_ADMIN});
     });

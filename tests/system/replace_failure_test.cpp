@@ -164,8 +164,8 @@ TEST_CASE("replace: the socket stays what it is, so another --listen is an error
     const auto [code, output] = run(netns, echo_server({"--ports", "7", "--replace", "--listen", "0.0.0.0:8888"}));
     CHECK(code == 1);
     CHECK(output ==
-          "echo-server: --listen 0.0.0.0:8888: the socket that is taken over is bound to 127.0.0.1:7777; leave out "
-          "--listen to keep it\n");
+          "echo-server: --listen 0.0.0.0:8888: there is a socket already, from the running server, and it is bound to "
+          "127.0.0.1:7777; leave out --listen to use it\n");
     Server same(netns, {"--ports", "7", "--replace", "--listen", "127.0.0.1:7777"});
     CHECK(older.wait() == 0);
 }

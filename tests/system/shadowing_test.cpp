@@ -26,7 +26,7 @@ TEST_CASE("shadowing: a port with a listener is an error at the start, left out 
     const auto refused = run(netns, echo_server({"--ports", "1-1000"}));
     CHECK(refused.code == 1);
     CHECK(refused.output ==
-          "echo-server: port 22 (system-tests) is already served by another socket: leave it out (--ports '!22'), or "
+          "echo-server: port 22 (system-tests) is already served by another socket: leave it out ('!22'), or "
           "pass --shadow-listeners to take its new connections\n");
     CHECK(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
     {
@@ -53,7 +53,7 @@ TEST_CASE("shadowing: the same by SIGHUP, where the old ports stay") {
         Server server(netns, {"--ports-file", path});
         file.write("1-1000\n");
         CHECK(server.reload() ==
-              "echo-server: port 22 is already served by another socket: leave it out (--ports '!22'), or pass "
+              "echo-server: port 22 is already served by another socket: leave it out ('!22'), or pass "
               "--shadow-listeners to take its new connections; the ports stay as they are");
         CHECK(who(netns, 22) == "ssh");
         CHECK(who(netns, 7) == "echo");
@@ -83,7 +83,7 @@ TEST_CASE("shadowing: listeners of every kind count, and are named together") {
     CHECK(code == 1);
     CHECK(output ==
           "echo-server: ports 80 (system-tests), 81 (system-tests), 90 (nc) are already served by other sockets: leave "
-          "them out (--ports '!80-81,!90'), or pass --shadow-listeners to take their new connections\n");
+          "them out ('!80-81,!90'), or pass --shadow-listeners to take their new connections\n");
 }
 
 TEST_CASE("shadowing: every port but the listeners' own, among them ours") {

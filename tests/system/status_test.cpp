@@ -160,7 +160,7 @@ TEST_CASE("status: of a process in another PID namespace it does not guess the u
     CHECK(
         output ==
         "echo-server: taking over from process 1: it is in another PID namespace: start the new one there, or stop the "
-        "old one first; it goes on as before\n");
+        "old one first; that process goes on as before\n");
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
@@ -201,7 +201,7 @@ TEST_CASE("status: wrong usage is exit code 2") {
           std::string::npos);
     const auto unknown = run(netns, echo_server({"status", "--yaml"}));
     CHECK(unknown.code == 2);
-    CHECK(unknown.output == "echo-server: '--yaml' is not an option; see echo-server --help\n");
+    CHECK(unknown.output == "echo-server: '--yaml' is not an option of status; see echo-server --help\n");
     const auto mixed = run(netns, echo_server({"--ports", "7", "status"}));
     CHECK(mixed.code == 2);
     CHECK(run(netns, echo_server({"status", "--help"})).output.find("--prometheus") != std::string::npos);

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <filesystem>
 #include <fstream>
 #include <regex>
 #include <sstream>
@@ -22,8 +23,34 @@ std::string Server::reload() {
     return next_line();
 }
 
+namespace {
+
+/// The binary in a folder that every user may enter, unlike the one where it was built, perhaps.
+class PublicCopy {
+ public:
+    PublicCopy() {
+        REQUIRE(::mkdtemp(folder_.data()) != nullptr);
+        REQUIRE(::chmod(folder_.c_str(), 0755) == 0);
+        std::filesystem::copy_file(ECHO_SERVER, path());
+    }
+    ~PublicCopy() {
+        std::error_code ignored;
+        std::filesystem::remove_all(folder_, ignored);
+    }
+    PublicCopy(const PublicCopy&) = delete;
+    PublicCopy& operator=(const PublicCopy&) = delete;
+
+    [[nodiscard]] std::string path() const { return folder_ + "/echo-server"; }
+
+ private:
+    std::string folder_ = "/tmp/echo-server-test-XXXXXX";
+};
+
+}  // namespace
+
 Command echo_server(const Command& arguments) {
-    Command command{ECHO_SERVER};
+    static const PublicCopy copy;
+    Command command{copy.path()};
     command.insert(command.end(), arguments.begin(), arguments.end());
     return command;
 }

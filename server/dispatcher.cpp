@@ -98,6 +98,14 @@ void Dispatcher::set_listener(int listener) {
     if (error != 0) fail("putting the listening socket into the map echo_socket", -error);
 }
 
+std::uint32_t Dispatcher::program_id() const {
+    bpf_prog_info info{};
+    __u32 size = sizeof(info);
+    const int fd = bpf_program__fd(skeleton_->progs.echo_dispatch);
+    if (bpf_obj_get_info_by_fd(fd, &info, &size) != 0) fail("asking for the id of the BPF program", errno);
+    return info.id;
+}
+
 int Dispatcher::ports_fd() const { return bpf_map__fd(skeleton_->maps.echo_ports); }
 int Dispatcher::socket_fd() const { return bpf_map__fd(skeleton_->maps.echo_socket); }
 

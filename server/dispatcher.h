@@ -53,6 +53,9 @@ class Dispatcher {
     /// Ends that; connections already made are not touched.
     void detach() noexcept { link_.reset(); }
 
+    /// The id of the program, as bpftool shows it.
+    [[nodiscard]] std::uint32_t program_id() const;
+
     /// True if the calling thread may read and change maps as it is now: before Linux 5.19 that takes CAP_BPF.
     [[nodiscard]] bool may_use_maps() const;
 

@@ -57,7 +57,7 @@ void EchoServer::run() {
 void EchoServer::drain(std::chrono::seconds timeout, Queue queue) {
     draining_ = true;
     drain_limit_.expires_after(timeout);
-    drain_limit_.async_wait([this](error_code) { stop(); });
+    drain_limit_.async_wait(InMemory(drain_memory_, [this](error_code) { stop(); }));
     // The accept loop waits for one of these, and then goes on as is right in a drain.
     acceptor_.cancel();
     accept_pause_.cancel();

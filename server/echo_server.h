@@ -75,6 +75,7 @@ class EchoServer {
 
     HandlerMemory accept_memory_;  // before io_, which destroys what waits in it
     HandlerMemory idle_memory_;
+    HandlerMemory drain_memory_;
     SessionContext sessions_;  // before io_, whose handlers own the sessions that use it
     asio::io_context io_{1};
     asio::ip::tcp::acceptor acceptor_{io_};

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <linux/magic.h>
 #include <sys/fsuid.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -75,14 +76,22 @@ int pin(int map, const std::string& path, const User* owner) {
 }
 
 // In a folder that belongs to the user, root must not follow what that user may put there meanwhile, so it is done with the
-// user's rights. Where they do not suffice, nobody but root can put anything there.
-int pin_for(const User& user, int map, const std::string& path) {
+// user's rights. Root's own serve only where the folder is not the user's.
+int pin_for(const User& user, const Fd& folder, int map, const std::string& path) {
     {
         const FileRightsOf rights(user);
         const int error = pin(map, path, nullptr);
         if (error != EACCES && error != EPERM) return error;
     }
-    return pin(map, path, &user);
+    struct stat status {};
+    if (::fstat(folder.get(), &status) != 0) return errno;
+    return status.st_uid == user.uid ? EACCES : pin(map, path, &user);
+}
+
+// What is pinned there, if the user may use it.
+Fd open_pin(const User& user, const std::string& path) {
+    const FileRightsOf rights(user);
+    return Fd(bpf_obj_get(path.c_str()));
 }
 
 }  // namespace
@@ -90,22 +99,26 @@ int pin_for(const User& user, int map, const std::string& path) {
 Pins::~Pins() {
     for (const auto& one : pins_) {
         // Another server may have replaced them by its own.
-        if (map_id(Fd(bpf_obj_get(one.path.c_str())).get()) != one.map_id) continue;
-        if (!one.previous || pin_for(owner_, one.previous.get(), one.path) != 0) ::unlink(one.path.c_str());
+        if (map_id(open_pin(owner_, path_of(one.name)).get()) != one.map_id) continue;
+        if (!one.previous || pin_for(owner_, folder_, one.previous.get(), path_of(one.name)) != 0)
+            ::unlinkat(folder_.get(), one.name.c_str(), 0);
     }
 }
 
+std::string Pins::path_of(const std::string& name) const {
+    return fmt::format("/proc/self/fd/{}/{}", folder_.get(), name);
+}
+
 void Pins::add(const std::string& folder, const std::vector<Map>& maps, const User& owner) {
-    const Fd opened = open_bpffs(folder);
-    folder_ = folder;
+    folder_ = open_bpffs(folder);
     owner_ = owner;
     for (const auto& map : maps) {
-        const auto path = fmt::format("{}/{}", folder, map.name);
-        Fd previous(bpf_obj_get(path.c_str()));
-        const int error = pin_for(owner, map.fd, fmt::format("/proc/self/fd/{}/{}", opened.get(), map.name));
-        if (error != 0) fail(fmt::format("pinning {} for user {}", path, owner.name), error);
-        pins_.push_back({path, map_id(map.fd), std::move(previous)});
-        was_there_ = was_there_ || pins_.back().previous;
+        const auto path = path_of(map.name);
+        Fd previous = open_pin(owner, path);
+        if (const int error = pin_for(owner, folder_, map.fd, path); error != 0)
+            fail(fmt::format("pinning {}/{} for user {}", folder, map.name, owner.name), error);
+        was_there_ = was_there_ || previous;
+        pins_.push_back({map.name, map_id(map.fd), std::move(previous)});
     }
 }
 
@@ -113,6 +126,6 @@ void Pins::keep() {
     for (auto& one : pins_) one.previous = Fd();
 }
 
-bool Pins::reachable() const { return ::access(folder_.c_str(), X_OK) == 0; }
+bool Pins::reachable(const std::string& folder) { return ::access(folder.c_str(), X_OK) == 0; }
 
-bool Pins::removable() const { return ::access(folder_.c_str(), W_OK | X_OK) == 0; }
+bool Pins::removable() const { return ::faccessat(folder_.get(), "", W_OK | X_OK, AT_EMPTY_PATH) == 0; }

@@ -31,18 +31,20 @@ class Pins {
     /// True if other pins were there before.
     [[nodiscard]] bool replace_others() const { return was_there_; }
 
-    /// True if this process, as it is now, can use files in the folder at all.
-    [[nodiscard]] bool reachable() const;
+    /// True if this process, as it is now, can use files in `folder` by its name.
+    [[nodiscard]] static bool reachable(const std::string& folder);
     /// True if this process, as it is now, will be able to remove them.
     [[nodiscard]] bool removable() const;
 
  private:
     struct Pin {
-        std::string path;
+        std::string name;
         unsigned map_id;
         Fd previous;  // the map pinned there before, if any, until keep()
     };
-    std::string folder_;
+    [[nodiscard]] std::string path_of(const std::string& name) const;
+
+    Fd folder_;
     User owner_;
     bool was_there_ = false;
     std::vector<Pin> pins_;

@@ -57,6 +57,7 @@ Service::Service(const Options& options)
     const PortSet ports = wanted_ports(options);
     pin_maps();
     open_ports(ports);
+    check_alone(dispatcher_.program_id(), takeover_);
     const bool kept_cap_bpf = drop_privileges(user_, [this] { return !dispatcher_.may_use_maps(); });
     wait_for_signal();
     wait_for_replacement();
@@ -157,7 +158,7 @@ void Service::warn_of_lost_rights() const {
     if (options_.pin && pins_.replace_others() && !takeover_)
         log_problem("pins of another echo-server in {} were replaced; if it still runs, its user has lost them",
                     *options_.pin);
-    if (options_.pin && !pins_.reachable())
+    if (options_.pin && !Pins::reachable(*options_.pin))
         log_problem("user {} can't enter {}: the pins are of no use there, and will be left", user_.name,
                     *options_.pin);
     else if (options_.pin && !pins_.removable())

@@ -120,8 +120,12 @@ Takeover::Takeover(const std::vector<Instance>& running) {
         if (!process) fail(pid, "opening it", errno);
         Fd listener = duplicate_listener(one, process, pid);
         if (!listener_) listener_ = std::move(listener);
-        running_.push_back({pid, duplicate_eventfd(one, process, pid)});
+        running_.push_back({one.program, pid, duplicate_eventfd(one, process, pid)});
     }
+}
+
+bool Takeover::includes(std::uint32_t program) const {
+    return std::any_of(running_.begin(), running_.end(), [&](const Running& one) { return one.program == program; });
 }
 
 std::string Takeover::pids() const {
@@ -153,4 +157,17 @@ std::optional<Takeover> prepare_takeover(bool replace) {
         }
     }
     return {};
+}
+
+void check_alone(std::uint32_t own_program, const std::optional<Takeover>& takeover) {
+    std::vector<Instance> instances;
+    try {
+        instances = find_instances();
+    } catch (const std::system_error& error) {
+        if (error.code() == std::errc::operation_not_permitted) return;  // as when it was first looked for
+        throw;
+    }
+    for (const auto& one : instances)
+        if (one.attached && one.program != own_program && !(takeover && takeover->includes(one.program)))
+            throw std::runtime_error("another echo-server has started at the same moment; try again");
 }

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -19,6 +20,7 @@ class Takeover {
     explicit Takeover(const std::vector<Instance>& running);
 
     [[nodiscard]] std::size_t count() const { return running_.size(); }
+    [[nodiscard]] bool includes(std::uint32_t program) const;
     /// The processes, as in "12, 34".
     [[nodiscard]] std::string pids() const;
     /// Passes the listening socket on, once.
@@ -30,6 +32,7 @@ class Takeover {
 
  private:
     struct Running {
+        std::uint32_t program;
         pid_t pid;
         Fd replaced;
     };
@@ -41,3 +44,7 @@ class Takeover {
 /// If an echo-server runs in this network namespace: what it takes to replace it, if that is wanted, otherwise throws
 /// std::runtime_error, which names it. Nothing if none runs, or if this process is not allowed to know.
 std::optional<Takeover> prepare_takeover(bool replace);
+
+/// To be called once `own_program` is attached: throws std::runtime_error if another echo-server, which `takeover` does
+/// not replace, has come up at the same time. Of two that find each other one gives way, or both.
+void check_alone(std::uint32_t own_program, const std::optional<Takeover>& takeover);

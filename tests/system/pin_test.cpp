@@ -155,6 +155,21 @@ TEST_CASE("pin: root follows no link that the folder's owner puts there") {
     CHECK(run_ok(netns, {"bpftool", "map", "dump", "pinned", bpffs.ports()}).find("key: 07 00") != std::string::npos);
 }
 
+TEST_CASE("pin: a start that fails hands out nothing that the user had no right to") {
+    const Netns netns;
+    const Bpffs bpffs(nobody);
+    const Bpffs roots(0);
+    REQUIRE(::chmod(roots.path().c_str(), 0700) == 0);
+    const auto secret = roots.path() + "/secret";
+    run_ok(netns, {"bpftool", "map", "create", secret, "type", "array", "key", "4", "value", "4", "entries", "1",
+                   "name", "s"});
+    REQUIRE(::symlink(secret.c_str(), bpffs.ports().c_str()) == 0);
+    CHECK(run(netns, echo_server({"--ports", "7", "--pin", bpffs.path()}), [] {
+              refuse_system_call(SYS_bpf, BPF_LINK_CREATE, ENOMEM);
+          }).code == 1);
+    CHECK_FALSE(fs::exists(bpffs.ports()));
+}
+
 TEST_CASE("pin: pins that can't be removed at the end are said at the start") {
     const Netns netns;
     const Bpffs bpffs(0);

@@ -170,6 +170,29 @@ TEST_CASE("replace: the socket stays what it is, so another --listen is an error
     CHECK(older.wait() == 0);
 }
 
+TEST_CASE("replace: of two at the same moment at most one succeeds, and the service goes on") {
+    const Netns netns;
+    std::vector<std::unique_ptr<Process>> servers;
+    servers.push_back(std::make_unique<Server>(netns, Command{"--ports", "7"}));
+    for (int i = 0; i < 15; ++i) {
+        for (int j = 0; j < 2; ++j)
+            servers.push_back(std::make_unique<Process>(netns, echo_server({"--ports", "7", "--replace"})));
+        for (auto server = servers.end() - 2; server != servers.end(); ++server)
+            REQUIRE(eventually([&] {
+                const auto& output = (*server)->output();
+                return output.find("  stop ") != std::string::npos || output.starts_with("echo-server: ");
+            }));
+        // Those that were replaced, and those that gave way, are gone or on their way out.
+        CHECK(eventually([&] {
+            const auto links = run_ok(netns, {"bpftool", "link"});
+            const auto here = fmt::format("netns_ino {} ", netns.inode());
+            const auto first = links.find(here);
+            return first != std::string::npos && links.find(here, first + 1) == std::string::npos;
+        }));
+        CHECK(echoes(netns, "127.0.0.1", 7));
+    }
+}
+
 TEST_CASE("replace: takes root") {
     const Netns netns;
     Server older(netns, {"--ports", "7"});

@@ -89,7 +89,7 @@ Fd Service::listener() {
         throw std::runtime_error(fmt::format(
             "--listen {}: there is a socket already, from {}, and it is bound to {}; leave out --listen to use it",
             to_string(*options_.listen), takeover_ ? "the running server" : "systemd", bound));
-    if (serves_ip4_alone(listener))
+    if (passed && serves_ip4_alone(listener))
         log_problem(
             "the socket is an IPv4 one: clients on IPv6 get no answer; 'ListenStream=[::ffff:127.0.0.1]:7777' "
             "with 'BindIPv6Only=both' in the socket unit serves both");

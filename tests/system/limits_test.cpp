@@ -70,7 +70,7 @@ TEST_CASE("limits: with --max-connections newcomers wait in the backlog, at no c
     CHECK(status.find(", 3 of at most 4096 waiting, 0 dropped\n") != std::string::npos);
     CHECK(status.find("  connections  2 open of at most 2, 2 in all, ") != std::string::npos);
     const auto cpu = server.cpu_time();
-    std::this_thread::sleep_for(500ms);  // in which nothing may happen
+    std::this_thread::sleep_for(500ms);  // a while in which nothing may happen
     CHECK(server.cpu_time() - cpu <= 10ms);
     // A stop serves those that wait as well, no more than two at a time.
     server.signal(SIGTERM);

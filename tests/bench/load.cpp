@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// Puts an echo server under load from one thread, checks every byte that comes back, and prints what that cost: one
+// 'METRIC,VALUE' a line. Ends with exit code 1 if anything but the echo came back.
+#include <fmt/format.h>
+#include <sys/epoll.h>
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <exception>
+#include <list>
+#include <string>
+#include <vector>
+
+#include "descriptors.h"
+#include "endpoint.h"
+#include "load_client.h"
+#include "process_usage.h"
+
+namespace {
+
+using std::chrono::duration;
+using std::chrono::steady_clock;
+
+struct Settings {
+    std::string workload;
+    std::size_t connections = 50;
+    double seconds = 2;
+    double warm_up = 0.3;
+    pid_t server = 0;
+    Work work;
+};
+
+class Load {
+ public:
+    explicit Load(const Settings& settings) : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
+        for (std::size_t i = 0; i < settings.connections; ++i) {
+            clients_.emplace_back(settings.work, i, epoll_.get());
+            clients_.back().start();
+            // So that no burst is longer than the server's backlog.
+            if (i % 128 == 127) run(duration<double>(0.01));
+        }
+    }
+
+    // Lets it go on for so long; returns what was done meanwhile.
+    Tally run(duration<double> time) {
+        Tally tally;
+        tally.latencies.reserve(1U << 21U);
+        const auto end = steady_clock::now() + time;
+        while (steady_clock::now() < end) {
+            const int count = ::epoll_wait(epoll_.get(), events_.data(), static_cast<int>(events_.size()), 10);
+            for (int i = 0; i < count; ++i) {
+                const auto& event = events_[static_cast<std::size_t>(i)];
+                clients_[event.data.u64].handle(event.events, tally);
+            }
+        }
+        return tally;
+    }
+
+ private:
+    Fd epoll_;
+    std::deque<LoadClient> clients_;
+    std::array<epoll_event, 256> events_{};
+};
+
+double percentile_us(std::vector<std::uint32_t>& latencies, double part) {
+    if (latencies.empty()) return 0;
+    const auto place = static_cast<std::size_t>(part * static_cast<double>(latencies.size() - 1));
+    const auto at = latencies.begin() + static_cast<std::ptrdiff_t>(place);
+    std::nth_element(latencies.begin(), at, latencies.end());
+    return *at / 1e3;
+}
+
+void measure(const Settings& settings) {
+    Load load(settings);
+    load.run(duration<double>(settings.warm_up));
+    const auto cpu_before = cpu_time(settings.server);
+    const auto start = steady_clock::now();
+    auto tally = load.run(duration<double>(settings.seconds));
+    const duration<double> took = steady_clock::now() - start;
+    const duration<double, std::micro> cpu = cpu_time(settings.server) - cpu_before;
+    if (tally.operations == 0) throw std::runtime_error("not one operation was completed");
+    const auto operations = static_cast<double>(tally.operations);
+    fmt::print("operations/s,{:.1f}\n", operations / took.count());
+    fmt::print("MB/s,{:.3f}\n", static_cast<double>(tally.bytes) / 1e6 / took.count());
+    fmt::print("server CPU us/operation,{:.4f}\n", cpu.count() / operations);
+    fmt::print("server CPU %,{:.1f}\n", cpu.count() / 1e4 / took.count());
+    fmt::print("p50 us,{:.1f}\n", percentile_us(tally.latencies, 0.5));
+    fmt::print("p99 us,{:.1f}\n", percentile_us(tally.latencies, 0.99));
+    fmt::print("p99.9 us,{:.1f}\n", percentile_us(tally.latencies, 0.999));
+}
+
+// What idle connections take, once each has been served a message.
+void measure_idle(const Settings& settings) {
+    const auto before = resident_memory(settings.server);
+    Work work = settings.work;
+    work.one_message_each = false;
+    Load load(settings);
+    load.run(duration<double>(settings.seconds));
+    const auto after = resident_memory(settings.server);
+    fmt::print("resident bytes/connection,{}\n", (after - before) / settings.connections);
+}
+
+Settings parse(int argc, char** argv) {
+    Settings settings;
+    std::vector<std::string> targets;
+    CLI::App app("Puts an echo server under load and prints what that cost.", "echo-load");
+    app.add_option("workload", settings.workload, "messages, stream, connections, or idle")
+        ->required()
+        ->check(CLI::IsMember({"messages", "stream", "connections", "idle"}));
+    app.add_option("target", targets, "Where to connect to, in turn")->required()->type_name("ADDR:PORT");
+    app.add_option("--server", settings.server, "Whose CPU time and memory to show")->required()->type_name("PID");
+    app.add_option("--clients", settings.connections, "Connections at a time (50)")->type_name("N");
+    app.add_option("--size", settings.work.message, "Bytes in a message (64)")->type_name("BYTES");
+    app.add_option("--seconds", settings.seconds, "How long to measure (2)");
+    app.add_option("--warm-up", settings.warm_up, "Seconds of load before that (0.3)");
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        std::exit(app.exit(error) == 0 ? 0 : 2);
+    }
+    for (const auto& target : targets) settings.work.targets.push_back(parse_endpoint(target));
+    settings.work.keep_sending = settings.workload == "stream";
+    settings.work.one_message_each = settings.workload == "connections";
+    return settings;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    try {
+        const auto settings = parse(argc, argv);
+        raise_descriptor_limit();
+        if (settings.workload == "idle")
+            measure_idle(settings);
+        else
+            measure(settings);
+        return 0;
+    } catch (const std::exception& error) {
+        fmt::print(stderr, "echo-load: {}\n", error.what());
+        return 1;
+    }
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <asio/ip/tcp.hpp>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "fd.h"
+
+/// What every connection of a load does.
+struct Work {
+    std::size_t message = 64;  ///< bytes; an operation is one message sent and come back, or one whole connection
+    bool keep_sending = false;     ///< as fast as the socket takes it; otherwise one message is under way at a time
+    bool one_message_each = false;  ///< then shut down, see the server end it too, and connect anew
+    std::vector<asio::ip::tcp::endpoint> targets;  ///< taken in turn
+};
+
+/// What came of it.
+struct Tally {
+    std::uint64_t operations = 0;
+    std::uint64_t bytes = 0;                ///< that came back
+    std::vector<std::uint32_t> latencies;   ///< of each operation, ns
+};
+
+/// One client: sends a pattern that tells every place in every client's stream from every other near it, and checks
+/// each byte that comes back. Throws std::runtime_error when anything but the echo happens.
+class LoadClient {
+ public:
+    LoadClient(const Work& work, std::size_t number, int epoll);
+
+    /// Connects and sends first bytes; to be called once.
+    void start();
+    /// Goes on, as an event of the epoll set says; what is finished counts in `tally`.
+    void handle(std::uint32_t events, Tally& tally);
+
+ private:
+    void connect();
+    void send_some();
+    void receive_some(Tally& tally);
+    void finish_message(Tally& tally);
+    void watch(std::uint32_t events);
+    [[noreturn]] void fail(const char* what, int error) const;
+
+    const Work& work_;
+    std::size_t number_;
+    int epoll_;
+    Fd socket_;
+    std::size_t connections_ = 0;
+    std::uint64_t sent_ = 0;  // on this connection
+    std::uint64_t received_ = 0;
+    std::uint32_t watched_ = 0;
+    std::deque<std::chrono::steady_clock::time_point> begun_;  // of each message that is under way
+};

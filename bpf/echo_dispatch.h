@@ -32,7 +32,9 @@ struct echo_instance {
     char version[20];      /* ends with 0 */
 };
 
-/* The one value of the map echo_counters. Written by the server, through memory that it shares with the map. */
+/* The values of the map echo_counters, one for each thread of the server, which alone writes it, through memory that it
+ * shares with the map. Only their sums mean something: a connection is counted as accepted by the first thread, and as
+ * ended by that which served it. */
 struct echo_counters {
     __u64 open;      /* connections right now */
     __u64 accepted;  /* connections so far */

@@ -6,10 +6,12 @@
 
 #include "echo_dispatch.h"
 
-/// Adds to a counter that one thread writes while others, and other processes, may read it.
-inline void add(__u64& counter, std::uint64_t amount) {
+/// Adds to a counter (2^64 - 1 subtracts 1) that one thread writes while others, and other processes, may read it.
+inline void add(__u64& counter, std::uint64_t amount, std::memory_order order = std::memory_order_relaxed) {
     const std::atomic_ref shared(counter);
-    shared.store(shared.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
+    shared.store(shared.load(std::memory_order_relaxed) + amount, order);
 }
 
-inline void subtract(__u64& counter, std::uint64_t amount) { add(counter, -amount); }
+inline std::uint64_t read(__u64& counter, std::memory_order order = std::memory_order_relaxed) {
+    return std::atomic_ref(counter).load(order);
+}

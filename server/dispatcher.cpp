@@ -48,12 +48,13 @@ void Dispatcher::DestroySkeleton::operator()(echo_dispatch_bpf* skeleton) const 
 
 void UnmapMemory::operator()(void* memory) const { ::munmap(memory, size); }
 
-Dispatcher::Dispatcher(const std::vector<AddressPrefix>& addresses) {
+Dispatcher::Dispatcher(const std::vector<AddressPrefix>& addresses, std::size_t threads) : threads_(threads) {
     skeleton_.reset(echo_dispatch_bpf::open());
     if (!skeleton_) fail("opening the BPF program", errno);
     skeleton_->rodata->only_some_addresses = addresses.empty() ? 0 : 1;
     auto* trie = skeleton_->maps.echo_addresses;
     bpf_map__set_max_entries(trie, std::max(bpf_map__max_entries(trie), static_cast<__u32>(addresses.size())));
+    bpf_map__set_max_entries(skeleton_->maps.echo_counters, static_cast<__u32>(threads));
     load();
     for (const auto& address : addresses) {
         const auto key = to_key(address);
@@ -80,7 +81,7 @@ void Dispatcher::load() {
 
 Dispatcher::SharedMemory Dispatcher::share(const bpf_map* map) const {
     const int fd = bpf_map__fd(map);
-    const std::size_t size = bpf_map__value_size(map);
+    const std::size_t size = std::size_t{bpf_map__value_size(map)} * bpf_map__max_entries(map);
     void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (memory == MAP_FAILED) fail(fmt::format("mapping {} into memory", bpf_map__name(map)), errno);
     SharedMemory shared(memory, UnmapMemory{size});

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -26,8 +27,8 @@ struct UnmapMemory {
 class Dispatcher {
  public:
     /// Loads the program. It will steer connections to `addresses`, or to every address if there are none. Nothing is
-    /// steered yet.
-    explicit Dispatcher(const std::vector<AddressPrefix>& addresses = {});
+    /// steered yet. counters() are one for each of `threads`.
+    explicit Dispatcher(const std::vector<AddressPrefix>& addresses = {}, std::size_t threads = 1);
     ~Dispatcher();
     Dispatcher(const Dispatcher&) = delete;
     Dispatcher& operator=(const Dispatcher&) = delete;
@@ -61,7 +62,7 @@ class Dispatcher {
 
     /// What others see of this process in the maps of the same names, for as long as this object lives.
     echo_instance& instance() { return *static_cast<echo_instance*>(instance_.get()); }
-    echo_counters& counters() { return *static_cast<echo_counters*>(counters_.get()); }
+    std::span<echo_counters> counters() { return {static_cast<echo_counters*>(counters_.get()), threads_}; }
 
     /// The descriptors of the two maps that a user may be given.
     [[nodiscard]] int ports_fd() const;
@@ -80,6 +81,7 @@ class Dispatcher {
     [[nodiscard]] SharedMemory share(const bpf_map* map) const;
 
     std::unique_ptr<echo_dispatch_bpf, DestroySkeleton> skeleton_;
+    std::size_t threads_;
     SharedMemory instance_;
     SharedMemory counters_;
     std::unique_ptr<bpf_link, DestroyLink> link_;

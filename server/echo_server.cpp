@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "echo_server.h"
 
+#include <fmt/format.h>
 #include <sys/socket.h>
 
+#include <asio/post.hpp>
 #include <cerrno>
 #include <new>
 #include <utility>
 
+#include "counters.h"
 #include "endpoint.h"
-#include "log.h"
+#include "listener.h"
 
 using asio::ip::tcp;
 using std::error_code;
@@ -24,38 +27,63 @@ tcp family_of(const Fd& socket) {
     return family == AF_INET ? tcp::v4() : tcp::v6();
 }
 
+std::vector<std::unique_ptr<Worker>> make_workers(const Fd& listener, std::span<echo_counters> counters,
+                                                  std::chrono::seconds idle_timeout) {
+    std::vector<std::unique_ptr<Worker>> workers;
+    for (auto& one : counters) workers.push_back(std::make_unique<Worker>(family_of(listener), one, idle_timeout));
+    return workers;
+}
+
 }  // namespace
 
-EchoServer::EchoServer(Fd listener, Settings settings, echo_counters& counters)
-    : sessions_(counters, settings.idle_timeout > 0s), settings_(settings) {
-    sessions_.on_session_end = [this] { on_session_end(); };
+EchoServer::EchoServer(Fd listener, Settings settings, std::span<echo_counters> counters)
+    : workers_(make_workers(listener, counters, settings.idle_timeout)),
+      acceptor_(io()),
+      accept_pause_(io()),
+      drain_limit_(io()),
+      settings_(settings) {
+    workers_.front()->on_session_end([this] { on_session_end(); });
+    for (std::size_t i = 1; i < workers_.size(); ++i)
+        workers_[i]->on_session_end([this] { on_session_end_elsewhere(); });
     acceptor_.assign(family_of(listener), listener.get());
     [[maybe_unused]] const int owned_by_acceptor = listener.release();
     acceptor_.non_blocking(true);
-    // Or Asio swallows ECONNABORTED and blocks until the next arrival, though other clients may be queued already.
-    acceptor_.set_option(asio::socket_base::enable_connection_aborted(true));
     pause_accepting(0ms);  // not yet wait_for_clients(): Asio's timer queue takes its memory at the first use
-    if (sessions_.track_idle) end_idle_sessions();
 }
 
 EchoServer::~EchoServer() {
-    sessions_.on_session_end = nullptr;  // sessions end with io_, when most of this object is gone
+    join_threads();
+    // Sessions end with their workers, when most of this object is gone.
+    for (auto& worker : workers_) worker->on_session_end(nullptr);
+}
+
+void EchoServer::start_threads() {
+    for (std::size_t i = 1; i < workers_.size(); ++i) workers_[i]->start_thread();
+}
+
+void EchoServer::join_threads() {
+    stop();
+    for (auto& worker : workers_) worker->join();
 }
 
 void EchoServer::run() {
-    for (;;) {
-        try {
-            io_.run();
-            return;
-        } catch (const std::bad_alloc&) {
-            // It came out of the handler that owned a session, which ended with it. The others go on.
-            warn("out of memory: a connection was cut off");
-        }
-    }
+    workers_.front()->run();
+    join_threads();
+}
+
+void EchoServer::stop() {
+    for (auto& worker : workers_) worker->stop();
+}
+
+std::size_t EchoServer::open_connections() const {
+    std::uint64_t open = 0;
+    for (const auto& worker : workers_) open += read(worker->counters().open, std::memory_order_seq_cst);
+    return open;
 }
 
 void EchoServer::drain(std::chrono::seconds timeout, Queue queue) {
     draining_ = true;
+    ends_matter_ = true;
     drain_limit_.expires_after(timeout);
     drain_limit_.async_wait(InMemory(drain_memory_, [this](error_code) { stop(); }));
     // The accept loop waits for one of these, and then goes on as is right in a drain.
@@ -63,94 +91,113 @@ void EchoServer::drain(std::chrono::seconds timeout, Queue queue) {
     accept_pause_.cancel();
     if (queue == Queue::left_to_another_process) acceptor_.close();
     // At once, so that the listener is closed and open_connections() tells how many there are to wait for.
-    while (acceptor_.is_open() && steady_clock::now() < drain_limit_.expiry() && !accept_some()) continue;
+    error_code ignored;
+    while (steady_clock::now() < drain_limit_.expiry() && acceptor_.is_open() && accept_some(ignored) == Accepted::some)
+        continue;
 }
 
 void EchoServer::wait_for_clients() {
-    acceptor_.async_wait(tcp::acceptor::wait_read, InMemory(accept_memory_, [this](error_code) { accept_clients(); }));
+    acceptor_.async_wait(tcp::acceptor::wait_read, InMemory(accept_memory_, [this](error_code) {
+                             // Behind whatever else has come: it may be the word to leave them to another process.
+                             asio::post(io(), InMemory(accept_memory_, [this] { accept_clients(); }));
+                         }));
 }
 
 void EchoServer::accept_clients() {
+    ends_matter_ = draining_;
     if (!acceptor_.is_open()) return stop_when_drained();
-    const auto error = accept_some();
+    error_code error;
+    const auto accepted = accept_some(error);
     if (!acceptor_.is_open()) return stop_when_drained();
-    if (!error || error == asio::error::would_block) return wait_for_clients();
-    // First, as there may be no memory for the message. The end of a connection ends the pause.
-    pause_accepting(is_full() ? 24h : 100ms);
-    if (is_full())
-        warn(fmt::format("as many connections as are allowed ({}) are open; newcomers wait", max_connections_));
-    else
-        warn(fmt::format("accepting a connection: {}; {} are open, newcomers wait", error.message(),
-                         open_connections()));
+    // Before the message, for which there may be no memory. The end of a connection ends the pause.
+    switch (accepted) {
+        case Accepted::all:
+        case Accepted::some: return wait_for_clients();
+        case Accepted::as_many_as_allowed:
+            pause_accepting(24h);
+            if (!is_full()) accept_pause_.cancel();  // one that ended just now did not know that it matters
+            return warnings_.warn(
+                fmt::format("as many connections as are allowed ({}) are open; newcomers wait", max_connections_));
+        case Accepted::failed:
+            pause_accepting(100ms);
+            return warnings_.warn(fmt::format("accepting a connection: {}; {} are open, newcomers wait",
+                                              error.message(), open_connections()));
+    }
 }
 
-error_code EchoServer::accept_some() {
+EchoServer::Accepted EchoServer::accept_some(error_code& error) {
     constexpr int most = 256;  // then it is the open connections' turn
     try {
         for (int i = 0; i < most; ++i) {
-            if (is_full()) return asio::error::no_descriptors;
-            error_code error;
-            tcp::endpoint peer;
-            tcp::socket client(io_);
-            acceptor_.accept(client, peer, error);
-            if (!error) {
-                start_session(std::move(client), peer);
+            if (is_full()) return Accepted::as_many_as_allowed;
+            Fd client = accept_one();
+            if (client) {
+                start_session(std::move(client));
                 continue;
             }
-            if (error == asio::error::connection_aborted) continue;  // that client is gone, the next may be there
+            if (errno == ECONNABORTED) continue;  // that client is gone, the next may be there
+            error.assign(errno, asio::error::get_system_category());
+            if (error != asio::error::would_block) return Accepted::failed;
             // Not before the queue is empty: to their clients its connections are made, and closing resets them.
-            if (draining_ && error == asio::error::would_block) acceptor_.close();
-            return error;
+            if (draining_) acceptor_.close();
+            return Accepted::all;
         }
     } catch (const std::bad_alloc&) {
-        return asio::error::no_memory;
+        error = asio::error::no_memory;
+        return Accepted::failed;
     }
-    return {};
+    return Accepted::some;
 }
 
-void EchoServer::pause_accepting(std::chrono::milliseconds duration) {
-    accept_pause_.expires_after(duration);
-    accept_pause_.async_wait(InMemory(accept_memory_, [this](error_code) { accept_clients(); }));
+Fd EchoServer::accept_one() {
+    constexpr int flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+    if (!settings_.log_connections) return Fd(::accept4(acceptor_.native_handle(), nullptr, nullptr, flags));
+    // As accept() names it: the socket can't tell any more if the client has reset the connection since.
+    tcp::endpoint peer;
+    auto size = static_cast<socklen_t>(peer.capacity());
+    Fd client(::accept4(acceptor_.native_handle(), peer.data(), &size, flags));
+    if (!client) return client;
+    peer.resize(size);
+    log_line("connection from {} to {}", to_string(peer), to_string(::local_endpoint(client)));
+    return client;
 }
 
-void EchoServer::start_session(tcp::socket client, const tcp::endpoint& peer) {
-    auto& counters = sessions_.counters;
+void EchoServer::start_session(Fd client) {
+    auto& counters = workers_.front()->counters();
     add(counters.accepted, 1);
+    add(counters.open, 1);
+    auto& worker = *workers_[next_worker_];
+    next_worker_ = (next_worker_ + 1) % workers_.size();
+    if (&worker == workers_.front().get()) return worker.serve(std::move(client));
     try {
-        if (settings_.log_connections) {
-            error_code error;
-            const auto dialled = client.local_endpoint(error);
-            log_line("connection from {} to {}", to_string(peer), to_string(dialled));
-        }
-        EchoSession::start(std::move(client), sessions_);
+        worker.hand_over(std::move(client));
     } catch (const std::bad_alloc&) {
         add(counters.refused, 1);
+        add(counters.open, -1);
         throw;
     }
 }
 
-void EchoServer::end_idle_sessions() {
-    const auto now = steady_clock::now();
-    const auto& sessions = sessions_.by_idleness;
-    while (!sessions.empty() && sessions.front()->last_active() + settings_.idle_timeout <= now)
-        sessions.front()->time_out();
-    const auto oldest = sessions.empty() ? now : sessions.front()->last_active();
-    idle_check_.expires_at(oldest + settings_.idle_timeout);
-    idle_check_.async_wait(InMemory(idle_memory_, [this](error_code) { end_idle_sessions(); }));
+void EchoServer::pause_accepting(std::chrono::milliseconds duration) {
+    ends_matter_ = true;
+    accept_pause_.expires_after(duration);
+    accept_pause_.async_wait(InMemory(accept_memory_, [this](error_code) { accept_clients(); }));
 }
 
 void EchoServer::on_session_end() {
+    if (!ends_matter_) return;
     accept_pause_.cancel();  // what the accept loop was short of may be there now
     stop_when_drained();
 }
 
-void EchoServer::stop_when_drained() {
-    if (draining_ && !acceptor_.is_open() && open_connections() == 0) stop();
+void EchoServer::on_session_end_elsewhere() noexcept {
+    if (!ends_matter_ || end_posted_.exchange(true)) return;
+    asio::post(io(), InMemory(end_memory_, [this] {
+                   end_posted_ = false;
+                   on_session_end();
+               }));
 }
 
-void EchoServer::warn(std::string_view problem) noexcept {
-    const auto now = steady_clock::now();
-    if (now < next_warning_) return;
-    next_warning_ = now + 1s;
-    log_problem(problem);
+void EchoServer::stop_when_drained() {
+    if (draining_ && !acceptor_.is_open() && open_connections() == 0) stop();
 }

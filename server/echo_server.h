@@ -1,20 +1,25 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-#include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
 #include <asio/steady_timer.hpp>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <limits>
-#include <string_view>
+#include <memory>
+#include <span>
 #include <system_error>
+#include <vector>
 
-#include "echo_session.h"
+#include "echo_dispatch.h"
 #include "fd.h"
 #include "handler_memory.h"
+#include "log.h"
+#include "worker.h"
 
-/// Accepts connections from one listening socket and echoes each of them, in one thread.
+/// Accepts connections from one listening socket and echoes each of them. They are spread over threads at accept, and
+/// share nothing from then on.
 class EchoServer {
  public:
     struct Settings {
@@ -22,14 +27,18 @@ class EchoServer {
         std::chrono::seconds idle_timeout{0};  ///< ends a connection on which no byte moved for so long; 0: never
     };
 
-    /// Serves `listener`, a listening TCP socket, once run() is called, and counts in `counters`, which outlive it.
-    EchoServer(Fd listener, Settings settings, echo_counters& counters);
+    /// Serves `listener`, a listening TCP socket, once run() is called, by one thread for each of `counters`, which outlive
+    /// the object: the calling thread and, from start_threads() on, more.
+    EchoServer(Fd listener, Settings settings, std::span<echo_counters> counters);
     ~EchoServer();
     EchoServer(const EchoServer&) = delete;
     EchoServer& operator=(const EchoServer&) = delete;
 
-    /// For what else is to happen between connections: signals, say.
-    asio::io_context& io() { return io_; }
+    /// For what else is to happen between connections, in the thread that calls run(): signals, say.
+    asio::io_context& io() { return workers_.front()->io(); }
+
+    /// Throws std::system_error if the system refuses them.
+    void start_threads();
 
     /// Serves until a drain is over or stop() is called. Open connections end with the object.
     void run();
@@ -46,12 +55,12 @@ class EchoServer {
     void drain(std::chrono::seconds timeout, Queue queue);
 
     /// Lets run() return at once.
-    void stop() { io_.stop(); }
+    void stop();
 
     /// The listening socket; the server goes on owning it.
     [[nodiscard]] int listener() { return acceptor_.native_handle(); }
     [[nodiscard]] asio::ip::tcp::endpoint local_endpoint() const { return acceptor_.local_endpoint(); }
-    [[nodiscard]] std::size_t open_connections() const { return sessions_.open_sessions(); }
+    [[nodiscard]] std::size_t open_connections() const;
 
  private:
     // The accept loop. As long as the listener is open, it waits for exactly one thing: clients, or the end of a pause.
@@ -59,30 +68,33 @@ class EchoServer {
     void wait_for_clients();
     void accept_clients();
     void pause_accepting(std::chrono::milliseconds duration);
-    [[nodiscard]] bool is_full() const { return sessions_.open_sessions() >= max_connections_; }
-    // Starts sessions for clients that are queued. Returns would_block if there are no more (a drain closes the listener
-    // then), no error if there may be more, or what it was short of: no_descriptors, if is_full().
-    std::error_code accept_some();
+    [[nodiscard]] bool is_full() const { return open_connections() >= max_connections_; }
+    enum class Accepted { all, some, as_many_as_allowed, failed };
+    // Starts sessions for clients that are queued. After all of them, a drain closes the listener; some: there may be more.
+    Accepted accept_some(std::error_code& error);
+    // Nothing, with errno set, if there is none.
+    Fd accept_one();
 
-    // `peer` as accept() named it: the socket can't tell any more if the client has reset the connection since.
-    void start_session(asio::ip::tcp::socket client, const asio::ip::tcp::endpoint& peer);
+    void start_session(Fd client);
     void on_session_end();
+    // In the thread of any worker but the first.
+    void on_session_end_elsewhere() noexcept;
     void stop_when_drained();
-    void end_idle_sessions();
+    void join_threads();
 
-    // Logs a problem that may come up with every connection, at most once a second, and without memory if need be.
-    void warn(std::string_view problem) noexcept;
-
-    HandlerMemory accept_memory_;  // before io_, which destroys what waits in it
-    HandlerMemory idle_memory_;
+    HandlerMemory accept_memory_;  // before the workers, which destroy what waits in them
     HandlerMemory drain_memory_;
-    SessionContext sessions_;  // before io_, whose handlers own the sessions that use it
-    asio::io_context io_{1};
-    asio::ip::tcp::acceptor acceptor_{io_};
-    asio::steady_timer accept_pause_{io_};
-    asio::steady_timer drain_limit_{io_};
-    asio::steady_timer idle_check_{io_};
-    std::chrono::steady_clock::time_point next_warning_;
+    HandlerMemory end_memory_;
+    std::vector<std::unique_ptr<Worker>> workers_;  // the first in the thread that calls run()
+    std::size_t next_worker_ = 0;
+    asio::ip::tcp::acceptor acceptor_;
+    asio::steady_timer accept_pause_;
+    asio::steady_timer drain_limit_;
+    // Whether the first thread waits for sessions to end, and whether another one has told it so already. Set before the
+    // sessions are counted, and read after one was counted as ended, so that no end is missed.
+    std::atomic<bool> ends_matter_ = false;
+    std::atomic<bool> end_posted_ = false;
+    Warnings warnings_;
     Settings settings_;
     std::size_t max_connections_ = std::numeric_limits<std::size_t>::max();
     bool draining_ = false;

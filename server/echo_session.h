@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
 #include <chrono>
 #include <cstddef>
@@ -11,21 +12,25 @@
 #include <optional>
 #include <vector>
 
-#include "counters.h"
+#include "echo_dispatch.h"
+#include "fd.h"
+#include "second_look.h"
 
 class EchoSession;
 
 /// What the sessions of one thread share.
 struct SessionContext {
-    SessionContext(echo_counters& shared, bool track) : counters(shared), track_idle(track) {}
-
+    asio::io_context& io;
+    asio::ip::tcp family;  ///< of the sockets, as it is the listener's
     echo_counters& counters;
     bool track_idle;  ///< keep by_idleness
-    std::array<char, 65536> buffer;
-    std::list<EchoSession*> by_idleness;   ///< the one first whose last byte is longest ago
-    std::function<void()> on_session_end;  ///< called after each session's end
+    SecondLook second_look{io};
+    std::array<char, 65536> buffer{};
+    std::list<EchoSession*> by_idleness{};   ///< the one first whose last byte is longest ago
+    std::function<void()> on_session_end{};  ///< called after each session's end
 
-    [[nodiscard]] std::size_t open_sessions() const { return counters.open; }
+    /// To be called for each connection that has ended, or was accepted and never became a session.
+    void count_end();
 };
 
 /// One connection: sends back what it receives, unchanged and in order, until the client has sent its FIN and got all
@@ -36,33 +41,44 @@ struct SessionContext {
 /// its handler returns without passing it on, or when its io_context is destroyed.
 class EchoSession {
  public:
-    /// Serves `client` on its own executor. `context` outlives the session.
-    static void start(asio::ip::tcp::socket client, SessionContext& context);
+    /// Serves `client`, a non-blocking socket, in the thread of `context`, which outlives the session.
+    static void start(Fd client, SessionContext& context);
 
-    EchoSession(asio::ip::tcp::socket client, SessionContext& context);
+    /// Goes on with input that may have come since the last; see SecondLook.
+    static void look_again(std::unique_ptr<EchoSession> self);
+
+    EchoSession(Fd client, SessionContext& context);
     ~EchoSession();
     EchoSession(const EchoSession&) = delete;
     EchoSession& operator=(const EchoSession&) = delete;
 
     /// When it last received or sent a byte, or began.
     [[nodiscard]] std::chrono::steady_clock::time_point last_active() const { return last_active_; }
-    /// Lets it end as soon as its handler is called, which is after this returns.
+    /// Lets it end soon, but not before this returns.
     void time_out();
 
  private:
     using Owner = std::unique_ptr<EchoSession>;
 
+    static void serve(Owner self, bool second_look = false);
     static void wait_for_input(Owner self);
-    static void echo(Owner self);
+    static void keep_owed(Owner self, std::size_t sent, std::size_t received);
     static void wait_for_room(Owner self);
     static void send_owed(Owner self);
 
+    // Returns how many bytes are in the context's buffer now, 0 if there is no input yet, or nothing at its end.
+    std::optional<std::size_t> receive();
     // Returns what the socket took, or nothing if the client is gone.
     std::optional<std::size_t> send(const char* data, std::size_t size);
+    // Gives the socket to Asio, if that was not done before. Returns whether it could be.
+    bool enter_reactor();
+    void close();
     void mark_active();
 
-    asio::ip::tcp::socket client_;
     SessionContext& context_;
+    int socket_;
+    Fd client_;  // owns the socket until it has to wait for the first time: many never do
+    asio::ip::tcp::socket waiting_client_;
     std::vector<char> owed_;  // read, but not taken by the full socket
     std::size_t owed_sent_ = 0;
     std::chrono::steady_clock::time_point last_active_;

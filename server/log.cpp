@@ -25,3 +25,10 @@ void write_line(int fd, std::string_view prefix, std::string_view line) {
 void log_line(std::string_view line) noexcept { write_line(STDOUT_FILENO, "", line); }
 
 void log_problem(std::string_view line) noexcept { write_line(STDERR_FILENO, "echo-server: ", line); }
+
+void Warnings::warn(std::string_view problem) noexcept {
+    const auto now = std::chrono::steady_clock::now();
+    if (now < next_) return;
+    next_ = now + std::chrono::seconds(1);
+    log_problem(problem);
+}

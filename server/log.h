@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <string_view>
 
 /// Writes `line` and a newline to standard output at once. A reader that stalls or went away is no reason to stop
@@ -21,3 +22,13 @@ template <typename... Args>
 void log_problem(fmt::format_string<Args...> format, Args&&... args) {
     log_problem(std::string_view(fmt::format(format, std::forward<Args>(args)...)));
 }
+
+/// For a problem that may come up with every connection.
+class Warnings {
+ public:
+    /// Logs it, but at most one a second. Needs no memory.
+    void warn(std::string_view problem) noexcept;
+
+ private:
+    std::chrono::steady_clock::time_point next_;
+};

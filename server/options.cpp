@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "options.h"
 
+#include <sched.h>
+
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -52,6 +54,23 @@ std::chrono::seconds parse_seconds(const std::string& text) {
     return std::chrono::seconds(*seconds);
 }
 
+constexpr std::size_t most_threads = 1024;
+
+std::size_t parse_threads(const std::string& text) {
+    const auto count = parse_number<std::size_t>(text);
+    if (!count || *count == 0 || *count > most_threads)
+        throw std::runtime_error(
+            fmt::format("{} is not allowed here: write a number from 1 to {}", quote(text), most_threads));
+    return *count;
+}
+
+// Those that this process may run on: taskset(1) and CPUAffinity= count.
+std::size_t usable_cpus() {
+    cpu_set_t cpus;
+    if (::sched_getaffinity(0, sizeof(cpus), &cpus) != 0) return 1;  // more than fit into cpus
+    return static_cast<std::size_t>(CPU_COUNT(&cpus));
+}
+
 std::size_t parse_count(const std::string& text) {
     const auto count = parse_number<std::size_t>(text);
     if (!count || *count == 0)
@@ -90,6 +109,7 @@ struct Texts {
     std::vector<std::string> ports;
     std::vector<std::string> addresses;
     std::optional<std::string> listen;
+    std::optional<std::string> threads;
     std::optional<std::string> max_connections;
     std::string idle_timeout = "0";
     std::string drain_timeout = "5";
@@ -115,6 +135,7 @@ void add_server_flags(CLI::App& app, Options& options, Texts& texts) {
         ->disable_flag_override();
     app.add_option("--user", options.user, "Whom to become once set up, from root (nobody)")->type_name("NAME");
     app.add_option("--pin", options.pin, "Pin echo_ports, echo_socket for that user in a bpffs")->type_name("DIR");
+    app.add_option("--threads", texts.threads, "How many serve (one for each CPU that it may use)")->type_name("N");
     app.add_option("--max-connections", texts.max_connections, "At a time (what descriptors allow)")->type_name("N");
     app.add_option("--idle-timeout", texts.idle_timeout, "End connections idle so long; 0: never (0)")
         ->type_name("SECONDS");
@@ -131,6 +152,8 @@ void read_texts(Options& options, const Texts& texts) {
         options.addresses.push_back(value_of("--address", [&] { return parse_address_prefix(text); }));
     if (texts.listen) options.listen = value_of("--listen", [&] { return parse_listen_address(*texts.listen); });
     if (options.pin && options.pin->empty()) throw std::runtime_error("--pin: no folder is given");
+    options.threads =
+        texts.threads ? value_of("--threads", [&] { return parse_threads(*texts.threads); }) : usable_cpus();
     if (texts.max_connections)
         options.max_connections = value_of("--max-connections", [&] { return parse_count(*texts.max_connections); });
     options.idle_timeout = value_of("--idle-timeout", [&] { return parse_seconds(texts.idle_timeout); });

@@ -47,7 +47,7 @@ Service::Service(const Options& options)
     : options_(options),
       by_root_(::geteuid() == 0),
       user_(find_user(options.user)),
-      dispatcher_(options.addresses),
+      dispatcher_(options.addresses, options.threads),
       takeover_(prepare_takeover(options.replace)),
       server_(listener(), {.log_connections = options.verbose, .idle_timeout = options.idle_timeout},
               dispatcher_.counters()),
@@ -59,6 +59,7 @@ Service::Service(const Options& options)
     open_ports(ports);
     check_alone(dispatcher_.program_id(), takeover_);
     const bool kept_cap_bpf = drop_privileges(user_, [this] { return !dispatcher_.may_use_maps(); });
+    server_.start_threads();  // only now, as privileges are a thread's own
     wait_for_signal();
     wait_for_replacement();
     check_stop_signals();

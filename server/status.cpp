@@ -79,6 +79,20 @@ std::optional<std::vector<std::uint64_t>> read_counts(const MapHandle* map) {
     return counts;
 }
 
+// The sum over the threads of a server.
+std::optional<echo_counters> read_counters(const MapHandle* map) {
+    echo_counters sum{};
+    echo_counters one{};
+    __u32 thread = 0;
+    for (; map != nullptr && thread < map->info.max_entries && map->read(thread, one); ++thread) {
+        for (auto member : {&echo_counters::open, &echo_counters::accepted, &echo_counters::refused,
+                            &echo_counters::timed_out, &echo_counters::received, &echo_counters::sent})
+            sum.*member += one.*member;
+    }
+    if (thread == 0) return {};
+    return sum;
+}
+
 }  // namespace
 
 InstanceStatus read_status(const Instance& instance, const std::vector<ListeningSocket>& sockets) {
@@ -93,9 +107,7 @@ InstanceStatus read_status(const Instance& instance, const std::vector<Listening
             status.uptime = now - std::chrono::nanoseconds(identity->started);
     }
     status.addresses = read_addresses(instance.map("echo_addresses"));
-    echo_counters counters{};
-    if (const auto* map = instance.map("echo_counters"); map != nullptr && map->read(__u32{0}, counters))
-        status.counters = counters;
+    status.counters = read_counters(instance.map("echo_counters"));
     status.steered = read_counts(instance.map("echo_steered"));
     if (const auto drops = read_counts(instance.map("echo_drops")); drops && drops->size() >= ECHO_DROP_REASONS) {
         status.drops.emplace();

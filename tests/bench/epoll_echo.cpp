@@ -62,7 +62,8 @@ class EpollEcho {
             Fd client(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
             if (!client) return;
             const int fd = client.get();
-            if (connections_.size() <= static_cast<std::size_t>(fd)) connections_.resize(static_cast<std::size_t>(fd) + 1);
+            if (connections_.size() <= static_cast<std::size_t>(fd))
+                connections_.resize(static_cast<std::size_t>(fd) + 1);
             connections_[static_cast<std::size_t>(fd)] = std::make_unique<Connection>(std::move(client));
             control(EPOLL_CTL_ADD, fd, EPOLLIN);
         }

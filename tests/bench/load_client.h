@@ -12,8 +12,8 @@
 
 /// What every connection of a load does.
 struct Work {
-    std::size_t message = 64;  ///< bytes; an operation is one message sent and come back, or one whole connection
-    bool keep_sending = false;     ///< as fast as the socket takes it; otherwise one message is under way at a time
+    std::size_t message = 64;       ///< bytes; an operation is one message sent and come back, or one whole connection
+    bool keep_sending = false;      ///< as fast as the socket takes it; otherwise one message is under way at a time
     bool one_message_each = false;  ///< then shut down, see the server end it too, and connect anew
     std::vector<asio::ip::tcp::endpoint> targets;  ///< taken in turn
 };
@@ -21,8 +21,8 @@ struct Work {
 /// What came of it.
 struct Tally {
     std::uint64_t operations = 0;
-    std::uint64_t bytes = 0;                ///< that came back
-    std::vector<std::uint32_t> latencies;   ///< of each operation, ns
+    std::uint64_t bytes = 0;               ///< that came back
+    std::vector<std::uint32_t> latencies;  ///< of each operation, ns
 };
 
 /// One client: sends a pattern that tells every place in every client's stream from every other near it, and checks

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Preloaded into the server. With ACCEPT_FAULT=EMFILE, say, its first three calls of accept() fail so. With BPF_FAULT=24:1,
+/* Preloaded into the server. With ACCEPT_FAULT=EMFILE, say, its first three calls of accept4() fail so. With BPF_FAULT=24:1,
  * say, all calls of bpf() with command 24 but the first fail with ENOMEM. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -19,13 +19,13 @@ static int named_error(const char* name) {
     abort();
 }
 
-int accept(int fd, struct sockaddr* address, socklen_t* size) {
+int accept4(int fd, struct sockaddr* address, socklen_t* size, int flags) {
     static int left = 3;
-    static int (*real)(int, struct sockaddr*, socklen_t*);
+    static int (*real)(int, struct sockaddr*, socklen_t*, int);
     const char* fault = getenv("ACCEPT_FAULT");
 
-    if (!real) real = (int (*)(int, struct sockaddr*, socklen_t*))dlsym(RTLD_NEXT, "accept");
-    if (!fault || left == 0) return real(fd, address, size);
+    if (!real) real = (int (*)(int, struct sockaddr*, socklen_t*, int))dlsym(RTLD_NEXT, "accept4");
+    if (!fault || left == 0) return real(fd, address, size, flags);
     --left;
     errno = named_error(fault);
     return -1;

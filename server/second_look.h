@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <asio/io_context.hpp>
+#include <deque>
+#include <memory>
+
+#include "handler_memory.h"
+
+class EchoSession;
+
+/// Sessions that have just answered their clients. To wait for more input takes an epoll_ctl(2), and an event later. To
+/// look again takes one recv(2), and finds more if the client was faster than all the other sessions that had input. So a
+/// busy thread is better off looking, an idle one waiting: what came of it lately decides.
+class SecondLook {
+ public:
+    explicit SecondLook(asio::io_context& io) : io_(io) {}
+
+    /// Whether to look again is worth more than it costs.
+    [[nodiscard]] bool pays();
+
+    /// Lets `session` look again, once the input of all others has been dealt with.
+    void add(std::unique_ptr<EchoSession> session);
+
+    /// Tells what came of it.
+    void count(bool found_input);
+
+    /// Ends the sessions that are still to look.
+    void clear() { sessions_.clear(); }
+
+ private:
+    void post();
+    void look();
+
+    asio::io_context& io_;
+    HandlerMemory memory_;
+    std::deque<std::unique_ptr<EchoSession>> sessions_;
+    bool posted_ = false;
+    int score_ = 0;
+    unsigned passed_over_ = 0;
+};

@@ -7,6 +7,8 @@
 #include <asio/post.hpp>
 #include <cerrno>
 #include <new>
+#include <stdexcept>
+#include <string_view>
 #include <utility>
 
 #include "counters.h"
@@ -27,10 +29,21 @@ tcp family_of(const Fd& socket) {
     return family == AF_INET ? tcp::v4() : tcp::v6();
 }
 
+[[noreturn]] void fail_to_start(std::size_t threads, const error_code& why, std::string_view hint) {
+    throw std::runtime_error(fmt::format("starting {} thread{}: {}: {}, or ask for fewer with --threads", threads,
+                                         threads == 1 ? "" : "s", why.message(), hint));
+}
+
 std::vector<std::unique_ptr<Worker>> make_workers(const Fd& listener, std::span<echo_counters> counters,
                                                   std::chrono::seconds idle_timeout) {
     std::vector<std::unique_ptr<Worker>> workers;
-    for (auto& one : counters) workers.push_back(std::make_unique<Worker>(family_of(listener), one, idle_timeout));
+    try {
+        for (auto& one : counters) workers.push_back(std::make_unique<Worker>(family_of(listener), one, idle_timeout));
+    } catch (const std::system_error& error) {
+        fail_to_start(
+            counters.size(), error.code(),
+            "each takes three descriptors: raise the limit ('ulimit -n', or LimitNOFILE in the systemd unit)");
+    }
     return workers;
 }
 
@@ -58,7 +71,12 @@ EchoServer::~EchoServer() {
 }
 
 void EchoServer::start_threads() {
-    for (std::size_t i = 1; i < workers_.size(); ++i) workers_[i]->start_thread();
+    try {
+        for (std::size_t i = 1; i < workers_.size(); ++i) workers_[i]->start_thread();
+    } catch (const std::system_error& error) {
+        fail_to_start(workers_.size(), error.code(),
+                      "allow this user more ('ulimit -u', or TasksMax in the systemd unit)");
+    }
 }
 
 void EchoServer::join_threads() {

@@ -28,7 +28,8 @@ class EchoServer {
     };
 
     /// Serves `listener`, a listening TCP socket, once run() is called, by one thread for each of `counters`, which outlive
-    /// the object: the calling thread and, from start_threads() on, more.
+    /// the object: the calling thread and, from start_threads() on, more. Throws std::runtime_error if there are too few
+    /// descriptors for that.
     EchoServer(Fd listener, Settings settings, std::span<echo_counters> counters);
     ~EchoServer();
     EchoServer(const EchoServer&) = delete;
@@ -37,7 +38,7 @@ class EchoServer {
     /// For what else is to happen between connections, in the thread that calls run(): signals, say.
     asio::io_context& io() { return workers_.front()->io(); }
 
-    /// Throws std::system_error if the system refuses them.
+    /// Throws std::runtime_error if the system refuses them.
     void start_threads();
 
     /// Serves until a drain is over or stop() is called. Open connections end with the object.

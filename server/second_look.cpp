@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "second_look.h"
 
-#include <algorithm>
 #include <asio/post.hpp>
 #include <utility>
 
 #include "echo_session.h"
 
 bool SecondLook::pays() {
-    constexpr unsigned probe = 64;  // every so many times it is tried all the same: the load may have changed
-    return score_ >= 0 || ++passed_over_ % probe == 0;
+    constexpr int enough = certain / 4;
+    constexpr unsigned probe = 16;  // every so many times it is tried all the same: the load may have changed
+    return success_ >= enough || ++passed_over_ % probe == 0;
 }
 
 void SecondLook::add(std::unique_ptr<EchoSession> session) {
@@ -18,8 +18,8 @@ void SecondLook::add(std::unique_ptr<EchoSession> session) {
 }
 
 void SecondLook::count(bool found_input) {
-    constexpr int memory = 16;
-    score_ = std::clamp(score_ + (found_input ? 1 : -1), -memory, memory);
+    constexpr int memory = 64;  // the last so many count
+    success_ += ((found_input ? certain : 0) - success_) / memory;
 }
 
 void SecondLook::post() {

@@ -36,6 +36,7 @@ class SecondLook {
     HandlerMemory memory_;
     std::deque<std::unique_ptr<EchoSession>> sessions_;
     bool posted_ = false;
-    int score_ = 0;
+    static constexpr int certain = 1 << 16;
+    int success_ = certain;  // how often it lately found input, of `certain`
     unsigned passed_over_ = 0;
 };

@@ -30,7 +30,7 @@ std::size_t count(const std::string& text, const std::string& piece) {
 
 TEST_CASE("limits: with 64 descriptors and 500 clients it waits without spinning, and serves all in the end") {
     const Netns netns;
-    Server server(netns, {"--ports", "7"}, [] { limit_descriptors(64); });
+    Server server(netns, {"--ports", "7", "--threads", "2"}, [] { limit_descriptors(64); });
     std::list<Client> clients;
     for (int i = 0; i < 500; ++i) clients.emplace_back(netns, "127.0.0.1", 7).send("x");
     const auto complaint = server.wait_for("connections as are allowed");
@@ -98,8 +98,9 @@ TEST_CASE("limits: more connections than descriptors, or none for any, is an err
                                                 R"(systemd unit\))" +
                                                 hint)));
     };
-    check({"--ports", "7", "--max-connections", "100"}, "--max-connections 100", ", or allow fewer connections\n");
-    check({"--ports", "7"}, "even one connection", "\n");
+    check({"--ports", "7", "--threads", "1", "--max-connections", "100"}, "--max-connections 100",
+          ", or allow fewer connections\n");
+    check({"--ports", "7", "--threads", "1"}, "even one connection", "\n");
 }
 
 TEST_CASE("limits: --idle-timeout ends a connection on which nothing moves, and no other") {

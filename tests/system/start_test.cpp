@@ -56,6 +56,8 @@ TEST_CASE("start: wrong usage is one line and exit code 2") {
         {{"--ports", "7", "--drain-timeout", "soon"}, "--drain-timeout: 'soon' is not allowed here"},
         {{"--ports", "7", "--drain-timeout", "86401"}, "--drain-timeout: '86401' is not allowed here"},
         {{"--ports", "7", "--idle-timeout", "1.5"}, "--idle-timeout: '1.5' is not allowed here: write whole seconds"},
+        {{"--ports", "7", "--threads", "0"}, "--threads: '0' is not allowed here: write a number from 1 to 1024"},
+        {{"--ports", "7", "--threads", "1025"}, "--threads: '1025' is not allowed here: write a number from 1 to 1024"},
         {{"--ports", "7", "--max-connections", "0"},
          "--max-connections: '0' is not allowed here: write a number from 1 on"},
         {{"--ports", "7", "--address", "192.0.2.7/24"},

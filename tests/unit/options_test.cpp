@@ -57,14 +57,15 @@ TEST_CASE("options: the rest") {
     CHECK(to_string(given.listen.value()) == "[::]:1");
     CHECK(given.drain_timeout == std::chrono::seconds(0));
     CHECK(given.verbose);
-    const auto more =
-        options({"--ports", "7", "--address", "192.0.2.0/24", "--address=::/0", "--shadow-listeners", "--replace",
-                 "--user", "daemon", "--pin", "/sys/fs/bpf", "--max-connections", "100", "--idle-timeout", "60"});
+    const auto more = options({"--ports", "7", "--address", "192.0.2.0/24", "--address=::/0", "--shadow-listeners",
+                               "--replace", "--user", "daemon", "--pin", "/sys/fs/bpf", "--threads", "3",
+                               "--max-connections", "100", "--idle-timeout", "60"});
     CHECK(to_string(more.addresses) == "192.0.2.0/24, ::/0");
     CHECK(more.shadow_listeners);
     CHECK(more.replace);
     CHECK(more.user == "daemon");
     CHECK(more.pin == "/sys/fs/bpf");
+    CHECK(more.threads == 3);
     CHECK(more.max_connections == 100);
     CHECK(more.idle_timeout == std::chrono::seconds(60));
 }

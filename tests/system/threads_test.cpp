@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// Connections that are spread over several threads.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <sched.h>
+#include <sys/resource.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <iterator>
+#include <list>
+#include <regex>
+#include <string>
+#include <vector>
+
+#include "child.h"
+#include "client.h"
+#include "server.h"
+
+namespace {
+
+std::size_t threads_of(const Process& process) {
+    const std::filesystem::directory_iterator threads(fmt::format("/proc/{}/task", process.pid()));
+    return static_cast<std::size_t>(std::distance(begin(threads), end(threads)));
+}
+
+// What each thread of the server there has received, in bytes.
+std::vector<unsigned long> received_by_thread(const Netns& netns) {
+    const auto counters = BpfObjects(netns).maps.at("echo_counters");
+    const auto dump = run_ok(netns, {"bpftool", "map", "dump", "id", counters});
+    const std::regex pattern(R"("received": (\d+))");
+    std::vector<unsigned long> received;
+    for (std::sregex_iterator found(dump.begin(), dump.end(), pattern); found != std::sregex_iterator(); ++found)
+        received.push_back(std::stoul((*found)[1]));
+    return received;
+}
+
+void use_one_cpu() {
+    cpu_set_t allowed;
+    if (::sched_getaffinity(0, sizeof(allowed), &allowed) != 0) std::abort();
+    std::size_t cpu = 0;
+    while (!CPU_ISSET(cpu, &allowed)) ++cpu;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    if (::sched_setaffinity(0, sizeof(one), &one) != 0) std::abort();
+}
+
+}  // namespace
+
+TEST_CASE("threads: each gets its share of the connections, and status shows the sum") {
+    const Netns netns;
+    Server server(netns, {"--ports", "7", "--threads", "3"});
+    CHECK(threads_of(server) == 3);
+    std::list<Client> clients;
+    for (int i = 0; i < 30; ++i) {
+        auto& client = clients.emplace_back(netns, "127.0.0.1", 7);
+        client.send("twelve bytes");
+        REQUIRE(client.receive(12) == "twelve bytes");
+    }
+    CHECK(received_by_thread(netns) == std::vector<unsigned long>{120, 120, 120});
+    auto status = run_ok(netns, echo_server({"status"}));
+    CHECK(status.find("connections  30 open of at most") != std::string::npos);
+    CHECK(status.find("bytes        360 received, 360 sent\n") != std::string::npos);
+
+    clients.clear();
+    REQUIRE(eventually([&] {
+        status = run_ok(netns, echo_server({"status"}));
+        return status.find("connections  0 open of at most") != std::string::npos;
+    }));
+    CHECK(status.find(", 30 in all, 0 refused, 0 timed out\n") != std::string::npos);
+}
+
+TEST_CASE("threads: unless told otherwise there is one for each CPU that the server may use") {
+    const Netns netns;
+    cpu_set_t allowed;
+    REQUIRE(::sched_getaffinity(0, sizeof(allowed), &allowed) == 0);
+    {
+        const Server server(netns, {"--ports", "7"});
+        CHECK(threads_of(server) == static_cast<std::size_t>(CPU_COUNT(&allowed)));
+    }
+    const Server server(netns, {"--ports", "7"}, use_one_cpu);
+    CHECK(threads_of(server) == 1);
+}
+
+TEST_CASE("threads: a drain waits for the connections of all of them, and for no longer") {
+    const Netns netns;
+    Server server(netns, {"--ports", "7", "--threads", "4", "--drain-timeout", "3600"});
+    std::list<Client> clients;
+    for (int i = 0; i < 8; ++i) {
+        clients.emplace_back(netns, "127.0.0.1", 7).send("x");
+        REQUIRE(clients.back().receive(1) == "x");
+    }
+    server.signal(SIGTERM);
+    CHECK(server.wait_for("stopping").ends_with("waiting up to 3600 s for 8 connections"));
+    for (auto& client : clients) {
+        client.send("still");
+        CHECK(client.receive(5) == "still");
+        client.shutdown_write();
+        CHECK(client.at_end());
+    }
+    CHECK(server.wait() == 0);
+    CHECK(server.output().ends_with("\nstopped\n"));
+}
+
+TEST_CASE("threads: at --max-connections the end of a connection in any of them lets the next one in") {
+    const Netns netns;
+    Server server(netns, {"--ports", "7", "--threads", "4", "--max-connections", "4"});
+    std::list<Client> clients;
+    for (int i = 0; i < 40; ++i) clients.emplace_back(netns, "127.0.0.1", 7).send("x");
+    server.wait_for("as many connections as are allowed (4) are open");
+    int served = 0;
+    while (!clients.empty()) {
+        if (clients.front().receive(1) == "x") ++served;
+        clients.pop_front();
+    }
+    CHECK(served == 40);
+}
+
+TEST_CASE("threads: as many as the system allows, or a message that says so") {
+    const Netns netns;
+    const auto few_processes = [] {
+        const rlimit limit{.rlim_cur = 1, .rlim_max = 1};
+        if (::setrlimit(RLIMIT_NPROC, &limit) != 0) std::abort();
+    };
+    // As a user of its own, so that nobody else's processes count.
+    const auto refused = run(netns, echo_server({"--ports", "7", "--threads", "2", "--user", "54322"}), few_processes);
+    CHECK(refused.code == 1);
+    CHECK(refused.output ==
+          "echo-server: starting 2 threads: Resource temporarily unavailable: allow this user more ('ulimit -u', or "
+          "TasksMax in the systemd unit), or ask for fewer with --threads\n");
+    const auto few_descriptors = [] { limit_descriptors(64); };
+    const auto short_of_descriptors = run(netns, echo_server({"--ports", "7", "--threads", "100"}), few_descriptors);
+    CHECK(short_of_descriptors.code == 1);
+    CHECK(short_of_descriptors.output ==
+          "echo-server: starting 100 threads: Too many open files: each takes three descriptors: raise the limit "
+          "('ulimit -n', or LimitNOFILE in the systemd unit), or ask for fewer with --threads\n");
+}

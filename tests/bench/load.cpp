@@ -25,6 +25,9 @@ namespace {
 using std::chrono::duration;
 using std::chrono::steady_clock;
 
+constexpr std::chrono::seconds patience{15};
+constexpr std::size_t shortest_backlog = 10;  // of all servers that are measured
+
 struct Settings {
     std::string workload;
     std::size_t connections = 50;
@@ -36,13 +39,19 @@ struct Settings {
 
 class Load {
  public:
+    // Makes the connections. The first of them wait with their second message until the last has been served: a server
+    // that forks for each would not get to it.
     explicit Load(const Settings& settings) : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
-        for (std::size_t i = 0; i < settings.connections; ++i) {
-            clients_.emplace_back(settings.work, i, epoll_.get());
+        while (clients_.size() < settings.connections) {
+            clients_.emplace_back(settings.work, clients_.size(), epoll_.get());
             clients_.back().start();
-            // So that no burst is longer than the server's backlog.
-            if (i % 128 == 127) run(duration<double>(0.01));
+            if (clients_.size() % shortest_backlog == 0) run_until_served();
         }
+        run_until_served();
+    }
+
+    void go_on() {
+        for (auto& client : clients_) client.go_on();
     }
 
     // Lets it go on for so long; returns what was done meanwhile.
@@ -51,7 +60,7 @@ class Load {
         tally.latencies.reserve(1U << 21U);
         const auto end = steady_clock::now() + time;
         while (steady_clock::now() < end) {
-            const int count = ::epoll_wait(epoll_.get(), events_.data(), static_cast<int>(events_.size()), 10);
+            const int count = ::epoll_wait(epoll_.get(), events_.data(), static_cast<int>(events_.size()), 1);
             for (int i = 0; i < count; ++i) {
                 const auto& event = events_[static_cast<std::size_t>(i)];
                 clients_[event.data.u64].handle(event.events, tally);
@@ -61,6 +70,17 @@ class Load {
     }
 
  private:
+    void run_until_served() {
+        const auto end = steady_clock::now() + patience;
+        for (;;) {
+            const auto waiting = std::count_if(clients_.begin(), clients_.end(), [](auto& c) { return !c.served(); });
+            if (waiting == 0) return;
+            if (steady_clock::now() > end)
+                throw std::runtime_error(fmt::format("{} of {} clients were not served", waiting, clients_.size()));
+            run(duration<double>(0.001));
+        }
+    }
+
     Fd epoll_;
     std::deque<LoadClient> clients_;
     std::array<epoll_event, 256> events_{};
@@ -76,6 +96,7 @@ double percentile_us(std::vector<std::uint32_t>& latencies, double part) {
 
 void measure(const Settings& settings) {
     Load load(settings);
+    load.go_on();
     load.run(duration<double>(settings.warm_up));
     const auto cpu_before = cpu_time(settings.server);
     const auto start = steady_clock::now();
@@ -96,11 +117,9 @@ void measure(const Settings& settings) {
 // What idle connections take, once each has been served a message.
 void measure_idle(const Settings& settings) {
     const auto before = resident_memory(settings.server);
-    Work work = settings.work;
-    work.one_message_each = false;
-    Load load(settings);
-    load.run(duration<double>(settings.seconds));
+    const Load load(settings);
     const auto after = resident_memory(settings.server);
+    fmt::print("resident kB at start,{}\n", before / 1000);
     fmt::print("resident bytes/connection,{}\n", (after - before) / settings.connections);
 }
 
@@ -116,7 +135,7 @@ Settings parse(int argc, char** argv) {
     app.add_option("--clients", settings.connections, "Connections at a time (50)")->type_name("N");
     app.add_option("--size", settings.work.message, "Bytes in a message (64)")->type_name("BYTES");
     app.add_option("--seconds", settings.seconds, "How long to measure (2)");
-    app.add_option("--warm-up", settings.warm_up, "Seconds of load before that (0.3)");
+    app.add_option("--warm-up", settings.warm_up, "Seconds of load before that, once every client was served (0.3)");
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {

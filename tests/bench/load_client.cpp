@@ -40,6 +40,11 @@ LoadClient::LoadClient(const Work& work, std::size_t number, int epoll) : work_(
 
 void LoadClient::start() { connect(); }
 
+void LoadClient::go_on() {
+    paused_ = false;
+    if (!work_.keep_sending && !work_.one_message_each) send_some();
+}
+
 void LoadClient::connect() {
     const auto& target = work_.targets[(number_ + connections_++) % work_.targets.size()];
     sent_ = 0;
@@ -100,13 +105,14 @@ void LoadClient::receive_some(Tally& tally) {
         return;
     }
     for (auto messages = received_ / work_.message; messages > messages_before; --messages) finish_message(tally);
-    if (!work_.keep_sending && received_ == sent_) send_some();
+    if (!work_.keep_sending && !paused_ && received_ == sent_) send_some();
 }
 
 void LoadClient::finish_message(Tally& tally) {
     const auto took = steady_clock::now() - begun_.front();
     begun_.pop_front();
     ++tally.operations;
+    served_ = true;
     tally.latencies.push_back(static_cast<std::uint32_t>(std::chrono::nanoseconds(took).count()));
 }
 

@@ -31,10 +31,14 @@ class LoadClient {
  public:
     LoadClient(const Work& work, std::size_t number, int epoll);
 
-    /// Connects and sends first bytes; to be called once.
+    /// Connects and sends first bytes; to be called once. Of messages that wait for each other, it sends only the first.
     void start();
+    /// Sends the others too.
+    void go_on();
     /// Goes on, as an event of the epoll set says; what is finished counts in `tally`.
     void handle(std::uint32_t events, Tally& tally);
+    /// True once an operation has been completed.
+    [[nodiscard]] bool served() const { return served_; }
 
  private:
     void connect();
@@ -52,5 +56,7 @@ class LoadClient {
     std::uint64_t sent_ = 0;  // on this connection
     std::uint64_t received_ = 0;
     std::uint32_t watched_ = 0;
+    bool served_ = false;
+    bool paused_ = true;
     std::deque<std::chrono::steady_clock::time_point> begun_;  // of each message that is under way
 };

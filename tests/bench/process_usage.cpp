@@ -60,20 +60,22 @@ nanoseconds cpu_time(pid_t pid) {
         const auto number = parse_number<pid_t>(entry.path().filename().string());
         if (number && read_stat(*number, stat)) processes[*number] = stat;
     }
-    if (processes.count(pid) == 0) throw std::runtime_error(fmt::format("there is no process {}", pid));
+    if (!processes.contains(pid)) throw std::runtime_error(fmt::format("there is no process {}", pid));
     nanoseconds total{};
     for (const auto& [process, stat] : processes) {
         auto ancestor = process;
-        while (ancestor != pid && processes.count(ancestor) != 0) ancestor = processes[ancestor].parent;
+        while (ancestor != pid && processes.contains(ancestor)) ancestor = processes[ancestor].parent;
         if (ancestor == pid) total += own_time(process) + stat.waited_for;
     }
     return total;
 }
 
 std::size_t resident_memory(pid_t pid) {
-    std::ifstream file(fmt::format("/proc/{}/statm", pid));
-    std::size_t size = 0;
-    std::size_t resident = 0;
-    if (!(file >> size >> resident)) throw std::runtime_error(fmt::format("there is no process {}", pid));
-    return resident * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    // Not statm: the kernel keeps its figure apart for each CPU, and does not add up the last 100 kB or so.
+    std::ifstream file(fmt::format("/proc/{}/smaps_rollup", pid));
+    std::string word;
+    std::size_t kib = 0;
+    while (file >> word)
+        if (word == "Rss:" && file >> kib) return kib * 1024;
+    throw std::runtime_error(fmt::format("there is no process {}", pid));
 }

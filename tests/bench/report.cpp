@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// Makes the tables of scripts/bench, in Markdown on standard output, of its results.csv on standard input; writes what
+// bench.gnuplot draws to the file given.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <exception>
+#include <fstream>
+#include <iostream>
+#include <map>
+#include <optional>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <vector>
+
+namespace {
+
+struct Name {
+    std::string_view id;  // in results.csv
+    std::string_view label;
+};
+
+constexpr std::array workloads{
+    Name{"messages-50", "64-byte messages, 50 clients"},
+    Name{"messages-1000", "64-byte messages, 1,000 clients"},
+    Name{"stream", "stream of 64 KiB, 4 clients"},
+    Name{"connections", "connect, echo, close, 50 clients"},
+};
+constexpr std::string_view ours = "echo-server";
+constexpr std::string_view ours_all_ports = "echo-server-65535";
+constexpr std::string_view floor_dispatch = "epoll-dispatch";
+constexpr std::string_view floor_direct = "epoll-direct";
+constexpr std::array rivals{
+    Name{ours, "echo-server"},
+    Name{ours_all_ports, "echo-server, 65,535 ports open"},
+    Name{floor_dispatch, "the floor: epoll, behind dispatch"},
+    Name{floor_direct, "the floor, listening directly"},
+    Name{"asio-echo", "Asio's coroutine example"},
+    Name{"xinetd", "xinetd, internal"},
+    Name{"socat", "socat, PIPE"},
+    Name{"ncat", "ncat, cat"},
+};
+constexpr std::array others{"asio-echo", "xinetd", "socat", "ncat"};
+
+struct Metric {
+    std::string_view id;
+    bool higher_is_better;
+};
+constexpr std::string_view cpu = "server CPU us/operation";
+constexpr std::array metrics{Metric{cpu, false}, Metric{"operations/s", true}, Metric{"p50 us", false},
+                             Metric{"p99 us", false}, Metric{"p99.9 us", false}};
+
+using Series = std::map<int, double>;                           // by round
+using Key = std::tuple<std::string, std::string, std::string>;  // workload, rival, metric
+
+struct Results {
+    std::map<Key, Series> values;
+    std::vector<Key> order;  // in which they came
+    std::map<std::pair<std::string, std::string>, std::string> failures;
+
+    [[nodiscard]] const Series& of(std::string_view workload, std::string_view rival, std::string_view metric) const {
+        static const Series none;
+        const auto found = values.find({std::string(workload), std::string(rival), std::string(metric)});
+        return found == values.end() ? none : found->second;
+    }
+};
+
+Results read(std::istream& csv) {
+    Results results;
+    std::string line;
+    std::getline(csv, line);  // the header
+    while (std::getline(csv, line)) {
+        std::istringstream fields(line);
+        std::string workload;
+        std::string rival;
+        std::string round;
+        std::string metric;
+        std::string value;
+        for (auto* field : {&workload, &rival, &round, &metric, &value}) std::getline(fields, *field, ',');
+        if (metric == "failure") {
+            results.failures[{workload, rival}] = value;
+            continue;
+        }
+        const Key key(workload, rival, metric);
+        if (!results.values.contains(key)) results.order.push_back(key);
+        results.values[key][std::stoi(round)] = std::stod(value);
+    }
+    return results;
+}
+
+/// The median, with the first and the third quartile.
+struct Spread {
+    double median;
+    double first;
+    double third;
+};
+
+std::optional<Spread> spread(std::vector<double> values) {
+    if (values.empty()) return {};
+    std::sort(values.begin(), values.end());
+    const auto at = [&](double part) {
+        const double place = part * static_cast<double>(values.size() - 1);
+        const auto below = static_cast<std::size_t>(place);
+        const auto above = std::min(below + 1, values.size() - 1);
+        return values[below] + (place - static_cast<double>(below)) * (values[above] - values[below]);
+    };
+    return Spread{.median = at(0.5), .first = at(0.25), .third = at(0.75)};
+}
+
+std::optional<Spread> spread(const Series& series) {
+    std::vector<double> values;
+    for (const auto& [round, value] : series) values.push_back(value);
+    return spread(values);
+}
+
+// Of the ratios within each round that has both: what drifts slower than a round cancels out.
+std::optional<Spread> ratio(const Series& series, const Series& base) {
+    std::vector<double> ratios;
+    for (const auto& [round, value] : series)
+        if (const auto same = base.find(round); same != base.end() && same->second > 0)
+            ratios.push_back(value / same->second);
+    return spread(ratios);
+}
+
+std::string text_of(double number) {
+    const int digits = number >= 100 ? 0 : number >= 10 ? 1 : 2;
+    return fmt::format("{:.{}f}", number, digits);
+}
+
+std::string text_of(const std::optional<Spread>& spread) {
+    if (!spread) return "-";
+    return fmt::format("{} ({} to {})", text_of(spread->median), text_of(spread->first), text_of(spread->third));
+}
+
+std::string median_of(const Series& series) {
+    const auto all = spread(series);
+    return all ? text_of(all->median) : "-";
+}
+
+void print_cpu_table(const Results& results) {
+    fmt::print("CPU time of the server, us for each operation; behind it, relative to the floor behind dispatch:\n\n|");
+    for (const auto& workload : workloads) fmt::print(" | {}", workload.label);
+    fmt::print(" |\n|---|---|---|---|---|\n");
+    for (const auto& rival : rivals) {
+        fmt::print("| {}", rival.label);
+        for (const auto& workload : workloads) {
+            const auto failure = results.failures.find({std::string(workload.id), std::string(rival.id)});
+            const auto& series = results.of(workload.id, rival.id, cpu);
+            if (failure != results.failures.end())
+                fmt::print(" | fails: {}", failure->second);
+            else if (series.empty())
+                fmt::print(" | ");
+            else
+                fmt::print(" | {}; {}", median_of(series),
+                           text_of(ratio(series, results.of(workload.id, floor_dispatch, cpu))));
+        }
+        fmt::print(" |\n");
+    }
+}
+
+bool is_compared(std::string_view workload) {
+    return std::any_of(workloads.begin(), workloads.end(), [&](const Name& name) { return name.id == workload; });
+}
+
+std::optional<Name> best_other(const Results& results, std::string_view workload, const Metric& metric) {
+    std::optional<Name> best;
+    double best_median = 0;
+    for (const auto& rival : rivals) {
+        if (std::find(others.begin(), others.end(), rival.id) == others.end()) continue;
+        if (results.failures.contains({std::string(workload), std::string(rival.id)})) continue;
+        const auto all = spread(results.of(workload, rival.id, metric.id));
+        if (!all) continue;
+        if (best && (metric.higher_is_better ? all->median <= best_median : all->median >= best_median)) continue;
+        best = rival;
+        best_median = all->median;
+    }
+    return best;
+}
+
+void print_comparison(const Results& results) {
+    fmt::print(
+        "\necho-server beside the others; ratios are of its figure to theirs:\n\n"
+        "| workload | measure | echo-server | to the floor behind dispatch | to the floor listening directly "
+        "| to the best of the others | which is |\n|---|---|---|---|---|---|---|\n");
+    for (const auto& workload : workloads)
+        for (const auto& metric : metrics) {
+            const auto& series = results.of(workload.id, ours, metric.id);
+            const auto to = [&](std::string_view rival) {
+                return text_of(ratio(series, results.of(workload.id, rival, metric.id)));
+            };
+            const auto best = best_other(results, workload.id, metric);
+            fmt::print("| {} | {} | {} | {} | {} | {} | {} |\n", workload.label, metric.id, median_of(series),
+                       to(floor_dispatch), to(floor_direct), best ? to(best->id) : "-", best ? best->label : "-");
+        }
+}
+
+// All that belongs to none of the workloads above.
+void print_rest(const Results& results) {
+    fmt::print("\n| what | of | figure |\n|---|---|---|\n");
+    for (const auto& metric : metrics)
+        fmt::print("| connections, {} | 65,535 ports open, relative to 3 | {} |\n", metric.id,
+                   text_of(ratio(results.of("connections", ours_all_ports, metric.id),
+                                 results.of("connections", ours, metric.id))));
+    for (const auto& key : results.order) {
+        const auto& [workload, rival, metric] = key;
+        if (is_compared(workload)) continue;
+        fmt::print("| {}, {} | {} | {} |\n", workload, metric, rival, text_of(spread(results.values.at(key))));
+    }
+    for (const auto& [who, why] : results.failures)
+        if (!is_compared(who.first)) fmt::print("| {} | {} | fails: {} |\n", who.first, who.second, why);
+}
+
+// A row for each workload, a column for each rival: CPU time relative to the floor behind dispatch.
+void write_plot_data(const Results& results, std::ostream& file) {
+    file << "workload";
+    for (const auto& rival : rivals)
+        if (rival.id != floor_dispatch && rival.id != ours_all_ports) file << '\t' << rival.label;
+    for (const auto& workload : workloads) {
+        file << '\n' << workload.label;
+        for (const auto& rival : rivals) {
+            if (rival.id == floor_dispatch || rival.id == ours_all_ports) continue;
+            const bool fails = results.failures.contains({std::string(workload.id), std::string(rival.id)});
+            const auto relative =
+                ratio(results.of(workload.id, rival.id, cpu), results.of(workload.id, floor_dispatch, cpu));
+            file << '\t' << (relative && !fails ? fmt::format("{:.4f}", relative->median) : "NaN");
+        }
+    }
+    file << '\n';
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    try {
+        if (argc != 2)
+            throw std::runtime_error("give a file for the data of the plot; results.csv comes by standard input");
+        const auto results = read(std::cin);
+        print_cpu_table(results);
+        print_comparison(results);
+        print_rest(results);
+        std::ofstream plot(argv[1]);
+        write_plot_data(results, plot);
+        if (!plot.flush()) throw std::runtime_error(fmt::format("writing {}", argv[1]));
+        return 0;
+    } catch (const std::exception& error) {
+        fmt::print(stderr, "bench-report: {}\n", error.what());
+        return 1;
+    }
+}

@@ -66,10 +66,18 @@ void LoadClient::handle(std::uint32_t events, Tally& tally) {
     if ((events & EPOLLOUT) != 0) send_some();
 }
 
+// What may be sent now. Of a stream two messages are under way, so that the server has one while the other is on its way
+// back. Without a limit the sockets' buffers grow until they fit into no cache, or do not: the same server then takes
+// 15 us for 64 KiB in one run and 60 us in the next.
+std::size_t LoadClient::due() const {
+    const auto rest =
+        work_.keep_sending ? 2 * work_.message - (sent_ - received_) : work_.message - sent_ % work_.message;
+    return std::min(most_at_once, rest);
+}
+
 void LoadClient::send_some() {
-    const auto due = work_.keep_sending ? most_at_once : work_.message - sent_ % work_.message;
     const auto place = number_ * 7919 + sent_;
-    const auto taken = ::send(socket_.get(), pattern_at(place), due, MSG_NOSIGNAL);
+    const auto taken = ::send(socket_.get(), pattern_at(place), due(), MSG_NOSIGNAL);
     // ENOTCONN: the connection is still being made.
     if (taken < 0 && errno != EAGAIN && errno != ENOTCONN) fail("sending", errno);
     if (taken > 0) {
@@ -79,7 +87,7 @@ void LoadClient::send_some() {
         const auto begun_now = (sent_ + work_.message - 1) / work_.message;
         if (!work_.one_message_each) begun_.resize(begun_.size() + (begun_now - begun_before), now);
     }
-    const bool more = work_.keep_sending || sent_ == 0 || sent_ % work_.message != 0;
+    const bool more = work_.keep_sending ? due() > 0 : sent_ == 0 || sent_ % work_.message != 0;
     watch(more ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
@@ -105,7 +113,7 @@ void LoadClient::receive_some(Tally& tally) {
         return;
     }
     for (auto messages = received_ / work_.message; messages > messages_before; --messages) finish_message(tally);
-    if (!work_.keep_sending && !paused_ && received_ == sent_) send_some();
+    if (work_.keep_sending ? watched_ == EPOLLIN : !paused_ && received_ == sent_) send_some();
 }
 
 void LoadClient::finish_message(Tally& tally) {

@@ -13,7 +13,7 @@
 /// What every connection of a load does.
 struct Work {
     std::size_t message = 64;       ///< bytes; an operation is one message sent and come back, or one whole connection
-    bool keep_sending = false;      ///< as fast as the socket takes it; otherwise one message is under way at a time
+    bool keep_sending = false;      ///< two messages are under way all the time; otherwise one at a time
     bool one_message_each = false;  ///< then shut down, see the server end it too, and connect anew
     std::vector<asio::ip::tcp::endpoint> targets;  ///< taken in turn
 };
@@ -42,6 +42,7 @@ class LoadClient {
 
  private:
     void connect();
+    [[nodiscard]] std::size_t due() const;
     void send_some();
     void receive_some(Tally& tally);
     void finish_message(Tally& tally);

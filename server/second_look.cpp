@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "second_look.h"
 
+#include <algorithm>
 #include <asio/post.hpp>
 #include <utility>
 
@@ -28,10 +29,10 @@ void SecondLook::post() {
 }
 
 void SecondLook::look() {
+    constexpr std::size_t most = 128;  // then it is the turn of other events, of which Asio takes as many at a time
     posted_ = false;
     try {
-        // Those that are added meanwhile come next time: it is the turn of other events first.
-        for (auto left = sessions_.size(); left > 0; --left) {
+        for (auto left = std::min(sessions_.size(), most); left > 0; --left) {
             auto session = std::move(sessions_.front());
             sessions_.pop_front();
             EchoSession::look_again(std::move(session));
@@ -40,4 +41,5 @@ void SecondLook::look() {
         if (!sessions_.empty()) post();
         throw;
     }
+    if (!sessions_.empty()) post();
 }

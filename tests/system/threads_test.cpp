@@ -7,8 +7,6 @@
 
 #include <csignal>
 #include <cstdlib>
-#include <filesystem>
-#include <iterator>
 #include <list>
 #include <regex>
 #include <string>
@@ -19,11 +17,6 @@
 #include "server.h"
 
 namespace {
-
-std::size_t threads_of(const Process& process) {
-    const std::filesystem::directory_iterator threads(fmt::format("/proc/{}/task", process.pid()));
-    return static_cast<std::size_t>(std::distance(begin(threads), end(threads)));
-}
 
 // What each thread of the server there has received, in bytes.
 std::vector<unsigned long> received_by_thread(const Netns& netns) {
@@ -52,7 +45,6 @@ void use_one_cpu() {
 TEST_CASE("threads: each gets its share of the connections, and status shows the sum") {
     const Netns netns;
     Server server(netns, {"--ports", "7", "--threads", "3"});
-    CHECK(threads_of(server) == 3);
     std::list<Client> clients;
     for (int i = 0; i < 30; ++i) {
         auto& client = clients.emplace_back(netns, "127.0.0.1", 7);
@@ -78,10 +70,10 @@ TEST_CASE("threads: unless told otherwise there is one for each CPU that the ser
     REQUIRE(::sched_getaffinity(0, sizeof(allowed), &allowed) == 0);
     {
         const Server server(netns, {"--ports", "7"});
-        CHECK(threads_of(server) == static_cast<std::size_t>(CPU_COUNT(&allowed)));
+        CHECK(received_by_thread(netns).size() == static_cast<std::size_t>(CPU_COUNT(&allowed)));
     }
     const Server server(netns, {"--ports", "7"}, use_one_cpu);
-    CHECK(threads_of(server) == 1);
+    CHECK(received_by_thread(netns).size() == 1);
 }
 
 TEST_CASE("threads: a drain waits for the connections of all of them, and for no longer") {
@@ -127,9 +119,10 @@ TEST_CASE("threads: as many as the system allows, or a message that says so") {
     // As a user of its own, so that nobody else's processes count.
     const auto refused = run(netns, echo_server({"--ports", "7", "--threads", "2", "--user", "54322"}), few_processes);
     CHECK(refused.code == 1);
-    CHECK(refused.output ==
-          "echo-server: starting 2 threads: Resource temporarily unavailable: allow this user more ('ulimit -u', or "
-          "TasksMax in the systemd unit), or ask for fewer with --threads\n");
+    // LeakSanitizer adds that it can't have a thread either.
+    CHECK(refused.output.starts_with(
+        "echo-server: starting 2 threads: Resource temporarily unavailable: allow this user more ('ulimit -u', or "
+        "TasksMax in the systemd unit), or ask for fewer with --threads\n"));
     const auto few_descriptors = [] { limit_descriptors(64); };
     const auto short_of_descriptors = run(netns, echo_server({"--ports", "7", "--threads", "100"}), few_descriptors);
     CHECK(short_of_descriptors.code == 1);

@@ -47,7 +47,8 @@ int set_options(const Fd& socket) {
         const int on = 1;
         return ::setsockopt(socket.get(), level, name, &on, sizeof(on)) == 0;
     };
-    return set(SOL_SOCKET, SO_KEEPALIVE) && set(IPPROTO_TCP, TCP_NODELAY) ? 0 : errno;
+    const bool done = set(SOL_SOCKET, SO_KEEPALIVE) && set(SOL_SOCKET, SO_OOBINLINE) && set(IPPROTO_TCP, TCP_NODELAY);
+    return done ? 0 : errno;
 }
 
 int option(const Fd& socket, int level, int name) {

@@ -10,7 +10,7 @@
 /// Opens the one listening socket, with as long a backlog as the kernel allows. `address` is an IPv4 one or [::]: on any
 /// other IPv6 address the kernel would let it serve IPv6 alone. Where the host has IPv6, the socket takes connections
 /// of both families from the dispatch program; by itself it is reachable at `address` alone. Accepted sockets inherit
-/// TCP_NODELAY and SO_KEEPALIVE. Throws std::runtime_error.
+/// TCP_NODELAY, SO_KEEPALIVE and SO_OOBINLINE: urgent data is data. Throws std::runtime_error.
 Fd open_listener(const asio::ip::tcp::endpoint& address);
 
 /// Why `socket` can't serve as the listener: it is no listening TCP socket, or one that would refuse IPv4 clients. Empty

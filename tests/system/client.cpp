@@ -53,9 +53,9 @@ Client::Client(const Netns& netns, const std::string& address, std::uint16_t por
     if (::connect(fd_.get(), to.get(), to.size) != 0) error_ = errno;
 }
 
-void Client::send(std::string_view data) {
+void Client::send(std::string_view data, int flags) {
     while (error_ == 0 && !data.empty()) {
-        const auto count = ::send(fd_.get(), data.data(), data.size(), MSG_NOSIGNAL);
+        const auto count = ::send(fd_.get(), data.data(), data.size(), flags | MSG_NOSIGNAL);
         if (count < 0)
             error_ = errno;
         else

@@ -20,7 +20,7 @@ class Client {
     [[nodiscard]] int error() const { return error_; }
     [[nodiscard]] int fd() const { return fd_.get(); }
 
-    void send(std::string_view data);
+    void send(std::string_view data, int flags = 0);
     /// Receives exactly `size` bytes, or fewer if something failed.
     std::string receive(std::size_t size);
     /// True if the server has sent its FIN and nothing before it.

@@ -111,6 +111,15 @@ TEST_CASE("echo: a client that never reads costs bounded memory and no CPU, and 
     CHECK(client.at_end());
 }
 
+TEST_CASE("echo: urgent data comes back in its place") {
+    const Netns netns;
+    Server server(netns, {"--ports", "7"});
+    Client client(netns, "127.0.0.1", 7);
+    client.send("before !", MSG_OOB);  // the last byte is the urgent one
+    client.send(" after");
+    CHECK(client.receive(14) == "before ! after");
+}
+
 TEST_CASE("echo: a client that resets harms nobody else") {
     const Network network;
     Server server(network.vm, {"--ports", "7"});
@@ -141,7 +150,7 @@ TEST_CASE("echo: --verbose names the client and the address and port that it dia
 }
 
 TEST_CASE(
-    "listener: accepted sockets have TCP_NODELAY and keep-alive on, and the backlog is the kernel's "
+    "listener: accepted sockets have TCP_NODELAY, keep-alive and urgent data in line, and the backlog is the kernel's "
     "largest") {
     const Netns netns;
     const Netns::Entered entered(netns);
@@ -157,6 +166,7 @@ TEST_CASE(
     };
     CHECK(option(IPPROTO_TCP, TCP_NODELAY) == 1);
     CHECK(option(SOL_SOCKET, SO_KEEPALIVE) == 1);
+    CHECK(option(SOL_SOCKET, SO_OOBINLINE) == 1);
 
     auto most = run_ok(netns, {"cat", "/proc/sys/net/core/somaxconn"});
     most.pop_back();

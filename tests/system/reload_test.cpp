@@ -115,8 +115,8 @@ TEST_CASE("reload: a kernel that takes one port at a time gets them one by one")
     Server server(netns, {"--ports-file", file.path()}, old_kernel);
     CHECK(echoes(netns, "::1", 777));
     file.write("7,8,1500-2500\n");
-    CHECK(server.reload() == fmt::format("reloaded {}: added 8,2000-2500; removed 77,777,1000-1499; 1003 ports open",
-                                         file.path()));
+    CHECK(server.reload() ==
+          fmt::format("reloaded {}: added 8,2000-2500; removed 77,777,1000-1499; 1003 ports open", file.path()));
     CHECK(echoes(netns, "127.0.0.1", 8));
     CHECK(try_connect(netns, "127.0.0.1", 777) == ECONNREFUSED);
     CHECK(server.reload() == fmt::format("reloaded {}: nothing changed; 1003 ports open", file.path()));

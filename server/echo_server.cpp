@@ -40,9 +40,8 @@ std::vector<std::unique_ptr<Worker>> make_workers(const Fd& listener, std::span<
     try {
         for (auto& one : counters) workers.push_back(std::make_unique<Worker>(family_of(listener), one, idle_timeout));
     } catch (const std::system_error& error) {
-        fail_to_start(
-            counters.size(), error.code(),
-            "each takes three descriptors: raise the limit ('ulimit -n', or LimitNOFILE in the systemd unit)");
+        fail_to_start(counters.size(), error.code(),
+                      "each takes five descriptors: raise the limit ('ulimit -n', or LimitNOFILE in the systemd unit)");
     }
     return workers;
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <sys/types.h>
+
 #include <array>
 #include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
@@ -18,6 +20,14 @@
 
 class EchoSession;
 
+/// An empty pipe, through which splice(2) takes bytes from a socket, and back to it, without a copy. Throws
+/// std::system_error.
+struct Pipe {
+    Pipe();
+    Fd in;
+    Fd out;
+};
+
 /// What the sessions of one thread share.
 struct SessionContext {
     asio::io_context& io;
@@ -26,6 +36,7 @@ struct SessionContext {
     bool track_idle;  ///< keep by_idleness
     SecondLook second_look{io};
     std::array<char, 65536> buffer{};
+    Pipe pipe{};
     std::list<EchoSession*> by_idleness{};   ///< the one first whose last byte is longest ago
     std::function<void()> on_session_end{};  ///< called after each session's end
 
@@ -70,6 +81,12 @@ class EchoSession {
     std::optional<std::size_t> receive();
     // Returns what the socket took, or nothing if the client is gone.
     std::optional<std::size_t> send(const char* data, std::size_t size);
+    // The same by way of the pipe: a stream has much to copy. What the socket did not take of the `size` bytes in the pipe is
+    // in the buffer then, at its place.
+    std::optional<std::size_t> splice_in();
+    std::optional<std::size_t> splice_out(std::size_t size);
+    // Returns `bytes`.
+    std::size_t count(__u64& counter, ssize_t bytes);
     // Gives the socket to Asio, if that was not done before. Returns whether it could be.
     bool enter_reactor();
     void close();
@@ -81,6 +98,7 @@ class EchoSession {
     asio::ip::tcp::socket waiting_client_;
     std::vector<char> owed_;  // read, but not taken by the full socket
     std::size_t owed_sent_ = 0;
+    bool splices_ = false;
     std::chrono::steady_clock::time_point last_active_;
     std::list<EchoSession*>::iterator place_;  // in by_idleness
 };

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <csignal>
 #include <random>
 #include <string>
 
@@ -118,6 +119,24 @@ TEST_CASE("echo: urgent data comes back in its place") {
     client.send("before !", MSG_OOB);  // the last byte is the urgent one
     client.send(" after");
     CHECK(client.receive(14) == "before ! after");
+
+    // In the middle of streams, which are spliced: splice(2) does not go beyond urgent data.
+    const auto data = noise(300'000);
+    for (int i = 0; i < 20; ++i) {
+        client.send(data, MSG_OOB);
+        client.send(data);
+        CHECK(client.receive(data.size()) == data);
+        CHECK(client.receive(data.size()) == data);
+    }
+    // At the end of a stream, with the FIN there already.
+    const auto last = data.substr(0, 100'000);
+    server.signal(SIGSTOP);
+    client.send(last, MSG_OOB);
+    client.shutdown_write();
+    REQUIRE(eventually([&] { return !run_ok(netns, {"ss", "-Htn", "state", "close-wait"}).empty(); }));
+    server.signal(SIGCONT);
+    CHECK(client.receive(last.size()) == last);
+    CHECK(client.at_end());
 }
 
 TEST_CASE("echo: a client that resets harms nobody else") {
@@ -132,6 +151,21 @@ TEST_CASE("echo: a client that resets harms nobody else") {
     other.send("still here");
     CHECK(other.receive(10) == "still here");
     CHECK(echoes(network.host, Network::vm_ip4, 7));
+}
+
+TEST_CASE("echo: of streams that are cut off nothing gets to others") {
+    const Network network;
+    Server server(network.vm, {"--ports", "7", "--threads", "1"});
+    Client other(network.host, Network::vm_ip4, 7);
+    const auto data = noise(1U << 20U);
+    const std::string unread(1U << 20U, 'u');
+    for (int i = 0; i < 50; ++i) {
+        Client client(network.host, Network::vm_ip4, 7);
+        client.send(unread);
+        reset(std::move(client));
+        other.send(data);
+        REQUIRE(other.receive(data.size()) == data);
+    }
 }
 
 TEST_CASE("echo: --verbose names the client and the address and port that it dialled") {

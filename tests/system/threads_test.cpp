@@ -127,6 +127,6 @@ TEST_CASE("threads: as many as the system allows, or a message that says so") {
     const auto short_of_descriptors = run(netns, echo_server({"--ports", "7", "--threads", "100"}), few_descriptors);
     CHECK(short_of_descriptors.code == 1);
     CHECK(short_of_descriptors.output ==
-          "echo-server: starting 100 threads: Too many open files: each takes three descriptors: raise the limit "
+          "echo-server: starting 100 threads: Too many open files: each takes five descriptors: raise the limit "
           "('ulimit -n', or LimitNOFILE in the systemd unit), or ask for fewer with --threads\n");
 }

@@ -83,13 +83,14 @@ std::optional<std::vector<std::uint64_t>> read_counts(const MapHandle* map) {
 std::optional<echo_counters> read_counters(const MapHandle* map) {
     echo_counters sum{};
     echo_counters one{};
-    __u32 thread = 0;
-    for (; map != nullptr && thread < map->info.max_entries && map->read(thread, one); ++thread) {
+    if (map == nullptr) return {};
+    // The first thread last. It alone counts connections up, so what the others have counted down meanwhile is in it.
+    for (__u32 thread = map->info.max_entries; thread-- > 0;) {
+        if (!map->read(thread, one)) return {};
         for (auto member : {&echo_counters::open, &echo_counters::accepted, &echo_counters::refused,
                             &echo_counters::timed_out, &echo_counters::received, &echo_counters::sent})
             sum.*member += one.*member;
     }
-    if (thread == 0) return {};
     return sum;
 }
 

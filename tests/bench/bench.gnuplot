@@ -18,6 +18,6 @@ set tics nomirror
 set style data histograms
 set style histogram clustered gap 1
 set style fill solid 1 noborder
-array colour[6] = ["#0072b2", "#999999", "#56b4e9", "#e69f00", "#009e73", "#cc79a7"]
-plot for [i = 1:6] data using (column(i + 1)):xtic(1) linecolor rgb colour[i] title columnheader(i + 1), \
+array colour[7] = ["#0072b2", "#999999", "#56b4e9", "#f0e442", "#e69f00", "#009e73", "#cc79a7"]
+plot for [i = 1:7] data using (column(i + 1)):xtic(1) linecolor rgb colour[i] title columnheader(i + 1), \
      1 with lines linecolor rgb "black" title "the floor, behind dispatch"

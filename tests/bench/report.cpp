@@ -41,11 +41,12 @@ constexpr std::array rivals{
     Name{floor_dispatch, "the floor: epoll, behind dispatch"},
     Name{floor_direct, "the floor, listening directly"},
     Name{"asio-echo", "Asio's coroutine example"},
+    Name{"asio-echo-64k", "Asio's example, 64 KiB buffers"},
     Name{"xinetd", "xinetd, internal"},
     Name{"socat", "socat, PIPE"},
     Name{"ncat", "ncat, cat"},
 };
-constexpr std::array others{"asio-echo", "xinetd", "socat", "ncat"};
+constexpr std::array others{"asio-echo", "asio-echo-64k", "xinetd", "socat", "ncat"};
 
 struct Metric {
     std::string_view id;
@@ -76,12 +77,9 @@ Results read(std::istream& csv) {
     std::getline(csv, line);  // the header
     while (std::getline(csv, line)) {
         std::istringstream fields(line);
-        std::string workload;
-        std::string rival;
-        std::string round;
-        std::string metric;
-        std::string value;
-        for (auto* field : {&workload, &rival, &round, &metric, &value}) std::getline(fields, *field, ',');
+        std::array<std::string, 5> values;
+        for (auto& value : values) std::getline(fields, value, ',');
+        const auto& [workload, rival, round, metric, value] = values;
         if (metric == "failure") {
             results.failures[{workload, rival}] = value;
             continue;
@@ -215,15 +213,17 @@ void print_rest(const Results& results) {
         if (!is_compared(who.first)) fmt::print("| {} | {} | fails: {} |\n", who.first, who.second, why);
 }
 
+bool is_drawn(const Name& rival) { return rival.id != floor_dispatch && rival.id != ours_all_ports; }
+
 // A row for each workload, a column for each rival: CPU time relative to the floor behind dispatch.
 void write_plot_data(const Results& results, std::ostream& file) {
     file << "workload";
     for (const auto& rival : rivals)
-        if (rival.id != floor_dispatch && rival.id != ours_all_ports) file << '\t' << rival.label;
+        if (is_drawn(rival)) file << '\t' << rival.label;
     for (const auto& workload : workloads) {
         file << '\n' << workload.label;
         for (const auto& rival : rivals) {
-            if (rival.id == floor_dispatch || rival.id == ours_all_ports) continue;
+            if (!is_drawn(rival)) continue;
             const bool fails = results.failures.contains({std::string(workload.id), std::string(rival.id)});
             const auto relative =
                 ratio(results.of(workload.id, rival.id, cpu), results.of(workload.id, floor_dispatch, cpu));

@@ -30,8 +30,8 @@ tcp family_of(const Fd& socket) {
 }
 
 [[noreturn]] void fail_to_start(std::size_t threads, const error_code& why, std::string_view hint) {
-    throw std::runtime_error(fmt::format("starting {} thread{}: {}: {}, or ask for fewer with --threads", threads,
-                                         threads == 1 ? "" : "s", why.message(), hint));
+    throw std::runtime_error(fmt::format("starting {} thread{}: {}: {}{}", threads, threads == 1 ? "" : "s",
+                                         why.message(), hint, threads == 1 ? "" : ", or ask for fewer with --threads"));
 }
 
 std::vector<std::unique_ptr<Worker>> make_workers(const Fd& listener, std::span<echo_counters> counters,

@@ -2,6 +2,7 @@
 #include "echo_session.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -34,11 +35,12 @@ void EchoSession::start(Fd client, SessionContext& context) {
     try {
         self = std::make_unique<EchoSession>(std::move(client), context);
     } catch (const std::bad_alloc&) {
+        client = Fd();
         add(context.counters.refused, 1);
         context.count_end();
         throw;
     }
-    serve(std::move(self));  // most clients send at once
+    serve(std::move(self), Occasion::input);  // most clients send at once
 }
 
 EchoSession::EchoSession(Fd client, SessionContext& context)
@@ -53,7 +55,7 @@ EchoSession::~EchoSession() {
     context_.count_end();
 }
 
-void EchoSession::look_again(Owner self) { serve(std::move(self), true); }
+void EchoSession::look_again(Owner self) { serve(std::move(self), Occasion::second_look); }
 
 void EchoSession::time_out() {
     add(context_.counters.timed_out, 1);
@@ -68,15 +70,16 @@ void EchoSession::close() {
     socket_ = -1;
 }
 
-void EchoSession::serve(Owner self, bool second_look) {
+void EchoSession::serve(Owner self, Occasion occasion) {
     constexpr std::size_t enough_to_splice = 16384;  // for less, one copy more is cheaper than a pipe
     auto& context = self->context_;
     const auto received = self->splices_ ? self->splice_in() : self->receive();
-    if (second_look) context.second_look.count(received != 0U);
+    // The end is worth having looked as well: it takes no event then.
+    if (occasion == Occasion::second_look) context.second_look.count(!received || *received > 0);
     if (!received) return;
     if (*received == 0) {
-        // If there was an event, then what came can't be spliced: urgent data, say. Or splice(2) is not allowed.
-        if (!second_look) self->splices_ = false;
+        // There is input that can't be spliced: urgent data, say. Or splice(2) is not allowed.
+        if (occasion == Occasion::input) self->splices_ = false;
         return wait_for_input(std::move(self));
     }
     const auto sent = self->splices_ ? self->splice_out(*received) : self->send(context.buffer.data(), *received);
@@ -91,9 +94,11 @@ void EchoSession::wait_for_input(Owner self) {
     if (!self->enter_reactor()) return;
     auto& client = self->waiting_client_;
     auto& context = self->context_;
+    // Not by async_wait, which takes an epoll_ctl(2) each time. The peek may write to the buffer between any two handlers:
+    // nothing in it is needed then.
     client.async_receive(asio::buffer(context.buffer.data(), 1), tcp::socket::message_peek,
                          [self = std::move(self)](error_code error, std::size_t) mutable {
-                             if (!error) serve(std::move(self));
+                             if (!error) serve(std::move(self), Occasion::input);
                          });
 }
 
@@ -117,15 +122,20 @@ void EchoSession::send_owed(Owner self) {
     if (!sent) return;
     self->owed_sent_ += *sent;
     if (self->owed_sent_ < self->owed_.size()) return wait_for_room(std::move(self));
-    self->owed_ = {};  // an idle connection holds no buffer
-    serve(std::move(self));
+    self->owed_ = std::vector<char>();  // an idle connection holds no buffer; {} would keep it
+    serve(std::move(self), Occasion::room);
 }
 
 bool EchoSession::enter_reactor() {
     if (!client_) return waiting_client_.is_open();
     error_code error;
     waiting_client_.assign(context_.family, socket_, error);
-    if (error) return false;
+    if (error) {
+        context_.warnings.warn(
+            fmt::format("epoll: {}: a connection was cut off; fs.epoll.max_user_watches is the limit, if memory is not",
+                        error.message()));
+        return false;
+    }
     [[maybe_unused]] const int owned_by_asio = client_.release();
     return true;
 }
@@ -156,11 +166,15 @@ std::optional<std::size_t> EchoSession::splice_in() {
 
 std::optional<std::size_t> EchoSession::splice_out(std::size_t size) {
     auto sent = ::splice(context_.pipe.out.get(), nullptr, socket_, nullptr, size, SPLICE_F_NONBLOCK);
-    const bool gone = sent < 0 && errno != EAGAIN;
+    // Unlike send(2), which would not wait, it does not even begin if there is a signal.
+    const bool gone = sent < 0 && errno != EAGAIN && errno != EINTR;
     if (sent < 0) sent = 0;
     for (auto at = static_cast<std::size_t>(sent); at < size;) {
         const auto left = ::read(context_.pipe.out.get(), context_.buffer.data() + at, size - at);
-        if (left <= 0) return {};
+        if (left <= 0) {
+            context_.pipe = Pipe();  // what is left must not get to another client
+            return {};
+        }
         at += static_cast<std::size_t>(left);
     }
     if (gone) return {};

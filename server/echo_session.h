@@ -16,6 +16,7 @@
 
 #include "echo_dispatch.h"
 #include "fd.h"
+#include "log.h"
 #include "second_look.h"
 
 class EchoSession;
@@ -37,6 +38,7 @@ struct SessionContext {
     SecondLook second_look{io};
     std::array<char, 65536> buffer{};
     Pipe pipe{};
+    Warnings warnings{};
     std::list<EchoSession*> by_idleness{};   ///< the one first whose last byte is longest ago
     std::function<void()> on_session_end{};  ///< called after each session's end
 
@@ -48,8 +50,8 @@ struct SessionContext {
 /// that is owed to it (RFC 862). What a client does not take is kept, at most one buffer full, and until it is gone
 /// nothing more is read from that client.
 ///
-/// The handler that waits for the socket owns the session, so there is nothing to keep track of: a session ends when
-/// its handler returns without passing it on, or when its io_context is destroyed.
+/// The handler that waits for the socket owns the session, or SecondLook does, so there is nothing to keep track of: a
+/// session ends when its handler returns without passing it on, or when its io_context is destroyed.
 class EchoSession {
  public:
     /// Serves `client`, a non-blocking socket, in the thread of `context`, which outlives the session.
@@ -71,7 +73,9 @@ class EchoSession {
  private:
     using Owner = std::unique_ptr<EchoSession>;
 
-    static void serve(Owner self, bool second_look = false);
+    // Why a session is served: the client has begun or sent something, SecondLook, or the socket has taken what was owed.
+    enum class Occasion { input, second_look, room };
+    static void serve(Owner self, Occasion occasion);
     static void wait_for_input(Owner self);
     static void keep_owed(Owner self, std::size_t sent, std::size_t received);
     static void wait_for_room(Owner self);

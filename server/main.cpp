@@ -29,7 +29,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    std::signal(SIGPIPE, SIG_IGN);  // a log reader that goes away must not take the server with it
+    std::signal(SIGPIPE, SIG_IGN);  // of clients that are gone, to splice(2); of a log reader
     std::signal(SIGHUP, SIG_IGN);   // until the server handles it, which is before it reads the ports file
     try {
         return run(argc, argv);

@@ -19,8 +19,8 @@ void SecondLook::add(std::unique_ptr<EchoSession> session) {
 }
 
 void SecondLook::count(bool found_input) {
-    constexpr int memory = 64;  // the last so many count
-    success_ += ((found_input ? certain : 0) - success_) / memory;
+    constexpr int window = 64;  // the last so many count
+    success_ += ((found_input ? certain : 0) - success_) / window;
 }
 
 void SecondLook::post() {

@@ -9,9 +9,10 @@
 
 class EchoSession;
 
-/// Sessions that have just answered their clients. To wait for more input takes an epoll_ctl(2), and an event later. To
-/// look again takes one recv(2), and finds more if the client was faster than all the other sessions that had input. So a
-/// busy thread is better off looking, an idle one waiting: what came of it lately decides.
+/// Sessions that have just answered their clients. To wait for more input takes a recv(2) now, an event and another recv(2)
+/// later; at the first time, an epoll_ctl(2) besides. To look again takes one recv(2), and finds more if the client was
+/// faster than all the other sessions that had input. So a busy thread is better off looking, an idle one waiting: what
+/// came of it lately decides.
 class SecondLook {
  public:
     explicit SecondLook(asio::io_context& io) : io_(io) {}

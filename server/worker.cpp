@@ -18,7 +18,7 @@ Worker::Worker(tcp family, echo_counters& counters, std::chrono::seconds idle_ti
     if (sessions_.track_idle) end_idle_sessions();
 }
 
-Worker::~Worker() { sessions_.second_look.clear(); }
+Worker::~Worker() { sessions_.second_look.clear(); }  // sockets can't outlive io_
 
 void Worker::start_thread() {
     thread_ = std::thread([this] { run(); });
@@ -30,8 +30,8 @@ void Worker::run() {
             io_.run();
             return;
         } catch (const std::bad_alloc&) {
-            // It came out of the handler that owned a session, which ended with it. The others go on.
-            warnings_.warn("out of memory: a connection was cut off");
+            // Mostly out of the handler that owned a session, which ended with it. The others go on.
+            sessions_.warnings.warn("out of memory: a connection was cut off");
         }
     }
 }

@@ -12,7 +12,6 @@
 #include "echo_session.h"
 #include "fd.h"
 #include "handler_memory.h"
-#include "log.h"
 
 /// A thread of the server: its event loop, and the sessions that it was given. Nothing of them is shared with others.
 class Worker {
@@ -37,7 +36,7 @@ class Worker {
     void join();
 
     /// Serves `client`, a non-blocking socket. `serve` is for the worker's own thread, `hand_over` for any other. Both throw
-    /// std::bad_alloc, if there is no memory for a session; the connection ends then.
+    /// std::bad_alloc if there is no memory for a session, or for the word to the thread; the connection ends then.
     void serve(Fd client) { EchoSession::start(std::move(client), sessions_); }
     void hand_over(Fd client);
 
@@ -54,6 +53,5 @@ class Worker {
     asio::io_context io_{ASIO_CONCURRENCY_HINT_UNSAFE_IO};
     asio::executor_work_guard<asio::io_context::executor_type> until_stopped_ = asio::make_work_guard(io_);
     asio::steady_timer idle_check_{io_};
-    Warnings warnings_;
     std::thread thread_;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Preloaded into the server. With ACCEPT_FAULT=EMFILE, say, its first three calls of accept4() fail so. With BPF_FAULT=24:1,
- * say, all calls of bpf() with command 24 but the first fail with ENOMEM. */
+/* Preloaded into the server. With ACCEPT_FAULT=EMFILE, say, its first three calls of accept4() fail so. With
+ * EPOLL_FAULT=ENOSPC, say, epoll takes no connection. With BPF_FAULT=24:1, say, all calls of bpf() with command 24 but the
+ * first fail with ENOMEM. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
@@ -27,6 +29,19 @@ int accept4(int fd, struct sockaddr* address, socklen_t* size, int flags) {
     if (!real) real = (int (*)(int, struct sockaddr*, socklen_t*, int))dlsym(RTLD_NEXT, "accept4");
     if (!fault || left == 0) return real(fd, address, size, flags);
     --left;
+    errno = named_error(fault);
+    return -1;
+}
+
+int epoll_ctl(int epoll, int operation, int fd, struct epoll_event* event) {
+    static int (*real)(int, int, int, struct epoll_event*);
+    const char* fault = getenv("EPOLL_FAULT");
+    struct sockaddr_storage peer;
+    socklen_t size = sizeof(peer);
+
+    if (!real) real = (int (*)(int, int, int, struct epoll_event*))dlsym(RTLD_NEXT, "epoll_ctl");
+    if (!fault || operation != EPOLL_CTL_ADD || getpeername(fd, (struct sockaddr*)&peer, &size) != 0)
+        return real(epoll, operation, fd, event);
     errno = named_error(fault);
     return -1;
 }

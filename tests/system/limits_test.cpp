@@ -125,6 +125,20 @@ TEST_CASE("limits: --idle-timeout ends a connection on which nothing moves, and 
     CHECK(run_ok(netns, echo_server({"status"})).find("3 in all, 0 refused, 2 timed out\n") != std::string::npos);
 }
 
+TEST_CASE("limits: a connection that epoll refuses is cut off, and that is said") {
+    const Netns netns;
+    Process server(netns, {"env", std::string("LD_PRELOAD=") + FAULTS, "EPOLL_FAULT=ENOSPC",
+                           "ASAN_OPTIONS=verify_asan_link_order=0", ECHO_SERVER, "--ports", "7"});
+    server.wait_for("  stop ");
+    Client client(netns, "127.0.0.1", 7);
+    CHECK(client.at_end());
+    CHECK(server.wait_for("epoll") ==
+          "echo-server: epoll: No space left on device: a connection was cut off; fs.epoll.max_user_watches is the "
+          "limit, if memory is not");
+    CHECK(eventually(
+        [&] { return run_ok(netns, echo_server({"status"})).find("0 open of at most") != std::string::npos; }));
+}
+
 #ifdef NDEBUG  // sanitizers have their own allocators, which end the process
 namespace {
 

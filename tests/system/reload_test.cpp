@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <thread>
@@ -15,6 +16,8 @@
 #include "child.h"
 #include "client.h"
 #include "server.h"
+
+using namespace std::chrono_literals;
 
 TEST_CASE("reload: applies the difference and says what it was") {
     const Netns netns;
@@ -128,6 +131,26 @@ TEST_CASE("reload: without a ports file there is nothing to re-read") {
     CHECK(server.reload() ==
           "echo-server: SIGHUP: there is nothing to re-read without --ports-file; the ports stay as they are");
     CHECK(echoes(netns, "127.0.0.1", 7));
+}
+
+TEST_CASE("reload: as many as come cost no stream a byte") {
+    const Netns netns;
+    Server server(netns, {"--ports", "7", "--threads", "1"});
+    std::atomic<bool> stop = false;
+    std::thread reloads([&] {
+        for (; !stop; std::this_thread::sleep_for(50us)) server.signal(SIGHUP);
+    });
+    Client client(netns, "127.0.0.1", 7);
+    const std::string data(1U << 20U, 's');
+    int identical = 0;
+    for (int i = 0; i < 300; ++i) {
+        client.send(data);
+        if (client.receive(data.size()) == data) ++identical;
+    }
+    stop = true;
+    reloads.join();
+    CHECK(client.error() == 0);
+    CHECK(identical == 300);
 }
 
 TEST_CASE("reload: a thousand of them cost no client of a port that stays its connection") {

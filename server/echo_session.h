@@ -98,11 +98,11 @@ class EchoSession {
 
     SessionContext& context_;
     int socket_;
+    bool splices_ = false;
     Fd client_;  // owns the socket until it has to wait for the first time: many never do
     asio::ip::tcp::socket waiting_client_;
     std::vector<char> owed_;  // read, but not taken by the full socket
     std::size_t owed_sent_ = 0;
-    bool splices_ = false;
     std::chrono::steady_clock::time_point last_active_;
     std::list<EchoSession*>::iterator place_;  // in by_idleness
 };

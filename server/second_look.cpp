@@ -35,6 +35,7 @@ void SecondLook::look() {
         for (auto left = std::min(sessions_.size(), most); left > 0; --left) {
             auto session = std::move(sessions_.front());
             sessions_.pop_front();
+            if (!sessions_.empty()) __builtin_prefetch(sessions_.front().get());  // of thousands it is in no cache
             EchoSession::look_again(std::move(session));
         }
     } catch (...) {

@@ -86,6 +86,11 @@ void Client::shutdown_write() {
     if (error_ == 0 && ::shutdown(fd_.get(), SHUT_WR) != 0) error_ = errno;
 }
 
+void reset(Client client) {
+    const linger now{.l_onoff = 1, .l_linger = 0};
+    REQUIRE(::setsockopt(client.fd(), SOL_SOCKET, SO_LINGER, &now, sizeof(now)) == 0);
+}
+
 int try_connect(const Netns& netns, const std::string& address, std::uint16_t port) {
     return Client(netns, address, port).error();
 }

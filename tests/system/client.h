@@ -32,6 +32,9 @@ class Client {
     int error_ = 0;
 };
 
+/// Ends the connection by a RST instead of a FIN.
+void reset(Client client);
+
 /// errno of an attempt to connect: 0, ECONNREFUSED, ETIMEDOUT.
 int try_connect(const Netns& netns, const std::string& address, std::uint16_t port);
 

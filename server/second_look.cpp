@@ -14,7 +14,7 @@ bool SecondLook::pays() {
 }
 
 void SecondLook::add(std::unique_ptr<EchoSession> session) {
-    sessions_.push_back(std::move(session));
+    later_.push_back(std::move(session));
     post();
 }
 
@@ -31,16 +31,26 @@ void SecondLook::post() {
 void SecondLook::look() {
     constexpr std::size_t most = 128;  // then it is the turn of other events, of which Asio takes as many at a time
     posted_ = false;
+    if (next_ == sessions_.size()) {
+        sessions_.clear();
+        next_ = 0;
+        std::swap(sessions_, later_);
+    }
+    const auto end = std::min(next_ + most, sessions_.size());
     try {
-        for (auto left = std::min(sessions_.size(), most); left > 0; --left) {
-            auto session = std::move(sessions_.front());
-            sessions_.pop_front();
-            if (!sessions_.empty()) __builtin_prefetch(sessions_.front().get());  // of thousands it is in no cache
+        while (next_ < end) {
+            auto session = std::move(sessions_[next_++]);
+            if (next_ < end) __builtin_prefetch(sessions_[next_].get());  // of thousands it is in no cache
             EchoSession::look_again(std::move(session));
         }
     } catch (...) {
-        if (!sessions_.empty()) post();
+        post();
         throw;
     }
-    if (!sessions_.empty()) post();
+    if (next_ < sessions_.size() || !later_.empty()) post();
+}
+
+void SecondLook::clear() {
+    sessions_.clear();
+    later_.clear();
 }

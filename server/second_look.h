@@ -2,8 +2,9 @@
 #pragma once
 
 #include <asio/io_context.hpp>
-#include <deque>
+#include <cstddef>
 #include <memory>
+#include <vector>
 
 #include "handler_memory.h"
 
@@ -27,7 +28,7 @@ class SecondLook {
     void count(bool found_input);
 
     /// Ends the sessions that are still to look.
-    void clear() { sessions_.clear(); }
+    void clear();
 
  private:
     void post();
@@ -35,7 +36,10 @@ class SecondLook {
 
     asio::io_context& io_;
     HandlerMemory memory_;
-    std::deque<std::unique_ptr<EchoSession>> sessions_;
+    // Those of this turn, from next_ on, and those that have come since it began. (Not a deque: it would allocate.)
+    std::vector<std::unique_ptr<EchoSession>> sessions_;
+    std::vector<std::unique_ptr<EchoSession>> later_;
+    std::size_t next_ = 0;
     bool posted_ = false;
     static constexpr int certain = 1 << 16;
     int success_ = certain;  // how often it lately found input, of `certain`

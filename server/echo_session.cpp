@@ -78,7 +78,7 @@ void EchoSession::serve(Owner self, Occasion occasion) {
     if (occasion == Occasion::second_look) context.second_look.count(!received || *received > 0);
     if (!received) return;
     if (*received == 0) {
-        // There is input that can't be spliced: urgent data, say. Or splice(2) is not allowed.
+        // An event told of input, but splice(2) finds none: it is urgent data, say, or the call is not allowed.
         if (occasion == Occasion::input) self->splices_ = false;
         return wait_for_input(std::move(self));
     }

@@ -85,11 +85,12 @@ class EchoSession {
     std::optional<std::size_t> receive();
     // Returns what the socket took, or nothing if the client is gone.
     std::optional<std::size_t> send(const char* data, std::size_t size);
-    // The same by way of the pipe: a stream has much to copy. What the socket did not take of the `size` bytes in the pipe is
-    // in the buffer then, at its place.
+    // The same by way of the pipe: a stream has much to copy. If splice_in() has cleared splices_, then what it tells is in
+    // the buffer all the same. What the socket did not take of the `size` bytes in the pipe is in the buffer after
+    // splice_out(), at its place.
     std::optional<std::size_t> splice_in();
     std::optional<std::size_t> splice_out(std::size_t size);
-    // Returns `bytes`.
+    // Adds `bytes` to `counter`, as something has moved, and returns them.
     std::size_t count(__u64& counter, ssize_t bytes);
     // Gives the socket to Asio, if that was not done before. Returns whether it could be.
     bool enter_reactor();

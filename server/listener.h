@@ -17,8 +17,8 @@ Fd open_listener(const asio::ip::tcp::endpoint& address);
 /// if it can.
 std::string why_not_a_listener(const Fd& socket);
 
-/// The listener is a socket that systemd passed, or the server that is replaced: sets the options that open_listener()
-/// sets. Throws std::runtime_error if it can't serve as one.
+/// Makes `socket`, which systemd has passed or the server that is replaced had, the listener: sets the options that
+/// open_listener() sets. Throws std::runtime_error if it can't serve as one.
 Fd adopt_listener(Fd socket);
 
 /// Tells the socket from all others, as ss does with "sk:" and a dump of echo_socket; 0 if `fd` is no socket.

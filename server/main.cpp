@@ -29,7 +29,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    std::signal(SIGPIPE, SIG_IGN);  // of clients that are gone, to splice(2); of a log reader
+    std::signal(SIGPIPE, SIG_IGN);  // splice(2) to a client that is gone must not end it, nor a log reader
     std::signal(SIGHUP, SIG_IGN);   // until the server handles it, which is before it reads the ports file
     try {
         return run(argc, argv);

@@ -22,7 +22,7 @@ struct Options {
     bool replace = false;
     std::optional<std::string> user;
     std::optional<std::string> pin;
-    std::size_t threads = 0;
+    std::size_t threads = 1;
     std::optional<std::size_t> max_connections;
     std::chrono::seconds idle_timeout{};  ///< 0: none
     std::chrono::seconds drain_timeout{};

@@ -36,7 +36,8 @@ class Worker {
     void join();
 
     /// Serves `client`, a non-blocking socket. `serve` is for the worker's own thread, `hand_over` for any other. Both throw
-    /// std::bad_alloc if there is no memory for a session, or for the word to the thread; the connection ends then.
+    /// std::bad_alloc if there is no memory for a session, or for the word to the thread. The connection ends then: serve()
+    /// has counted that, after hand_over() the caller does.
     void serve(Fd client) { EchoSession::start(std::move(client), sessions_); }
     void hand_over(Fd client);
 

@@ -18,6 +18,7 @@ set tics nomirror
 set style data histograms
 set style histogram clustered gap 1
 set style fill solid 1 noborder
+# As many as bench-report draws.
 array colour[7] = ["#0072b2", "#999999", "#56b4e9", "#f0e442", "#e69f00", "#009e73", "#cc79a7"]
 plot for [i = 1:7] data using (column(i + 1)):xtic(1) linecolor rgb colour[i] title columnheader(i + 1), \
      1 with lines linecolor rgb "black" title "the floor, behind dispatch"

@@ -10,8 +10,8 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <deque>
 #include <exception>
-#include <list>
 #include <string>
 #include <vector>
 

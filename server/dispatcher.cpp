@@ -137,7 +137,10 @@ void set_libbpf_verbose(bool verbose) { libbpf_set_print(verbose ? print_to_stde
 
 std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap) {
     if (error == EPERM)
-        return fmt::format("{}; CAP_BPF and CAP_NET_ADMIN are needed: start echo-server with sudo", text_of(error));
+        return fmt::format(
+            "{}; CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): start echo-server "
+            "with sudo",
+            text_of(error));
     if (error == ENOSYS) return "this kernel has no bpf(): one built with CONFIG_BPF_SYSCALL=y is needed";
     if (!has_sk_lookup)
         return "this kernel has no sk_lookup programs: Linux 5.10 or newer is needed, built with CONFIG_INET=y and "

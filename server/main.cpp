@@ -8,8 +8,8 @@
 #include "log.h"
 #include "options.h"
 #include "service.h"
+#include "signals.h"
 #include "status.h"
-#include "stop_signals.h"
 
 namespace {
 
@@ -21,7 +21,7 @@ int run(int argc, char** argv) {
     const auto& options = std::get<Options>(parsed);
 
     set_libbpf_verbose(options.verbose);
-    hold_back_stop_signals();
+    hold_back_signals();
     Service(options).run();
     return 0;
 }
@@ -30,7 +30,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
     std::signal(SIGPIPE, SIG_IGN);  // splice(2) to a client that is gone must not end it, nor a log reader
-    std::signal(SIGHUP, SIG_IGN);   // until the server handles it, which is before it reads the ports file
+    std::signal(SIGHUP, SIG_IGN);   // until it is held back, which keeps it although it is ignored
     try {
         return run(argc, argv);
     } catch (const std::exception& error) {

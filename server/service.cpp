@@ -6,8 +6,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <ctime>
+#include <new>
 
 #include "descriptors.h"
 #include "endpoint.h"
@@ -16,8 +18,10 @@
 #include "netns.h"
 #include "ports_file.h"
 #include "shadowing.h"
-#include "stop_signals.h"
+#include "signals.h"
 #include "systemd.h"
+
+using std::chrono::steady_clock;
 
 namespace {
 
@@ -51,7 +55,9 @@ Service::Service(const Options& options)
       takeover_(prepare_takeover(options.replace)),
       server_(listener(), {.log_connections = options.verbose, .idle_timeout = options.idle_timeout},
               dispatcher_.counters()),
-      signals_(server_.io(), SIGHUP, SIGINT, SIGTERM),
+      hangup_(server_.io(), signal_descriptor({SIGHUP}).release()),
+      hangup_pause_(server_.io()),
+      stop_signals_(server_.io(), signal_descriptor({SIGINT, SIGTERM}).release()),
       replaced_(server_.io(), ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
     dispatcher_.set_listener(server_.listener());
     const PortSet ports = wanted_ports(options);
@@ -60,15 +66,15 @@ Service::Service(const Options& options)
     check_alone(dispatcher_.program_id(), takeover_);
     const bool kept_cap_bpf = drop_privileges(user_, [this] { return !dispatcher_.may_use_maps(); });
     server_.start_threads();  // only now, as privileges are a thread's own
-    wait_for_signal();
+    wait_for_hangup();
+    wait_for_stop_signal();
     wait_for_replacement();
     check_stop_signals();
     if (takeover_) takeover_->complete();  // what comes behind it can't fail
     pins_.keep();
     notify_ready(describe(ports));
-    warn_of_lost_rights();
+    warn_of_lost_rights(kept_cap_bpf);
     announce(ports, kept_cap_bpf);
-    release_stop_signals();
 }
 
 void Service::run() {
@@ -155,29 +161,27 @@ void Service::announce(const PortSet& ports, bool kept_cap_bpf) {
     log_line("  stop       Ctrl-C, or {} {}", kill, pid);
 }
 
-void Service::warn_of_lost_rights() const {
-    if (options_.pin && pins_.replace_others() && !takeover_)
-        log_problem("pins of another echo-server in {} were replaced; if it still runs, its user has lost them",
-                    *options_.pin);
-    if (options_.pin && !Pins::reachable(*options_.pin))
-        log_problem("user {} can't enter {}: the pins are of no use there, and will be left", user_.name,
-                    *options_.pin);
-    else if (options_.pin && !pins_.removable())
-        log_problem("user {} can't remove pins from {}: they will be left there", user_.name, *options_.pin);
-    if (options_.ports_file && ::access(options_.ports_file->c_str(), R_OK) != 0)
-        log_problem("user {} can't read {} ({}): SIGHUP will fail; let that user read it, or choose another by --user",
-                    user_.name, *options_.ports_file, std::generic_category().message(errno));
+void Service::wait_for_hangup() {
+    hangup_.async_wait(
+        asio::posix::stream_descriptor::wait_read, InMemory(hangup_memory_, [this](std::error_code error) {
+            if (error) return;
+            take_signal(hangup_.native_handle());
+            const auto start = steady_clock::now();
+            reload();
+            // Under a storm of signals half of the time is the clients'.
+            hangup_pause_.expires_after(steady_clock::now() - start);
+            hangup_pause_.async_wait(InMemory(hangup_memory_, [this](std::error_code) { wait_for_hangup(); }));
+        }));
 }
 
-void Service::wait_for_signal() {
-    signals_.async_wait([this](std::error_code error, int signal) {
-        if (error) return;
-        wait_for_signal();
-        if (signal == SIGHUP)
-            reload();
-        else
-            stop(EchoServer::Queue::ours);
-    });
+void Service::wait_for_stop_signal() {
+    stop_signals_.async_wait(asio::posix::stream_descriptor::wait_read,
+                             InMemory(stop_memory_, [this](std::error_code error) {
+                                 if (error) return;
+                                 take_signal(stop_signals_.native_handle());
+                                 wait_for_stop_signal();
+                                 stop(EchoServer::Queue::ours);
+                             }));
 }
 
 void Service::wait_for_replacement() {
@@ -188,14 +192,19 @@ void Service::wait_for_replacement() {
     });
 }
 
-void Service::reload() {
-    if (stopping_) return log_problem("SIGHUP: the server is stopping; the ports stay closed");
-    notify_reloading();
-    if (options_.ports_file)
-        apply_ports_file();
-    else
-        log_problem("SIGHUP: there is nothing to re-read without --ports-file; the ports stay as they are");
-    notify_ready(status_line());
+void Service::reload() noexcept {
+    try {
+        if (stopping_) return log_problem("SIGHUP: the server is stopping; the ports stay closed");
+        notify_reloading();
+        if (options_.ports_file)
+            apply_ports_file();
+        else
+            log_problem("SIGHUP: there is nothing to re-read without --ports-file; the ports stay as they are");
+        notify_ready(status_line());
+    } catch (const std::bad_alloc&) {
+        log_problem("SIGHUP: out of memory; not all ports may be as the file has them: send SIGHUP again");
+        notify_ready_again();
+    }
 }
 
 std::string Service::status_line() const {

@@ -2,11 +2,12 @@
 #pragma once
 
 #include <asio/posix/stream_descriptor.hpp>
-#include <asio/signal_set.hpp>
+#include <asio/steady_timer.hpp>
 #include <optional>
 
 #include "dispatcher.h"
 #include "echo_server.h"
+#include "handler_memory.h"
 #include "options.h"
 #include "pins.h"
 #include "privileges.h"
@@ -17,7 +18,7 @@ class Service {
  public:
     /// Sets up everything, attaches the program, drops privileges, and ends what is to be replaced. Throws
     /// std::runtime_error if any of that can't be, or if SIGINT or SIGTERM came meanwhile; nothing is left then, and what
-    /// was to be replaced goes on. `options` outlive the object. To be called with stop signals held back; releases them.
+    /// was to be replaced goes on. `options` outlive the object. To be called with signals held back.
     explicit Service(const Options& options);
     Service(const Service&) = delete;
     Service& operator=(const Service&) = delete;
@@ -38,14 +39,15 @@ class Service {
     void pin_maps();
     void announce(const PortSet& ports, bool kept_cap_bpf);
     // Says what the user it runs as now won't be able to do.
-    void warn_of_lost_rights() const;
+    void warn_of_lost_rights(bool kept_cap_bpf) const;
 
     // Throws unless nobody else listens on `ports`, or they may be taken all the same.
     void check_listeners(const PortSet& ports);
 
-    void wait_for_signal();
+    void wait_for_hangup();
+    void wait_for_stop_signal();
     void wait_for_replacement();
-    void reload();
+    void reload() noexcept;
     void apply_ports_file();
     [[nodiscard]] std::string status_line() const;
     void stop(EchoServer::Queue queue);
@@ -57,8 +59,12 @@ class Service {
     std::optional<Takeover> takeover_;
     EchoServer server_;
     Detacher detacher_{dispatcher_};  // the ports go back before the socket closes
-    asio::signal_set signals_;
-    asio::posix::stream_descriptor replaced_;  // an eventfd, readable once another process serves our listener
+    HandlerMemory hangup_memory_;
+    HandlerMemory stop_memory_;
+    asio::posix::stream_descriptor hangup_;  // readable while SIGHUP waits
+    asio::steady_timer hangup_pause_;
+    asio::posix::stream_descriptor stop_signals_;  // a descriptor of their own, as of several SIGHUP comes first
+    asio::posix::stream_descriptor replaced_;      // an eventfd, readable once another process serves our listener
     Pins pins_;
     bool stopping_ = false;
 };

@@ -15,6 +15,8 @@ void notify_reloading() {
     ::sd_notify(0, fmt::format("RELOADING=1\nMONOTONIC_USEC={}", now.tv_sec * 1'000'000 + now.tv_nsec / 1000).c_str());
 }
 
+void notify_ready_again() { ::sd_notify(0, "READY=1"); }
+
 void notify_stopping(const std::string& status) {
     ::sd_notify(0, fmt::format("STOPPING=1\nSTATUS={}", status).c_str());
 }

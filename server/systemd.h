@@ -11,6 +11,9 @@
 /// The start, or a reload, is done; `status` says in a line what is served.
 void notify_ready(const std::string& status);
 void notify_reloading();
+
+/// As notify_ready() with the status as it was. Needs no memory of its own.
+void notify_ready_again();
 void notify_stopping(const std::string& status);
 
 /// The listening socket that the process was started with, by socket activation. Throws std::runtime_error if it was

@@ -8,12 +8,15 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 namespace {
 
@@ -22,6 +25,14 @@ void require(bool done) {
 }
 
 }  // namespace
+
+bool kernel_before(int major, int minor) {
+    utsname kernel{};
+    std::pair<int, int> version;
+    require(::uname(&kernel) == 0);
+    require(std::sscanf(kernel.release, "%d.%d", &version.first, &version.second) == 2);
+    return version < std::pair(major, minor);
+}
 
 void become_ordinary(std::initializer_list<int> capabilities) {
     require(::prctl(PR_SET_KEEPCAPS, 1) == 0);
@@ -77,6 +88,11 @@ void refuse_system_call(int number, int first_argument, int error) {
 
 void kill_at_system_call(int number, int first_argument) {
     filter_system_call(number, first_argument, SECCOMP_RET_KILL_PROCESS);
+}
+
+void limit_locked_memory(unsigned long most) {
+    const rlimit limit{.rlim_cur = most, .rlim_max = most};
+    require(::setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
 }
 
 void limit_descriptors(unsigned long most) {

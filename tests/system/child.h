@@ -8,6 +8,9 @@
 /// A user and group with no name and no rights.
 constexpr unsigned ordinary_user = 54321;
 
+/// Whether the kernel that runs is older than that.
+bool kernel_before(int major, int minor);
+
 // For Process's in_child: what the program to come shall not have.
 
 /// Makes it an ordinary user with only these capabilities, which it has in the ambient set.
@@ -22,6 +25,9 @@ void refuse_system_call(int number, int first_argument, int error);
 
 /// The same, but the call kills the process (SIGSYS).
 void kill_at_system_call(int number, int first_argument);
+
+/// Sets both limits of RLIMIT_MEMLOCK.
+void limit_locked_memory(unsigned long most);
 
 /// Sets RLIMIT_NOFILE: both limits, or the soft one alone.
 void limit_descriptors(unsigned long most);

@@ -86,6 +86,17 @@ TEST_CASE("pin: a user who is not root dumps the maps, opens and closes ports, b
     CHECK(objects.gone());
 }
 
+TEST_CASE("pin: where map updates take CAP_BPF, that its user can't use the pins is said") {
+    const Netns netns;
+    const Bpffs bpffs(nobody);
+    // As before Linux 5.19: a look into a map is refused to who has no capability. Here, to everybody.
+    Server server(netns, {"--ports", "7", "--pin", bpffs.path()},
+                  [] { refuse_system_call(SYS_bpf, BPF_MAP_LOOKUP_ELEM, EPERM); });
+    CHECK(server.output().starts_with(
+        "echo-server: user nobody can't use the pins: that takes root (CAP_BPF), or Linux 5.19\n"));
+    CHECK(echoes(netns, "127.0.0.1", 7));
+}
+
 TEST_CASE("pin: pins that a killed server left are replaced") {
     const Netns netns;
     const Bpffs bpffs(nobody);

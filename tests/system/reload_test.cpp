@@ -153,6 +153,26 @@ TEST_CASE("reload: as many as come cost no stream a byte") {
     CHECK(identical == 300);
 }
 
+TEST_CASE("reload: a storm of them leaves time for clients, and for a stop") {
+    const Netns netns;
+    const TempFile file("1-65535,!7777\n");
+    Server server(netns, {"--ports-file", file.path(), "--threads", "1"});
+    std::atomic<long> sent = 0;
+    std::jthread storm([&](const std::stop_token& stop) {
+        for (; !stop.stop_requested(); ++sent) ::kill(server.pid(), SIGHUP);
+    });
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < 100; ++i) CHECK(echoes(netns, i % 2 == 0 ? "127.0.0.1" : "::1", 7));
+    CHECK(std::chrono::steady_clock::now() - start < 10s);
+    file.write("7\n");
+    CHECK(eventually([&] { return try_connect(netns, "127.0.0.1", 8) == ECONNREFUSED; }));
+    server.signal(SIGTERM);
+    CHECK(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED; }));
+    storm = {};  // before the process is waited for, as its number may go to another then
+    CHECK(server.wait() == 0);
+    MESSAGE("SIGHUPs sent: ", sent.load());
+}
+
 TEST_CASE("reload: a thousand of them cost no client of a port that stays its connection") {
     const Network network;
     // So many that a reload which closed them for a moment would be caught at it.

@@ -15,7 +15,8 @@ TEST_CASE("why a BPF program could not be loaded") {
         std::string says;
     };
     const std::vector<Case> cases = {
-        {EPERM, false, false, "CAP_BPF and CAP_NET_ADMIN are needed: start echo-server with sudo"},
+        {EPERM, false, false,
+         "CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): start echo-server with sudo"},
         {EACCES, true, true, "Permission denied; --verbose shows what libbpf says"},
         {EMFILE, true, true, "Too many open files; --verbose shows what libbpf says"},
         {ENOSYS, false, false, "CONFIG_BPF_SYSCALL=y is needed"},

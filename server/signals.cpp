@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "signals.h"
+
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <stdexcept>
+#include <system_error>
+
+namespace {
+
+sigset_t set_of(std::initializer_list<int> signals) {
+    sigset_t set;
+    ::sigemptyset(&set);
+    for (const int signal : signals) ::sigaddset(&set, signal);
+    return set;
+}
+
+}  // namespace
+
+void hold_back_signals() {
+    const auto signals = set_of({SIGHUP, SIGINT, SIGTERM});
+    ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+}
+
+void check_stop_signals() {
+    sigset_t pending;
+    ::sigpending(&pending);
+    if (::sigismember(&pending, SIGINT) == 1 || ::sigismember(&pending, SIGTERM) == 1)
+        throw std::runtime_error("stopped by a signal before the start was complete");
+}
+
+Fd signal_descriptor(std::initializer_list<int> signals) {
+    const auto set = set_of(signals);
+    Fd descriptor(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+    if (!descriptor) throw std::system_error(errno, std::generic_category(), "signalfd");
+    return descriptor;
+}
+
+void take_signal(int descriptor) {
+    signalfd_siginfo taken{};
+    [[maybe_unused]] const auto size = ::read(descriptor, &taken, sizeof(taken));
+}

@@ -23,6 +23,13 @@ constexpr std::size_t max_size = 4U << 20U;
 
 [[noreturn]] void fail(const std::string& path, int error) { fail(path, std::generic_category().message(error)); }
 
+// As it does while somebody writes to it.
+bool changed_since(const Fd& file, const struct stat& before) {
+    struct stat now {};
+    return ::fstat(file.get(), &now) != 0 || now.st_size != before.st_size ||
+           now.st_mtim.tv_sec != before.st_mtim.tv_sec || now.st_mtim.tv_nsec != before.st_mtim.tv_nsec;
+}
+
 std::string read_whole(const std::string& path) {
     // Without O_NONBLOCK, opening a FIFO would hold up the whole server until somebody writes to it.
     const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
@@ -38,7 +45,10 @@ std::string read_whole(const std::string& path) {
         const auto count = ::read(file.get(), buffer.data(), buffer.size());
         if (count < 0 && errno == EINTR) continue;
         if (count < 0) fail(path, errno);
-        if (count == 0) return text;
+        if (count == 0) {
+            if (changed_since(file, status)) fail(path, "it changed while it was read: try again once it is complete");
+            return text;
+        }
         text.append(buffer.data(), static_cast<std::size_t>(count));
     }
     fail(path, fmt::format("it is larger than {} MiB", max_size >> 20U));
@@ -46,13 +56,14 @@ std::string read_whole(const std::string& path) {
 
 }  // namespace
 
-PortList read_ports_file(const std::string& path) {
-    const std::string text = read_whole(path);
+PortList read_ports_file(const std::string& path) { return parse_ports_file(read_whole(path), path); }
+
+PortList parse_ports_file(std::string_view text, const std::string& path) {
     PortList list;
     int number = 0;
     for (std::size_t start = 0; start < text.size();) {
         const auto end = text.find('\n', start);
-        auto line = std::string_view(text).substr(start, end - start);
+        auto line = text.substr(start, end - start);
         start = end == std::string::npos ? text.size() : end + 1;
         ++number;
 

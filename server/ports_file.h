@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "port_set.h"
 
@@ -9,3 +10,6 @@
 /// comment. Never blocks. Throws std::runtime_error, naming file and line, if the file can't be read whole, lists
 /// nothing, or is wrong in any line.
 PortList read_ports_file(const std::string& path);
+
+/// The same with what is in it, `text`; `path` is for messages only.
+PortList parse_ports_file(std::string_view text, const std::string& path);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* Preloaded into the server. With ACCEPT_FAULT=EMFILE, say, its first three calls of accept4() fail so. With
  * EPOLL_FAULT=ENOSPC, say, epoll takes no connection. With BPF_FAULT=24:1, say, all calls of bpf() with command 24 but the
- * first fail with ENOMEM. */
+ * first fail with ENOMEM. With CLOCK_FAULT=1, the wall clock jumps by years. With READ_FAULT=FILE, a line
+ * is added to that file whenever it is read, from the third read(2) on. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -11,7 +12,10 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 static int named_error(const char* name) {
     for (int error = 1; error < 200; ++error) {
@@ -44,6 +48,38 @@ int epoll_ctl(int epoll, int operation, int fd, struct epoll_event* event) {
         return real(epoll, operation, fd, event);
     errno = named_error(fault);
     return -1;
+}
+
+ssize_t read(int fd, void* buffer, size_t size) {
+    static int calls;
+    static ssize_t (*real)(int, void*, size_t);
+    const char* fault = getenv("READ_FAULT");
+    struct stat file;
+    struct stat here;
+
+    if (!real) real = (ssize_t(*)(int, void*, size_t))dlsym(RTLD_NEXT, "read");
+    const ssize_t result = real(fd, buffer, size);
+    if (!fault || fstat(fd, &here) != 0 || stat(fault, &file) != 0 || here.st_ino != file.st_ino) return result;
+    if (++calls < 3 || result <= 0) return result;
+    FILE* more = fopen(fault, "a");
+    if (!more) abort();
+    fputs("8\n", more);
+    fclose(more);
+    return result;
+}
+
+int clock_gettime(clockid_t clock, struct timespec* now) {
+    static int year;
+    static int (*real)(clockid_t, struct timespec*);
+    const char* fault = getenv("CLOCK_FAULT");
+
+    if (!real) real = (int (*)(clockid_t, struct timespec*))dlsym(RTLD_NEXT, "clock_gettime");
+    const int result = real(clock, now);
+    if (fault && clock == CLOCK_REALTIME) {
+        year = (year + 7) % 20;
+        now->tv_sec += (year - 10) * 365L * 86400;
+    }
+    return result;
 }
 
 /* libbpf calls bpf() through it. */

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// What others do to the ports file while the server runs. Lists that are wrong are in reload_test.cpp.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <string>
+
+#include "client.h"
+#include "server.h"
+
+namespace fs = std::filesystem;
+
+TEST_CASE("ports file: one that another is renamed over is read anew") {
+    const Netns netns;
+    const TempFile file("7\n");
+    Server server(netns, {"--ports-file", file.path()});
+    for (int i = 0; i < 100; ++i) {
+        const TempFile next(fmt::format("7,{}\n", 1000 + i));
+        fs::rename(next.path(), file.path());
+        REQUIRE(server.reload() == fmt::format("reloaded {}: added {}; removed {}; 2 ports open", file.path(), 1000 + i,
+                                               i == 0 ? "none" : std::to_string(999 + i)));
+    }
+    CHECK(echoes(netns, "127.0.0.1", 1099));
+    CHECK(try_connect(netns, "127.0.0.1", 1098) == ECONNREFUSED);
+}
+
+TEST_CASE("ports file: one that was cut off in the middle of a line changes nothing") {
+    const Netns netns;
+    const TempFile file("7\n1000-2000,!1500\n");
+    Server server(netns, {"--ports-file", file.path()});
+    for (const std::string rest : {"", "7\n1000-", "7\n1000-2000,", "7\n1000-2000,!"}) {
+        CAPTURE(rest);
+        file.write(rest);
+        CHECK(server.reload().ends_with("; the ports stay as they are"));
+        CHECK(run_ok(netns, echo_server({"status"})).find("  1001 open: 7,1000-1499,1501-2000\n") != std::string::npos);
+    }
+}
+
+TEST_CASE("ports file: of one that changes while it is read nothing is taken") {
+    const Netns netns;
+    const TempFile file("7\n");
+    // After the start, each time that it is read somebody writes another line.
+    Process server(
+        netns, {"env", std::string("LD_PRELOAD=") + FAULTS, "READ_FAULT=" + file.path(),
+                "ASAN_OPTIONS=verify_asan_link_order=0", ECHO_SERVER, "--user", "root", "--ports-file", file.path()});
+    server.wait_for("  stop ");
+    for (int i = 0; i < 3; ++i) {
+        server.signal(SIGHUP);
+        CHECK(server.next_line() ==
+              fmt::format("echo-server: reading ports file {}: it changed while it was read: try again once it is "
+                          "complete; the ports stay as they are",
+                          file.path()));
+        CHECK(echoes(netns, "127.0.0.1", 7));
+        CHECK(try_connect(netns, "127.0.0.1", 8) == ECONNREFUSED);
+    }
+}
+
+TEST_CASE("ports file: one of 100 MiB is refused at once, whatever is in it") {
+    const Netns netns;
+    const TempFile file("7\n");
+    Server server(netns, {"--ports-file", file.path()});
+    const auto refusal = fmt::format("echo-server: reading ports file {}: it is larger than 4 MiB", file.path());
+    const auto check = [&] {
+        fs::resize_file(file.path(), 100 << 20);
+        const auto cpu = server.cpu_time();
+        CHECK(server.reload() == refusal + "; the ports stay as they are");
+        CHECK(server.cpu_time() - cpu < std::chrono::milliseconds(500));
+        CHECK(echoes(netns, "127.0.0.1", 7));
+        const auto [code, output] = run(netns, echo_server({"--ports-file", file.path()}));
+        CHECK(code == 1);
+    };
+    check();
+    std::string text;
+    while (text.size() < (100U << 20U)) text += "7 # and so on, and so on, and so on, and so on\n";
+    file.write(text);
+    check();
+#ifdef NDEBUG  // sanitizers keep a multiple of it
+    CHECK(server.status_kb("VmHWM") < 32 * 1024);
+#endif
+}

@@ -32,6 +32,9 @@ struct echo_instance {
     char version[20];      /* ends with 0 */
 };
 
+/* How many values the map echo_counters may have. */
+#define ECHO_MOST_THREADS 1024
+
 /* The values of the map echo_counters, one for each thread of the server, which alone writes it, through memory that it
  * shares with the map. Only their sums mean something: a connection is counted as accepted by the first thread, and as
  * ended by that which served it. */

@@ -35,6 +35,7 @@ void EchoSession::start(Fd client, SessionContext& context) {
     try {
         self = std::make_unique<EchoSession>(std::move(client), context);
     } catch (const std::bad_alloc&) {
+        // cppcheck-suppress uselessAssignmentArg  ; it closes the socket, before anybody is told
         client = Fd();
         add(context.counters.refused, 1);
         context.count_end();

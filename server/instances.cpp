@@ -63,14 +63,6 @@ std::vector<MapHandle> maps_of(const Fd& program) {
     return maps;
 }
 
-std::optional<echo_instance> identity_of(const Instance& instance) {
-    echo_instance identity{};
-    const auto* map = instance.map("echo_instance");
-    if (map == nullptr || !map->read(__u32{0}, identity)) return {};
-    identity.version[sizeof(identity.version) - 1] = '\0';
-    return identity;
-}
-
 }  // namespace
 
 bool MapHandle::read(const void* key, std::size_t key_size, void* value, std::size_t value_size) const {
@@ -96,6 +88,14 @@ std::uint64_t Instance::listener_cookie() const {
     return socket != nullptr && socket->read(__u32{0}, cookie) ? cookie : 0;
 }
 
+std::optional<echo_instance> read_identity(const Instance& instance) {
+    echo_instance identity{};
+    const auto* map = instance.map("echo_instance");
+    if (map == nullptr || !map->read(__u32{0}, identity)) return {};
+    identity.version[sizeof(identity.version) - 1] = '\0';
+    return identity;
+}
+
 std::vector<Instance> find_instances() {
     const auto here = CurrentNetns().inode;
     const auto attached = attached_programs();
@@ -106,7 +106,7 @@ std::vector<Instance> find_instances() {
         const auto link = attached.find(info.id);
         if (link != attached.end() && link->second != here) return;
         Instance instance{.program = info.id, .attached = link != attached.end(), .maps = maps_of(fd), .identity = {}};
-        instance.identity = identity_of(instance);
+        instance.identity = read_identity(instance);
         const bool drains_here = instance.identity && instance.identity->pid != 0 && instance.identity->netns == here;
         if (instance.attached || drains_here) instances.push_back(std::move(instance));
     });

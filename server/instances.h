@@ -40,6 +40,9 @@ struct Instance {
     [[nodiscard]] std::uint64_t listener_cookie() const;
 };
 
+/// What its map echo_instance says; nothing if it has none of that kind.
+std::optional<echo_instance> read_identity(const Instance& instance);
+
 /// All of them; those that are only starting are left out. Throws std::system_error; EPERM if the calling process is
 /// not allowed to look, which takes CAP_SYS_ADMIN.
 std::vector<Instance> find_instances();

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "echo_dispatch.h"
 #include "endpoint.h"
 #include "log.h"
 #include "text.h"
@@ -54,13 +55,11 @@ std::chrono::seconds parse_seconds(const std::string& text) {
     return std::chrono::seconds(*seconds);
 }
 
-constexpr std::size_t most_threads = 1024;
-
 std::size_t parse_threads(const std::string& text) {
     const auto count = parse_number<std::size_t>(text);
-    if (!count || *count == 0 || *count > most_threads)
+    if (!count || *count == 0 || *count > ECHO_MOST_THREADS)
         throw std::runtime_error(
-            fmt::format("{} is not allowed here: write a number from 1 to {}", quote(text), most_threads));
+            fmt::format("{} is not allowed here: write a number from 1 to {}", quote(text), ECHO_MOST_THREADS));
     return *count;
 }
 

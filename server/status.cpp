@@ -83,7 +83,7 @@ std::optional<std::vector<std::uint64_t>> read_counts(const MapHandle* map) {
 std::optional<echo_counters> read_counters(const MapHandle* map) {
     echo_counters sum{};
     echo_counters one{};
-    if (map == nullptr) return {};
+    if (map == nullptr || map->info.max_entries > ECHO_MOST_THREADS) return {};
     // The first thread last. It alone counts connections up, so what the others have counted down meanwhile is in it.
     for (__u32 thread = map->info.max_entries; thread-- > 0;) {
         if (!map->read(thread, one)) return {};
@@ -129,7 +129,12 @@ int print_status(StatusOptions::Format format) {
     std::vector<InstanceStatus> all;
     try {
         const auto instances = find_instances();
-        const auto sockets = listening_sockets();
+        std::vector<ListeningSocket> sockets;
+        try {
+            sockets = listening_sockets();
+        } catch (const std::runtime_error& error) {
+            log_problem("{}; listeners are not shown", error.what());
+        }
         for (const auto& instance : instances) all.push_back(read_status(instance, sockets));
     } catch (const std::system_error& error) {
         if (error.code() != std::errc::operation_not_permitted) throw;

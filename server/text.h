@@ -21,6 +21,7 @@ std::string quote(std::string_view text);
 template <typename Number>
 std::optional<Number> parse_number(std::string_view text) {
     Number number = 0;
+    // cppcheck-suppress invalidLifetime  ; no pointer outlives the call
     const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
     if (error != std::errc{} || stop != text.data() + text.size()) return {};
     return number;

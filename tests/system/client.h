@@ -51,6 +51,8 @@ class NamedServer {
     NamedServer(const NamedServer&) = delete;
     NamedServer& operator=(const NamedServer&) = delete;
 
+    [[nodiscard]] int fd() const { return socket_.get(); }
+
  private:
     void serve();
 

@@ -57,8 +57,12 @@ class Program {
         context.protocol = protocol;
         context.local_port = port;
         context.remote_port = htons(40000);
-        LIBBPF_OPTS(bpf_test_run_opts, options, .ctx_in = &context, .ctx_out = &context, .ctx_size_in = sizeof(context),
-                    .ctx_size_out = sizeof(context));
+        bpf_test_run_opts options{};
+        options.sz = sizeof(options);
+        options.ctx_in = &context;
+        options.ctx_out = &context;
+        options.ctx_size_in = sizeof(context);
+        options.ctx_size_out = sizeof(context);
         REQUIRE(bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.echo_dispatch), &options) == 0);
         return {options.retval, context.cookie};
     }

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <fstream>
 #include <string>
 
 #include "client.h"
@@ -43,6 +44,13 @@ Netns::Entered::Entered(const Netns& netns) : before_(current()) { REQUIRE(::set
 
 Netns::Entered::~Entered() {
     if (::setns(before_.get(), CLONE_NEWNET) != 0) std::abort();
+}
+
+void set_sysctl(const Netns& netns, const std::string& name, const std::string& value) {
+    const Netns::Entered entered(netns);
+    std::ofstream file("/proc/sys/" + name);
+    file << value;
+    REQUIRE_MESSAGE(file.flush(), name);
 }
 
 Network::Network() {

@@ -32,6 +32,9 @@ class Netns {
     Fd fd_;
 };
 
+/// Sets what 'sysctl' names with dots, with slashes instead: net/core/somaxconn.
+void set_sysctl(const Netns& netns, const std::string& name, const std::string& value);
+
 /// The talk's two machines, one cable between them.
 struct Network {
     static constexpr auto host_ip4 = "192.0.2.1";

@@ -13,7 +13,9 @@
 
 #include <array>
 #include <csignal>
+#include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <sstream>
 #include <thread>
 
@@ -95,6 +97,13 @@ std::string Process::wait_for(std::string_view text) {
 
 void Process::signal(int number) const { REQUIRE(::kill(pid_, number) == 0); }
 
+void Process::freeze() const {
+    int status = 0;
+    signal(SIGSTOP);
+    REQUIRE(::waitpid(pid_, &status, WUNTRACED) == pid_);
+    REQUIRE(WIFSTOPPED(status));
+}
+
 int Process::wait() {
     // Its end closes the pipe; a limit, as a process that does not end would hold up everything.
     const auto deadline = steady_clock::now() + time_limit;
@@ -124,6 +133,11 @@ long Process::status_kb(std::string_view name) const {
         if (line.starts_with(fmt::format("{}:", name))) return std::stol(line.substr(name.size() + 1));
     FAIL("no such line: ", std::string(name));
     return 0;
+}
+
+std::ptrdiff_t descriptors_of(const Process& process) {
+    namespace fs = std::filesystem;
+    return std::distance(fs::directory_iterator(fmt::format("/proc/{}/fd", process.pid())), {});
 }
 
 Result run(const Netns& netns, const Command& command, const std::function<void()>& in_child) {

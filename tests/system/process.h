@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstddef>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -38,6 +39,8 @@ class Process {
     /// The next line with `text` in it.
     std::string wait_for(std::string_view text);
     void signal(int number) const;
+    /// Stops it by SIGSTOP, and waits until it stands still. SIGCONT lets it go on.
+    void freeze() const;
     /// Waits for its end; returns its exit code, or minus the signal that ended it. output() is complete then.
     int wait();
     /// User and system time used so far.
@@ -53,6 +56,9 @@ class Process {
     std::string output_;
     std::size_t seen_ = 0;
 };
+
+/// How many it has open.
+std::ptrdiff_t descriptors_of(const Process& process);
 
 struct Result {
     int code;

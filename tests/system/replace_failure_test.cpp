@@ -135,7 +135,7 @@ TEST_CASE("replace: a start that is told to stop before it is complete leaves th
 TEST_CASE("replace: a process that hangs is replaced, and so is the one after it") {
     const Netns netns;
     Server hung(netns, {"--ports", "7"});
-    hung.signal(SIGSTOP);
+    hung.freeze();
     Server second(netns, {"--ports", "7", "--replace"});
     Server third(netns, {"--ports", "7", "--replace"});
     CHECK(third.output().find(fmt::format("  replaces   process {}, {}, which drain\n", second.pid(), hung.pid())) !=

@@ -118,7 +118,7 @@ TEST_CASE("replace: fifty in a row cost no client anything") {
 TEST_CASE("replace: connections that nobody has accepted yet are served by the new process") {
     const Netns netns;
     Server older(netns, {"--ports", "7", "--drain-timeout", "0"});
-    older.signal(SIGSTOP);
+    older.freeze();
     std::list<Client> queued;
     for (int i = 0; i < 100; ++i) queued.emplace_back(netns, "127.0.0.1", 7).send("queued");
     Server newer(netns, {"--ports", "7", "--replace"});

@@ -10,8 +10,10 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <initializer_list>
 #include <regex>
 #include <sstream>
+#include <utility>
 
 Server::Server(const Netns& netns, const Command& arguments, const std::function<void()>& in_child)
     : Process(netns, echo_server(arguments), in_child) {
@@ -79,6 +81,16 @@ std::string match(const std::string& text, const std::string& pattern) {
 }
 
 }  // namespace
+
+int count_bpf_objects(const Netns& netns) {
+    int found = 0;
+    for (const auto& [kind, sign] : std::initializer_list<std::pair<const char*, const char*>>{
+             {"prog", "name echo_"}, {"map", "name echo_"}, {"link", ": netns "}}) {
+        const auto shown = run_ok(netns, {"bpftool", kind, "show"});
+        for (auto at = shown.find(sign); at != std::string::npos; at = shown.find(sign, at + 1)) ++found;
+    }
+    return found;
+}
 
 BpfObjects::BpfObjects(const Netns& netns) : netns_(netns) {
     const auto links = run_ok(netns, {"bpftool", "link"});

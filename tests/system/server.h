@@ -34,6 +34,9 @@ class TempFile {
     std::string path_;
 };
 
+/// How many BPF programs and maps with names of an echo-server's there are in the kernel, and links that are a netns's.
+int count_bpf_objects(const Netns& netns);
+
 /// The ids, for bpftool, of what the server in a namespace has in the kernel.
 class BpfObjects {
  public:

@@ -53,7 +53,7 @@ TEST_CASE("stop: ports close, open connections may finish") {
 TEST_CASE("stop: what clients had already completed is served") {
     const Netns netns;
     Server server(netns, {"--ports", "7"});
-    server.signal(SIGSTOP);
+    server.freeze();
     std::list<Client> queued;
     for (int i = 0; i < 100; ++i) queued.emplace_back(netns, "127.0.0.1", 7).send("queued");
     server.signal(SIGTERM);
@@ -69,9 +69,9 @@ TEST_CASE("stop: what clients had already completed is served") {
 
 TEST_CASE("stop: short of descriptors, what clients had already completed is served as descriptors come free") {
     const Netns netns;
-    Server server(netns, {"--ports", "7", "--threads", "2", "--drain-timeout", "3600"}, [] { limit_descriptors(40); });
+    Server server(netns, {"--ports", "7", "--threads", "2", "--drain-timeout", "3600"}, [] { limit_descriptors(60); });
     std::list<Client> clients;
-    for (int i = 0; i < 50; ++i) clients.emplace_back(netns, "127.0.0.1", 7).send("x");
+    for (int i = 0; i < 100; ++i) clients.emplace_back(netns, "127.0.0.1", 7).send("x");
     server.wait_for("as many connections as are allowed");
     server.signal(SIGTERM);
     server.wait_for("stopping: the ports are closed");
@@ -80,7 +80,7 @@ TEST_CASE("stop: short of descriptors, what clients had already completed is ser
         if (clients.front().receive(1) == "x") ++served;
         clients.pop_front();
     }
-    CHECK(served == 50);
+    CHECK(served == 100);
     CHECK(server.wait() == 0);
     CHECK(server.output().ends_with("\nstopped\n"));
 }

@@ -137,7 +137,7 @@ TEST_CASE("stream: urgent data comes back in its place") {
     }
     // At the end of a stream, with the FIN there already.
     const auto last = data.substr(0, 100'000);
-    server.signal(SIGSTOP);
+    server.freeze();
     client.send(last, MSG_OOB);
     client.shutdown_write();
     REQUIRE(eventually([&] { return !run_ok(netns, {"ss", "-Htn", "state", "close-wait"}).empty(); }));

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// Ten thousand clients that behave badly, and one that does not.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <list>
+#include <string>
+#include <string_view>
+#include <thread>
+
+#include "client.h"
+#include "descriptors.h"
+#include "server.h"
+
+using namespace std::chrono_literals;
+using std::chrono::steady_clock;
+
+namespace {
+
+constexpr int crowd = 10000;
+
+// True once it does nothing for a while, and then does nothing for longer.
+bool comes_to_rest(const Process& process) {
+    const auto idles = [&](std::chrono::milliseconds duration) {
+        const auto cpu = process.cpu_time();
+        std::this_thread::sleep_for(duration);
+        return process.cpu_time() - cpu <= 10ms;
+    };
+    return eventually([&] { return idles(100ms); }) && idles(500ms);
+}
+
+bool shows(const Netns& netns, const std::string& text) {
+    return run_ok(netns, echo_server({"status"})).find(text) != std::string::npos;
+}
+
+// The longest that an ordinary connection takes, from connect to end.
+std::chrono::milliseconds slowest_echo(const Netns& netns, const std::string& address, int times) {
+    auto slowest = 0ms;
+    for (int i = 0; i < times; ++i) {
+        const auto start = steady_clock::now();
+        CHECK(echoes(netns, address, 7));
+        slowest = std::max(slowest, std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now() - start));
+    }
+    return slowest;
+}
+
+}  // namespace
+
+TEST_CASE("crowd: 10,000 clients that never send cost little memory and no CPU time, and nobody waits for them") {
+    raise_descriptor_limit();
+    const Netns netns;
+    const Server server(netns, {"--ports", "7"});
+    REQUIRE(echoes(netns, "127.0.0.1", 7));
+    [[maybe_unused]] const long memory = server.status_kb("VmRSS");
+    std::list<Client> silent;
+    for (int i = 0; i < crowd; ++i) {
+        auto& client = silent.emplace_back(netns, i % 2 == 0 ? "127.0.0.1" : "::1", 7);
+        REQUIRE(client.error() == 0);
+    }
+    REQUIRE(eventually([&] { return shows(netns, fmt::format("  {} open of at most ", crowd)); }));
+#ifdef NDEBUG  // sanitizers keep a multiple of it
+    CHECK(server.status_kb("VmRSS") - memory < crowd);
+#endif
+    CHECK(comes_to_rest(server));
+    CHECK(slowest_echo(netns, "127.0.0.1", 100) < 1s);
+    silent.clear();
+    CHECK(eventually([&] { return shows(netns, "  0 open of at most "); }));
+}
+
+TEST_CASE("crowd: 10,000 slow readers get every byte, and nobody waits for them") {
+    constexpr std::size_t size = 48000;
+    constexpr std::size_t piece = 6000;
+    raise_descriptor_limit();
+    // Of this each sends another part.
+    std::string text(size + crowd, '\0');
+    for (unsigned seed = 1; auto& c : text) c = static_cast<char>((seed = seed * 1664525U + 1013904223U) >> 24U);
+    const Network network;
+    // So that the kernel keeps little of what they don't take, and the server has to.
+    set_sysctl(network.host, "net/ipv4/tcp_rmem", "4096 8192 8192");
+    set_sysctl(network.vm, "net/ipv4/tcp_wmem", "4096 8192 8192");
+    const Server server(network.vm, {"--ports", "7"});
+    std::list<Client> slow;
+    for (std::size_t i = 0; i < crowd; ++i) {
+        auto& client = slow.emplace_back(network.host, Network::vm_ip4, 7);
+        client.send(std::string_view(text).substr(i, size));
+        client.shutdown_write();
+        REQUIRE(client.error() == 0);
+    }
+    CHECK(eventually([&] { return shows(network.vm, fmt::format("  {} open of at most ", crowd)); }));
+    CHECK(server.status_kb("VmRSS") < crowd * 80L);  // of 64 KiB that it may keep for each, and what it has besides
+    CHECK(comes_to_rest(server));
+
+    auto slowest = 0ms;
+    int identical = 0;
+    for (std::size_t at = 0; at < size; at += piece) {
+        std::size_t i = at;
+        for (auto& client : slow)
+            if (client.receive(piece) == std::string_view(text).substr(i++, piece)) ++identical;
+        slowest = std::max(slowest, slowest_echo(network.host, Network::vm_ip4, 20));
+    }
+    CHECK(identical == crowd * static_cast<int>(size / piece));
+    CHECK(slowest < 1s);
+    MESSAGE("slowest of the others: ", slowest.count(), " ms");
+    int ended = 0;
+    for (auto& client : slow)
+        if (client.at_end()) ++ended;
+    CHECK(ended == crowd);
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// Hosts that lack something, or have it otherwise.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <sched.h>
+#include <sys/mount.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <string>
+
+#include "client.h"
+#include "server.h"
+
+using namespace std::chrono_literals;
+using std::chrono::steady_clock;
+
+TEST_CASE("surroundings: without a BPF file system it serves, reloads and shows its status") {
+    const Netns netns;
+    const TempFile file("7\n");
+    Server server(netns, {"--ports-file", file.path()}, [] {
+        if (::unshare(CLONE_NEWNS) != 0 || ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+            ::mount("none", "/sys", "tmpfs", 0, nullptr) != 0)
+            std::abort();
+    });
+    file.write("7,77\n");
+    CHECK(server.reload() == fmt::format("reloaded {}: added 77; removed none; 2 ports open", file.path()));
+    CHECK(echoes(netns, "::1", 77));
+    CHECK(run_ok(netns, echo_server({"status"})).find("  2 open: 7,77\n") != std::string::npos);
+}
+
+TEST_CASE("surroundings: with IPv6 disabled it serves IPv4, and IPv6 as soon as that is enabled") {
+    const Network network;
+    set_sysctl(network.vm, "net/ipv6/conf/all/disable_ipv6", "1");
+    Server server(network.vm, {"--ports", "7"});
+    CHECK(echoes(network.host, Network::vm_ip4, 7));
+    set_sysctl(network.vm, "net/ipv6/conf/all/disable_ipv6", "0");
+    run_ok(network.vm, {"ip", "address", "add", std::string(Network::vm_ip6) + "/64", "dev", "to-host", "nodad"});
+    CHECK(echoes(network.host, Network::vm_ip6, 7));
+}
+
+TEST_CASE("surroundings: a wall clock that jumps ends no connection early, and none late") {
+    const Netns netns;
+    // Each look at the wall clock shows another year. (In guest_test.cpp it is the kernel's own that jumps.)
+    Process server(
+        netns, {"env", std::string("LD_PRELOAD=") + FAULTS, "CLOCK_FAULT=1", "ASAN_OPTIONS=verify_asan_link_order=0",
+                ECHO_SERVER, "--ports", "7", "--idle-timeout", "2"});
+    server.wait_for("  stop ");
+    const auto start = steady_clock::now();
+    Client client(netns, "127.0.0.1", 7);
+    client.send("x");
+    CHECK(client.receive(1) == "x");
+    CHECK(client.at_end());
+    CHECK(steady_clock::now() - start >= 2s);
+    CHECK(steady_clock::now() - start < 20s);
+    server.signal(SIGTERM);
+    CHECK(server.wait() == 0);
+}

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <cstdlib>
+
+/// Ends the fuzzer, as a finding, unless `holds`.
+inline void expect(bool holds) {
+    if (!holds) std::abort();
+}

@@ -126,11 +126,12 @@ void EchoServer::accept_clients() {
     error_code error;
     const auto accepted = accept_some(error);
     if (!acceptor_.is_open()) return stop_when_drained();
-    // Before the message, for which there may be no memory. The end of a connection ends the pause.
+    // The pause comes before the message, for which there may be no memory.
     switch (accepted) {
         case Accepted::all:
         case Accepted::some: return wait_for_clients();
         case Accepted::as_many_as_allowed:
+            ends_matter_ = true;
             pause_accepting(24h);
             if (!is_full()) accept_pause_.cancel();  // one that ended just now did not know that it matters
             return warnings_.warn(
@@ -196,14 +197,13 @@ void EchoServer::start_session(Fd client) {
 }
 
 void EchoServer::pause_accepting(std::chrono::milliseconds duration) {
-    ends_matter_ = true;
     accept_pause_.expires_after(duration);
     accept_pause_.async_wait(InMemory(accept_memory_, [this](error_code) { accept_clients(); }));
 }
 
 void EchoServer::on_session_end() {
     if (!ends_matter_) return;
-    accept_pause_.cancel();  // what the accept loop was short of may be there now
+    accept_pause_.cancel();
     stop_when_drained();
 }
 

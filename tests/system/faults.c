@@ -2,7 +2,7 @@
 /* Preloaded into the server. With ACCEPT_FAULT=EMFILE, say, its first three calls of accept4() fail so. With
  * EPOLL_FAULT=ENOSPC, say, epoll takes no connection. With BPF_FAULT=24:1, say, all calls of bpf() with command 24 but the
  * first fail with ENOMEM. With CLOCK_FAULT=1, the wall clock jumps by years. With READ_FAULT=FILE, a line
- * is added to that file whenever it is read, from the third read(2) on. */
+ * is added to that file whenever its beginning is read, from the third read(2) on. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -60,7 +60,7 @@ ssize_t read(int fd, void* buffer, size_t size) {
     if (!real) real = (ssize_t(*)(int, void*, size_t))dlsym(RTLD_NEXT, "read");
     const ssize_t result = real(fd, buffer, size);
     if (!fault || fstat(fd, &here) != 0 || stat(fault, &file) != 0 || here.st_ino != file.st_ino) return result;
-    if (++calls < 3 || result <= 0) return result;
+    if (++calls < 3 || result <= 0 || lseek(fd, 0, SEEK_CUR) != result) return result;
     FILE* more = fopen(fault, "a");
     if (!more) abort();
     fputs("8\n", more);

@@ -13,7 +13,10 @@ using std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
 Worker::Worker(tcp family, echo_counters& counters, std::chrono::seconds idle_timeout)
-    : sessions_{.io = io_, .family = family, .counters = counters, .track_idle = idle_timeout != idle_timeout.zero()},
+    : sessions_{.io = io_,
+                .family = family,
+                .counters = counters,
+                .track_idle = idle_timeout != std::chrono::seconds::zero()},
       idle_timeout_(idle_timeout) {
     if (sessions_.track_idle) end_idle_sessions();
 }

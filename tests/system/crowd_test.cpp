@@ -89,7 +89,9 @@ TEST_CASE("crowd: 10,000 slow readers get every byte, and nobody waits for them"
         REQUIRE(client.error() == 0);
     }
     CHECK(eventually([&] { return shows(network.vm, fmt::format("  {} open of at most ", crowd)); }));
+#ifdef NDEBUG
     CHECK(server.status_kb("VmRSS") < crowd * 80L);  // of 64 KiB that it may keep for each, and what it has besides
+#endif
     CHECK(comes_to_rest(server));
 
     auto slowest = 0ms;

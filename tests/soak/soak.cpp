@@ -126,9 +126,7 @@ void Soak::run(std::chrono::seconds duration) {
         bytes_ += load.bytes();
         failures_ += load.failures();
     }
-    CHECK(eventually([&] {
-        return run_ok(steady_network_.vm, echo_server({"status"})).find("  0 open of at most ") != std::string::npos;
-    }));
+    CHECK(eventually([&] { return status_shows(steady_network_.vm, "  0 open of at most "); }));
     report();
 }
 

@@ -31,10 +31,6 @@ bool comes_to_rest(const Process& process) {
     return eventually([&] { return idles(100ms); }) && idles(500ms);
 }
 
-bool shows(const Netns& netns, const std::string& text) {
-    return run_ok(netns, echo_server({"status"})).find(text) != std::string::npos;
-}
-
 // The longest that an ordinary connection takes, from connect to end.
 std::chrono::milliseconds slowest_echo(const Netns& netns, const std::string& address, int times) {
     auto slowest = 0ms;
@@ -59,14 +55,14 @@ TEST_CASE("crowd: 10,000 clients that never send cost little memory and no CPU t
         auto& client = silent.emplace_back(netns, i % 2 == 0 ? "127.0.0.1" : "::1", 7);
         REQUIRE(client.error() == 0);
     }
-    REQUIRE(eventually([&] { return shows(netns, fmt::format("  {} open of at most ", crowd)); }));
+    REQUIRE(eventually([&] { return status_shows(netns, fmt::format("  {} open of at most ", crowd)); }));
 #ifdef NDEBUG  // sanitizers keep a multiple of it
     CHECK(server.status_kb("VmRSS") - memory < crowd);
 #endif
     CHECK(comes_to_rest(server));
     CHECK(slowest_echo(netns, "127.0.0.1", 100) < 1s);
     silent.clear();
-    CHECK(eventually([&] { return shows(netns, "  0 open of at most "); }));
+    CHECK(eventually([&] { return status_shows(netns, "  0 open of at most "); }));
 }
 
 TEST_CASE("crowd: 10,000 slow readers get every byte, and nobody waits for them") {
@@ -88,7 +84,7 @@ TEST_CASE("crowd: 10,000 slow readers get every byte, and nobody waits for them"
         client.shutdown_write();
         REQUIRE(client.error() == 0);
     }
-    CHECK(eventually([&] { return shows(network.vm, fmt::format("  {} open of at most ", crowd)); }));
+    CHECK(eventually([&] { return status_shows(network.vm, fmt::format("  {} open of at most ", crowd)); }));
 #ifdef NDEBUG
     CHECK(server.status_kb("VmRSS") < crowd * 80L);  // of 64 KiB that it may keep for each, and what it has besides
 #endif

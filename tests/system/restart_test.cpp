@@ -6,8 +6,6 @@
 #include <cerrno>
 #include <csignal>
 #include <list>
-#include <map>
-#include <mutex>
 #include <string>
 #include <thread>
 

@@ -82,6 +82,10 @@ std::string match(const std::string& text, const std::string& pattern) {
 
 }  // namespace
 
+bool status_shows(const Netns& netns, std::string_view text) {
+    return run_ok(netns, echo_server({"status"})).find(text) != std::string::npos;
+}
+
 int count_bpf_objects(const Netns& netns) {
     int found = 0;
     for (const auto& [kind, sign] : std::initializer_list<std::pair<const char*, const char*>>{

@@ -34,6 +34,9 @@ class TempFile {
     std::string path_;
 };
 
+/// Whether 'echo-server status' in a namespace has `text` in it.
+bool status_shows(const Netns& netns, std::string_view text);
+
 /// How many BPF programs and maps with names of an echo-server's there are in the kernel, and links that are a netns's.
 int count_bpf_objects(const Netns& netns);
 

@@ -106,3 +106,9 @@ void limit_descriptors_softly(unsigned long most) {
     limit.rlim_cur = most;
     require(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
 }
+
+void inject_fault(const std::string& variable, const std::string& value) {
+    require(::setenv(variable.c_str(), value.c_str(), 1) == 0);
+    require(::setenv("LD_PRELOAD", FAULTS, 1) == 0);
+    require(::setenv("ASAN_OPTIONS", "verify_asan_link_order=0", 1) == 0);
+}

@@ -4,6 +4,7 @@
 #include <linux/capability.h>
 
 #include <initializer_list>
+#include <string>
 
 /// A user and group with no name and no rights.
 constexpr unsigned ordinary_user = 54321;
@@ -11,7 +12,7 @@ constexpr unsigned ordinary_user = 54321;
 /// Whether the kernel that runs is older than that.
 bool kernel_before(int major, int minor);
 
-// For Process's in_child: what the program to come shall not have.
+// For Process's in_child: what the program to come shall do without, or suffer.
 
 /// Makes it an ordinary user with only these capabilities, which it has in the ambient set.
 void become_ordinary(std::initializer_list<int> capabilities);
@@ -32,3 +33,6 @@ void limit_locked_memory(unsigned long most);
 /// Sets RLIMIT_NOFILE: both limits, or the soft one alone.
 void limit_descriptors(unsigned long most);
 void limit_descriptors_softly(unsigned long most);
+
+/// Preloads faults.c, which says what there is, with one of its faults: "ACCEPT_FAULT", "EMFILE".
+void inject_fault(const std::string& variable, const std::string& value);

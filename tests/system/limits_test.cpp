@@ -127,9 +127,7 @@ TEST_CASE("limits: --idle-timeout ends a connection on which nothing moves, and 
 
 TEST_CASE("limits: a connection that epoll refuses is cut off, and that is said") {
     const Netns netns;
-    Process server(netns, {"env", std::string("LD_PRELOAD=") + FAULTS, "EPOLL_FAULT=ENOSPC",
-                           "ASAN_OPTIONS=verify_asan_link_order=0", ECHO_SERVER, "--ports", "7"});
-    server.wait_for("  stop ");
+    Server server(netns, {"--ports", "7"}, [] { inject_fault("EPOLL_FAULT", "ENOSPC"); });
     Client client(netns, "127.0.0.1", 7);
     CHECK(client.at_end());
     CHECK(server.wait_for("epoll") ==
@@ -214,9 +212,7 @@ TEST_CASE("limits: no error of accept() ends the loop or makes it spin") {
     for (const auto& one : cases) {
         CAPTURE(one.error);
         // The first three calls fail.
-        Process server(netns, {"env", std::string("LD_PRELOAD=") + FAULTS, "ACCEPT_FAULT=" + one.error,
-                               "ASAN_OPTIONS=verify_asan_link_order=0", ECHO_SERVER, "--ports", "7"});
-        server.wait_for("  stop ");
+        Server server(netns, {"--ports", "7"}, [&] { inject_fault("ACCEPT_FAULT", one.error); });
         const auto cpu = server.cpu_time();
         CHECK(echoes(netns, "127.0.0.1", 7));
         CHECK(server.cpu_time() - cpu < 100ms);

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <string>
 
+#include "child.h"
 #include "client.h"
 #include "server.h"
 
@@ -44,13 +45,10 @@ TEST_CASE("ports file: of one that changes while it is read nothing is taken") {
     const Netns netns;
     const TempFile file("7\n");
     // After the start, each time that it is read somebody writes another line.
-    Process server(
-        netns, {"env", std::string("LD_PRELOAD=") + FAULTS, "READ_FAULT=" + file.path(),
-                "ASAN_OPTIONS=verify_asan_link_order=0", ECHO_SERVER, "--user", "root", "--ports-file", file.path()});
-    server.wait_for("  stop ");
+    Server server(netns, {"--user", "root", "--ports-file", file.path()},
+                  [&] { inject_fault("READ_FAULT", file.path()); });
     for (int i = 0; i < 3; ++i) {
-        server.signal(SIGHUP);
-        CHECK(server.next_line() ==
+        CHECK(server.reload() ==
               fmt::format("echo-server: reading ports file {}: it changed while it was read: try again once it is "
                           "complete; the ports stay as they are",
                           file.path()));

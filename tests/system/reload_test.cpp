@@ -96,12 +96,9 @@ TEST_CASE("reload: out of memory in the kernel, the ports stay and the server go
     const Netns netns;
     const TempFile file("7\n");
     // Reading echo_ports fails from the second time on.
-    Process server(netns, {"env", std::string("LD_PRELOAD=") + FAULTS, "BPF_FAULT=24:1",
-                           "ASAN_OPTIONS=verify_asan_link_order=0", ECHO_SERVER, "--ports-file", file.path()});
-    server.wait_for("  stop ");
+    Server server(netns, {"--ports-file", file.path()}, [] { inject_fault("BPF_FAULT", "24:1"); });
     file.write("8\n");
-    server.signal(SIGHUP);
-    CHECK(server.next_line() ==
+    CHECK(server.reload() ==
           "echo-server: reading the map echo_ports: Cannot allocate memory; the ports stay as they are");
     CHECK(echoes(netns, "127.0.0.1", 7));
 }

@@ -151,9 +151,7 @@ TEST_CASE("replace: once the old one was told, no shortage ends the new one") {
     const Netns netns;
     Server older(netns, {"--ports", "7"});
     // Of the calls of bpf() that read the ports, the first is for the difference; none comes after it.
-    Process newer(netns, {"env", std::string("LD_PRELOAD=") + FAULTS, "BPF_FAULT=24:1",
-                          "ASAN_OPTIONS=verify_asan_link_order=0", ECHO_SERVER, "--ports", "7", "--replace"});
-    newer.wait_for("  stop ");
+    const Server newer(netns, {"--ports", "7", "--replace"}, [] { inject_fault("BPF_FAULT", "24:1"); });
     CHECK(older.wait() == 0);
     CHECK(echoes(netns, "127.0.0.1", 7));
 }

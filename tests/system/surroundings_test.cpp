@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "child.h"
 #include "client.h"
 #include "server.h"
 
@@ -43,10 +44,7 @@ TEST_CASE("surroundings: with IPv6 disabled it serves IPv4, and IPv6 as soon as 
 TEST_CASE("surroundings: a wall clock that jumps ends no connection early, and none late") {
     const Netns netns;
     // Each look at the wall clock shows another year. (In guest_test.cpp it is the kernel's own that jumps.)
-    Process server(
-        netns, {"env", std::string("LD_PRELOAD=") + FAULTS, "CLOCK_FAULT=1", "ASAN_OPTIONS=verify_asan_link_order=0",
-                ECHO_SERVER, "--ports", "7", "--idle-timeout", "2"});
-    server.wait_for("  stop ");
+    Server server(netns, {"--ports", "7", "--idle-timeout", "2"}, [] { inject_fault("CLOCK_FAULT", "1"); });
     const auto start = steady_clock::now();
     Client client(netns, "127.0.0.1", 7);
     client.send("x");

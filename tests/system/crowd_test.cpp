@@ -21,15 +21,18 @@ namespace {
 
 constexpr int crowd = 10000;
 
-// True once it does nothing for a while, and then does nothing for longer.
+// True once it does nothing for half a second: where packets were lost, their senders send again for a while.
 bool comes_to_rest(const Process& process) {
-    const auto idles = [&](std::chrono::milliseconds duration) {
+    return eventually([&] {
         const auto cpu = process.cpu_time();
-        std::this_thread::sleep_for(duration);
+        std::this_thread::sleep_for(500ms);
         return process.cpu_time() - cpu <= 10ms;
-    };
-    return eventually([&] { return idles(100ms); }) && idles(500ms);
+    });
 }
+
+// Nobody waits longer: a crowd's packets are more than the kernel keeps (net.core.netdev_max_backlog), and a SYN that
+// is lost is sent again after a second, and then after two (RFC 6298).
+constexpr auto patience = 3s;
 
 // The longest that an ordinary connection takes, from connect to end.
 std::chrono::milliseconds slowest_echo(const Netns& netns, const std::string& address, int times) {
@@ -60,7 +63,7 @@ TEST_CASE("crowd: 10,000 clients that never send cost little memory and no CPU t
     CHECK(server.status_kb("VmRSS") - memory < crowd);
 #endif
     CHECK(comes_to_rest(server));
-    CHECK(slowest_echo(netns, "127.0.0.1", 100) < 1s);
+    CHECK(slowest_echo(netns, "127.0.0.1", 100) < patience);
     silent.clear();
     CHECK(eventually([&] { return status_shows(netns, "  0 open of at most "); }));
 }
@@ -99,7 +102,7 @@ TEST_CASE("crowd: 10,000 slow readers get every byte, and nobody waits for them"
         slowest = std::max(slowest, slowest_echo(network.host, Network::vm_ip4, 20));
     }
     CHECK(identical == crowd * static_cast<int>(size / piece));
-    CHECK(slowest < 1s);
+    CHECK(slowest < patience);
     MESSAGE("slowest of the others: ", slowest.count(), " ms");
     int ended = 0;
     for (auto& client : slow)

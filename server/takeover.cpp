@@ -62,11 +62,26 @@ Fd duplicate_eventfd(const Instance& running, const Fd& process, pid_t pid) {
     return replaced;
 }
 
+// The kernel can keep the program of a process that was killed: for a moment if somebody looks at it, and for as long as
+// somebody has pinned its link.
+bool has_ended(const Instance& instance) {
+    return instance.identity && instance.identity->pid_namespace == pid_namespace() &&
+           !open_process(static_cast<pid_t>(instance.identity->pid)) && errno == ESRCH;
+}
+
+std::vector<Instance> find_running() {
+    auto instances = find_instances();
+    instances.erase(std::remove_if(instances.begin(), instances.end(),
+                                   [](const Instance& one) { return !one.attached || has_ended(one); }),
+                    instances.end());
+    return instances;
+}
+
 // The instances that serve here, the newest first.
 std::vector<Instance> running_instances(bool needed) {
     std::vector<Instance> instances;
     try {
-        instances = find_instances();
+        instances = find_running();
     } catch (const std::system_error& error) {
         if (error.code() != std::errc::operation_not_permitted) throw;
         if (needed)
@@ -78,8 +93,6 @@ std::vector<Instance> running_instances(bool needed) {
                 "echo-server's. This one comes last and wins where both have a port");
         return {};
     }
-    instances.erase(std::remove_if(instances.begin(), instances.end(), [](const auto& one) { return !one.attached; }),
-                    instances.end());
     const auto started = [](const Instance& one) { return one.identity ? one.identity->started : 0; };
     std::stable_sort(instances.begin(), instances.end(),
                      [&](const auto& a, const auto& b) { return started(a) > started(b); });
@@ -162,12 +175,12 @@ std::optional<Takeover> prepare_takeover(bool replace) {
 void check_alone(std::uint32_t own_program, const std::optional<Takeover>& takeover) {
     std::vector<Instance> instances;
     try {
-        instances = find_instances();
+        instances = find_running();
     } catch (const std::system_error& error) {
         if (error.code() == std::errc::operation_not_permitted) return;  // as when it was first looked for
         throw;
     }
     for (const auto& one : instances)
-        if (one.attached && one.program != own_program && !(takeover && takeover->includes(one.program)))
+        if (one.program != own_program && !(takeover && takeover->includes(one.program)))
             throw std::runtime_error("another echo-server has started at the same moment; try again");
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // Ends and starts while clients come without a pause.
+#include <bpf/bpf.h>
 #include <doctest/doctest.h>
 
 #include <atomic>
@@ -78,6 +79,26 @@ TEST_CASE("restart: killed and started a hundred times under load, it is back ea
     CHECK(try_connect(network.host, Network::vm_ip4, 7) == ECONNREFUSED);
     CHECK(run_ok(network.vm, {"bpftool", "link"}).find(std::to_string(network.vm.inode())) == std::string::npos);
     CHECK(eventually([&] { return count_bpf_objects(network.vm) == before; }));
+}
+
+TEST_CASE("restart: what the kernel keeps of a killed one is in nobody's way") {
+    const Network network;
+    Server killed(network.vm, {"--ports", "7,77"});
+    // As it is while somebody looks at it, with bpftool or 'echo-server status'.
+    const Fd kept(bpf_link_get_fd_by_id(static_cast<__u32>(std::stoul(BpfObjects(network.vm).link))));
+    REQUIRE(kept);
+    killed.signal(SIGKILL);
+    killed.wait();
+    const BpfObjects still_there(network.vm);
+    for (const bool replace : {false, true}) {
+        CAPTURE(replace);
+        Server server(network.vm, replace ? Command{"--ports", "7", "--replace"} : Command{"--ports", "7"});
+        CHECK(server.output().find("replaces") == std::string::npos);
+        CHECK(echoes(network.host, Network::vm_ip4, 7));
+        CHECK(echoes(network.host, Network::vm_ip6, 7));
+        server.signal(SIGTERM);
+        CHECK(server.wait() == 0);
+    }
 }
 
 TEST_CASE("restart: stopped by SIGTERM under load it ends in time, and cuts nobody off") {

@@ -10,9 +10,11 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <initializer_list>
 #include <list>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "load.h"
 #include "server.h"
@@ -144,6 +146,17 @@ void Soak::finish() {
     relay_.finish();
     steady_.signal(SIGTERM);
     CHECK(steady_.wait() == 0);
+}
+
+// BPF programs and maps in the kernel with names of an echo-server's, and links that are a network namespace's.
+int count_bpf_objects(const Netns& netns) {
+    int found = 0;
+    for (const auto& [kind, sign] : std::initializer_list<std::pair<const char*, const char*>>{
+             {"prog", "name echo_"}, {"map", "name echo_"}, {"link", ": netns "}}) {
+        const auto shown = run_ok(netns, {"bpftool", kind, "show"});
+        for (auto at = shown.find(sign); at != std::string::npos; at = shown.find(sign, at + 1)) ++found;
+    }
+    return found;
 }
 
 }  // namespace

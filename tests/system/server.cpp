@@ -10,10 +10,8 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
-#include <initializer_list>
 #include <regex>
 #include <sstream>
-#include <utility>
 
 Server::Server(const Netns& netns, const Command& arguments, const std::function<void()>& in_child)
     : Process(netns, echo_server(arguments), in_child) {
@@ -86,14 +84,13 @@ bool status_shows(const Netns& netns, std::string_view text) {
     return run_ok(netns, echo_server({"status"})).find(text) != std::string::npos;
 }
 
-int count_bpf_objects(const Netns& netns) {
-    int found = 0;
-    for (const auto& [kind, sign] : std::initializer_list<std::pair<const char*, const char*>>{
-             {"prog", "name echo_"}, {"map", "name echo_"}, {"link", ": netns "}}) {
-        const auto shown = run_ok(netns, {"bpftool", kind, "show"});
-        for (auto at = shown.find(sign); at != std::string::npos; at = shown.find(sign, at + 1)) ++found;
-    }
-    return found;
+bool nothing_left(const Netns& netns) {
+    return eventually([&] {
+        return run(netns, echo_server({"status"})).output ==
+                   "echo-server: no echo-server runs in this network namespace\n" &&
+               run_ok(netns, {"bpftool", "link"}).find(fmt::format("netns_ino {} ", netns.inode())) ==
+                   std::string::npos;
+    });
 }
 
 BpfObjects::BpfObjects(const Netns& netns) : netns_(netns) {

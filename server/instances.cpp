@@ -21,7 +21,8 @@ bool get_info(const Fd& fd, Info& info) {
     return fd && bpf_obj_get_info_by_fd(fd.get(), &info, &size) == 0;
 }
 
-// Calls `visit` with the descriptor of each object of a kind. One that ends meanwhile is left out.
+// Calls `visit` with the descriptor of each object of a kind. One that ends meanwhile is left out (ENOENT), and so is a
+// link that is only just being made (EAGAIN).
 template <typename Visit>
 void for_each(int (*next_id)(__u32, __u32*), int (*open)(__u32), Visit visit) {
     __u32 id = 0;
@@ -29,7 +30,7 @@ void for_each(int (*next_id)(__u32, __u32*), int (*open)(__u32), Visit visit) {
         const Fd fd(open(id));
         if (fd)
             visit(fd);
-        else if (errno != ENOENT)
+        else if (errno != ENOENT && errno != EAGAIN)
             throw std::system_error(errno, std::generic_category(), "looking for BPF objects");
     }
     if (errno != ENOENT) throw std::system_error(errno, std::generic_category(), "looking for BPF objects");

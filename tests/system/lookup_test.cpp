@@ -3,12 +3,16 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <doctest/doctest.h>
+#include <linux/bpf.h>
+#include <sys/syscall.h>
 
+#include <cerrno>
 #include <csignal>
 #include <memory>
 #include <optional>
 #include <string>
 
+#include "child.h"
 #include "client.h"
 #include "other_lookup.skel.h"
 #include "server.h"
@@ -114,4 +118,12 @@ TEST_CASE("lookup: two namespaces have an instance each, and neither knows of th
     in_vm.signal(SIGKILL);
     in_vm.wait();
     CHECK(who_answers(network.vm, tcp, Network::host_ip4, 77) == "echo");
+}
+
+TEST_CASE("lookup: a link that somebody is just making, in any namespace, keeps no server from starting") {
+    const Netns netns;
+    const Netns elsewhere;
+    const Server other(elsewhere, {"--ports", "7"});
+    const Server server(netns, {"--ports", "7"}, [] { refuse_system_call(SYS_bpf, BPF_LINK_GET_FD_BY_ID, EAGAIN); });
+    CHECK(echoes(netns, "127.0.0.1", 7));
 }

@@ -78,23 +78,37 @@ std::string match(const std::string& text, const std::string& pattern) {
     return found[1];
 }
 
+std::string show_links(const Netns& netns) {
+    Result shown;
+    // bpftool gives up where somebody on the machine is just making one.
+    REQUIRE(eventually([&] { return (shown = run(netns, {"bpftool", "link"})).code == 0; }));
+    return shown.output;
+}
+
 }  // namespace
 
 bool status_shows(const Netns& netns, std::string_view text) {
     return run_ok(netns, echo_server({"status"})).find(text) != std::string::npos;
 }
 
+int count_links(const Netns& netns) {
+    const auto links = show_links(netns);
+    const auto here = fmt::format("netns_ino {} ", netns.inode());
+    int count = 0;
+    for (auto at = links.find(here); at != std::string::npos; at = links.find(here, at + 1)) ++count;
+    return count;
+}
+
 bool nothing_left(const Netns& netns) {
     return eventually([&] {
         return run(netns, echo_server({"status"})).output ==
                    "echo-server: no echo-server runs in this network namespace\n" &&
-               run_ok(netns, {"bpftool", "link"}).find(fmt::format("netns_ino {} ", netns.inode())) ==
-                   std::string::npos;
+               count_links(netns) == 0;
     });
 }
 
 BpfObjects::BpfObjects(const Netns& netns) : netns_(netns) {
-    const auto links = run_ok(netns, {"bpftool", "link"});
+    const auto links = show_links(netns);
     const auto pattern = fmt::format(R"((\d+): netns  prog (\d+)\s+netns_ino {} )", netns.inode());
     std::smatch found;
     if (!std::regex_search(links, found, std::regex(pattern))) FAIL("no link here: ", links);

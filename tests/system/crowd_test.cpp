@@ -8,7 +8,6 @@
 #include <list>
 #include <string>
 #include <string_view>
-#include <thread>
 
 #include "client.h"
 #include "descriptors.h"
@@ -20,15 +19,6 @@ using std::chrono::steady_clock;
 namespace {
 
 constexpr int crowd = 10000;
-
-// True once it does nothing for half a second: where packets were lost, their senders send again for a while.
-bool comes_to_rest(const Process& process) {
-    return eventually([&] {
-        const auto cpu = process.cpu_time();
-        std::this_thread::sleep_for(500ms);
-        return process.cpu_time() - cpu <= 10ms;
-    });
-}
 
 // Nobody waits longer: a crowd's packets are more than the kernel keeps (net.core.netdev_max_backlog), and a SYN that
 // is lost is sent again after a second, and then after two (RFC 6298).

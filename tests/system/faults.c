@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Preloaded into the server. With ACCEPT_FAULT=EMFILE, say, its first three calls of accept4() fail so. With
+/* Preloaded into the server. With ACCEPT_FAULT=EMFILE, say, its calls of accept4() fail so for half a second; with ECONNABORTED only three do, as each
+ * stands for one client. With
  * EPOLL_FAULT=ENOSPC, say, epoll takes no connection. With BPF_FAULT=24:1, say, all calls of bpf() with command 24 but the
  * first fail with ENOMEM. With CLOCK_FAULT=1, the wall clock jumps by years. With READ_FAULT=FILE, a line
  * is added to that file whenever its beginning is read, from the third read(2) on. */
@@ -26,13 +27,18 @@ static int named_error(const char* name) {
 }
 
 int accept4(int fd, struct sockaddr* address, socklen_t* size, int flags) {
-    static int left = 3;
+    static int calls;
+    static struct timespec first;
     static int (*real)(int, struct sockaddr*, socklen_t*, int);
     const char* fault = getenv("ACCEPT_FAULT");
+    struct timespec now;
 
     if (!real) real = (int (*)(int, struct sockaddr*, socklen_t*, int))dlsym(RTLD_NEXT, "accept4");
-    if (!fault || left == 0) return real(fd, address, size, flags);
-    --left;
+    if (!fault) return real(fd, address, size, flags);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (calls++ == 0) first = now;
+    const long passed_ms = (now.tv_sec - first.tv_sec) * 1000 + (now.tv_nsec - first.tv_nsec) / 1000000;
+    if (strcmp(fault, "ECONNABORTED") == 0 ? calls > 3 : passed_ms > 500) return real(fd, address, size, flags);
     errno = named_error(fault);
     return -1;
 }

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
+#include <chrono>
 #include <csignal>
 #include <list>
 #include <regex>
@@ -14,6 +15,7 @@
 
 #include "child.h"
 #include "client.h"
+#include "descriptors.h"
 #include "server.h"
 
 namespace {
@@ -36,6 +38,7 @@ TEST_CASE("limits: with 64 descriptors and 500 clients it waits without spinning
     const auto complaint = server.wait_for("connections as are allowed");
     CHECK(complaint.starts_with("echo-server: as many connections as are allowed ("));
     CHECK(complaint.ends_with(") are open; newcomers wait"));
+    CHECK(comes_to_rest(server));
 
     int served = 0;
     while (!clients.empty()) {
@@ -69,9 +72,7 @@ TEST_CASE("limits: with --max-connections newcomers wait in the backlog, at no c
     const auto status = run_ok(netns, echo_server({"status"}));
     CHECK(status.find(", 3 of at most 4096 waiting, 0 dropped\n") != std::string::npos);
     CHECK(status.find("  connections  2 open of at most 2, 2 in all, ") != std::string::npos);
-    const auto cpu = server.cpu_time();
-    std::this_thread::sleep_for(500ms);  // a while in which nothing may happen
-    CHECK(server.cpu_time() - cpu <= 10ms);
+    CHECK(comes_to_rest(server));
     // A stop serves those that wait as well, no more than two at a time.
     server.signal(SIGTERM);
     server.wait_for("stopping");
@@ -105,24 +106,24 @@ TEST_CASE("limits: more connections than descriptors, or none for any, is an err
 
 TEST_CASE("limits: --idle-timeout ends a connection on which nothing moves, and no other") {
     const Netns netns;
-    Server server(netns, {"--ports", "7", "--idle-timeout", "1"});
-    const auto start = std::chrono::steady_clock::now();
+    Server server(netns, {"--ports", "7", "--idle-timeout", "2"});
     Client silent(netns, "127.0.0.1", 7);
-    Client busy(netns, "127.0.0.1", 7);
     Client stalled(netns, "127.0.0.1", 7);  // sends more than it takes back
     const std::string much(16U << 20U, 'x');
     while (::send(stalled.fd(), much.data(), much.size(), MSG_DONTWAIT | MSG_NOSIGNAL) > 0) continue;
-    while (std::chrono::steady_clock::now() - start < 2500ms) {
+    Client busy(netns, "127.0.0.1", 7);
+    const auto start = std::chrono::steady_clock::now();
+    const auto move = [&] {
         busy.send("x");
         REQUIRE(busy.receive(1) == "x");
-        std::this_thread::sleep_for(50ms);
-    }
+    };
+    for (; std::chrono::steady_clock::now() - start < 5s; std::this_thread::sleep_for(50ms)) move();
     CHECK(silent.at_end());
-    busy.send("still");
-    CHECK(busy.receive(5) == "still");
-    REQUIRE(eventually(
-        [&] { return run_ok(netns, echo_server({"status"})).find("1 open of at most") != std::string::npos; }));
-    CHECK(run_ok(netns, echo_server({"status"})).find("3 in all, 0 refused, 2 timed out\n") != std::string::npos);
+    CHECK(eventually([&] {
+        move();
+        return std::regex_search(run_ok(netns, echo_server({"status"})),
+                                 std::regex(R"(  1 open of at most \d+, 3 in all, 0 refused, 2 timed out\n)"));
+    }));
 }
 
 TEST_CASE("limits: a connection that epoll refuses is cut off, and that is said") {
@@ -178,8 +179,9 @@ TEST_CASE("limits: out of memory it cuts off connections and goes on") {
 }
 
 TEST_CASE("limits: without memory for newcomers it lets them wait without spinning, and accepts again") {
+    raise_descriptor_limit();
     const Netns netns;
-    Server server(netns, {"--ports", "7", "--verbose", "--user", "root"});
+    Server server(netns, {"--ports", "7", "--verbose", "--user", "root", "--threads", "2"});
     limit_memory(server, memory_of(server));
     // Idle ones, each of which takes a little, until the heap has nothing left.
     std::list<Client> idle;
@@ -204,18 +206,21 @@ TEST_CASE("limits: no error of accept() ends the loop or makes it spin") {
     const Netns netns;
     struct Case {
         std::string error;
-        int complaints;
+        bool complains;
     };
     const std::vector<Case> cases = {
-        {"EMFILE", 1}, {"ENFILE", 1}, {"ENOBUFS", 1}, {"ENOMEM", 1}, {"EPERM", 1}, {"ECONNABORTED", 0},
+        {"EMFILE", true}, {"ENFILE", true}, {"ENOBUFS", true},
+        {"ENOMEM", true}, {"EPERM", true},  {"ECONNABORTED", false},
     };
     for (const auto& one : cases) {
         CAPTURE(one.error);
-        // The first three calls fail.
+        // The calls fail for half a second.
         Server server(netns, {"--ports", "7"}, [&] { inject_fault("ACCEPT_FAULT", one.error); });
         const auto cpu = server.cpu_time();
         CHECK(echoes(netns, "127.0.0.1", 7));
         CHECK(server.cpu_time() - cpu < 100ms);
-        CHECK(count(server.output(), "accepting a connection: ") == static_cast<std::size_t>(one.complaints));
+        const auto complaints = count(server.output(), "accepting a connection: ");
+        CHECK((complaints > 0) == one.complains);
+        CHECK(complaints <= 2);  // at most one a second
     }
 }

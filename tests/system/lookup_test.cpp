@@ -114,7 +114,7 @@ TEST_CASE("lookup: two namespaces have an instance each, and neither knows of th
     CHECK(who_answers(network.vm, tcp, Network::host_ip6, 7) == "nobody");
     const auto status = run_ok(network.host, echo_server({"status"}));
     CHECK(status.find("\n  ports        1 open: 77\n") != std::string::npos);
-    CHECK(status.find(std::to_string(in_vm.pid())) == std::string::npos);
+    CHECK(status.find("process " + std::to_string(in_vm.pid()) + ",") == std::string::npos);
     in_vm.signal(SIGKILL);
     in_vm.wait();
     CHECK(who_answers(network.vm, tcp, Network::host_ip4, 77) == "echo");

@@ -64,6 +64,8 @@ Network::Network() {
     };
     configure(host, "to-vm", host_ip4, host_ip6);
     configure(vm, "to-host", vm_ip4, vm_ip6);
+    // So that many short connections don't use up the ports: they are free again after a second, not a minute.
+    set_sysctl(host, "net/ipv4/tcp_tw_reuse", "1");
     // The kernel takes note of a new cable when it comes to it, and loses packets until then.
     for (const std::string address : {vm_ip4, vm_ip6})
         REQUIRE(eventually([&] { return try_connect(host, address, 1) == ECONNREFUSED; }));

@@ -43,7 +43,7 @@ Process::Process(const Netns& netns, const Command& command, const std::function
     pid_ = ::fork();
     REQUIRE(pid_ >= 0);
     if (pid_ > 0) return;
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that crashes leaves nothing running
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // if a test crashes; not once it is another user
     if (::setns(netns.fd(), CLONE_NEWNET) != 0) ::_exit(126);
     const Fd nothing(::open("/dev/null", O_RDONLY | O_CLOEXEC));
     ::dup2(nothing.get(), STDIN_FILENO);
@@ -133,6 +133,14 @@ long Process::status_kb(std::string_view name) const {
         if (line.starts_with(fmt::format("{}:", name))) return std::stol(line.substr(name.size() + 1));
     FAIL("no such line: ", std::string(name));
     return 0;
+}
+
+bool comes_to_rest(const Process& process) {
+    return eventually([&] {
+        const auto cpu = process.cpu_time();
+        std::this_thread::sleep_for(500ms);
+        return process.cpu_time() - cpu <= 10ms;
+    });
 }
 
 std::ptrdiff_t descriptors_of(const Process& process) {

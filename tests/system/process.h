@@ -57,6 +57,9 @@ class Process {
     std::size_t seen_ = 0;
 };
 
+/// True once it does nothing for half a second. It can take a while: where packets were lost, they are sent again.
+bool comes_to_rest(const Process& process);
+
 /// How many it has open.
 std::ptrdiff_t descriptors_of(const Process& process);
 

@@ -30,11 +30,11 @@ Signals: SIGHUP reads the ports file again; open connections stay. SIGINT
 Examples:
   sudo echo-server --ports 7,77,777
   sudo echo-server --ports '1-65535,!22'         # every port but ssh's
-  sudo echo-server --ports-file /etc/echo-ports  # after edits: kill -HUP PID
+  sudo echo-server --ports-file /etc/echo-ports  # reload: sudo kill -HUP PID
   sudo echo-server --ports 7,79 --replace        # in place of the one that runs
-  sudo echo-server status)";
+  sudo echo-server status                        # or --json, --prometheus)";
 
-constexpr auto status_description = "Shows the echo-servers of this network namespace; takes root.";
+constexpr auto status_description = "Show the echo-servers of this namespace; takes root.";
 
 constexpr auto status_notes = R"(It asks no process: process, user, ports and counters are read from the kernel,
 where each server keeps them beside its BPF program. The exit code is 1 if none
@@ -43,9 +43,23 @@ runs.
 Example, for node_exporter's textfile collector:
   sudo sh -c 'echo-server status --prometheus > DIR/new; mv DIR/new DIR/echo-server.prom')";
 
-int wrong_usage(const std::string& why) {
-    log_problem("{}; see echo-server --help", why);
+int wrong_usage(const std::string& why, std::string_view command = "echo-server") {
+    log_problem("{}; see {} --help", why, command);
     return 2;
+}
+
+// CLI11's own words are "--user: At Most 1 required but received 2", "--user: 1 required NAME missing", and "replace was
+// given a disallowed flag override".
+std::string wrong_count(const CLI::App& app, std::string_view message) {
+    const std::string flag(message.substr(0, message.find_first_of(": ")));
+    const auto* option = app.get_option_no_throw(flag);
+    if (option == nullptr) return fmt::format("--{} takes no value", flag);
+    return flag + (option->count() > 1 ? " stands only once" : " takes a value");
+}
+
+std::string wrong_word(const std::string& word) {
+    const bool list = !word.empty() && word.front() != '-' && word.find_first_not_of("0123456789-,! ") == word.npos;
+    return quote(word) + " is not an option" + (list ? ": a port list is one word, as in 7,77, or in quotes" : "");
 }
 
 std::chrono::seconds parse_seconds(const std::string& text) {
@@ -130,7 +144,7 @@ void add_server_flags(CLI::App& app, Options& options, Texts& texts) {
     app.add_flag("--shadow-listeners", options.shadow_listeners, "Take ports from those who listen on them")
         ->disable_flag_override();
     app.add_option("--listen", texts.listen, "Where the one socket is bound (127.0.0.1:7777)")->type_name("ADDR:PORT");
-    app.add_flag("--replace", options.replace, "Take over from the one that runs, if any, losing nothing")
+    app.add_flag("--replace", options.replace, "Take over from the one that runs, which drains")
         ->disable_flag_override();
     app.add_option("--user", options.user, "Whom to become once set up, from root (nobody)")->type_name("NAME");
     app.add_option("--pin", options.pin, "Pin echo_ports, echo_socket for that user in a bpffs")->type_name("DIR");
@@ -138,7 +152,7 @@ void add_server_flags(CLI::App& app, Options& options, Texts& texts) {
     app.add_option("--max-connections", texts.max_connections, "At a time (what descriptors allow)")->type_name("N");
     app.add_option("--idle-timeout", texts.idle_timeout, "End connections idle so long; 0: never (0)")
         ->type_name("SECONDS");
-    app.add_option("--drain-timeout", texts.drain_timeout, "Time for open connections after a stop (5)")
+    app.add_option("--drain-timeout", texts.drain_timeout, "For open connections after a stop; 0: none (5)")
         ->type_name("SECONDS");
     app.add_flag("--verbose", options.verbose, "Log each connection, and what libbpf says")->disable_flag_override();
 }
@@ -150,6 +164,7 @@ void read_texts(Options& options, const Texts& texts) {
     for (const auto& text : texts.addresses)
         options.addresses.push_back(value_of("--address", [&] { return parse_address_prefix(text); }));
     if (texts.listen) options.listen = value_of("--listen", [&] { return parse_listen_address(*texts.listen); });
+    if (options.ports_file && options.ports_file->empty()) throw std::runtime_error("--ports-file: no file is given");
     if (options.pin && options.pin->empty()) throw std::runtime_error("--pin: no folder is given");
     options.threads =
         texts.threads ? value_of("--threads", [&] { return parse_threads(*texts.threads); }) : usable_cpus();
@@ -191,8 +206,12 @@ std::variant<Options, StatusOptions, Exit> parse_command_line(int argc, char** a
     } catch (const CLI::Success& done) {
         return Exit{app.exit(done)};
     } catch (const CLI::ExtrasError&) {
-        const auto* what = status_command->parsed() ? "{} is not an option of status" : "{} is not an option";
-        return Exit{wrong_usage(fmt::format(fmt::runtime(what), quote(app.remaining(true).front())))};
+        const auto word = app.remaining(true).front();
+        if (status_command->parsed())
+            return Exit{wrong_usage(quote(word) + " is not an option of status", "echo-server status")};
+        return Exit{wrong_usage(wrong_word(word))};
+    } catch (const CLI::ArgumentMismatch& error) {
+        return Exit{wrong_usage(wrong_count(app, error.what()))};
     } catch (const std::runtime_error& error) {
         return Exit{wrong_usage(error.what())};
     }

@@ -201,7 +201,7 @@ TEST_CASE("status: wrong usage is exit code 2") {
           std::string::npos);
     const auto unknown = run(netns, echo_server({"status", "--yaml"}));
     CHECK(unknown.code == 2);
-    CHECK(unknown.output == "echo-server: '--yaml' is not an option of status; see echo-server --help\n");
+    CHECK(unknown.output == "echo-server: '--yaml' is not an option of status; see echo-server status --help\n");
     const auto mixed = run(netns, echo_server({"--ports", "7", "status"}));
     CHECK(mixed.code == 2);
     CHECK(run(netns, echo_server({"status", "--help"})).output.find("--prometheus") != std::string::npos);

@@ -58,7 +58,8 @@ std::string wrong_count(const CLI::App& app, std::string_view message) {
 }
 
 std::string wrong_word(const std::string& word) {
-    const bool list = !word.empty() && word.front() != '-' && word.find_first_not_of("0123456789-,! ") == word.npos;
+    const bool list =
+        !word.empty() && word.front() != '-' && word.find_first_not_of("0123456789-,! ") == std::string::npos;
     return quote(word) + " is not an option" + (list ? ": a port list is one word, as in 7,77, or in quotes" : "");
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Preloaded into the server. With ACCEPT_FAULT=EMFILE, say, its calls of accept4() fail so for half a second; with ECONNABORTED only three do, as each
- * stands for one client. With
- * EPOLL_FAULT=ENOSPC, say, epoll takes no connection. With BPF_FAULT=24:1, say, all calls of bpf() with command 24 but the
- * first fail with ENOMEM. With CLOCK_FAULT=1, the wall clock jumps by years. With READ_FAULT=FILE, a line
- * is added to that file whenever its beginning is read, from the third read(2) on. */
+/* Preloaded into the server. With ACCEPT_FAULT=EMFILE, say, its calls of accept4() fail so for half a second; with
+ * ECONNABORTED only three do, as each stands for one client. With EPOLL_FAULT=ENOSPC, say, epoll takes no connection.
+ * With BPF_FAULT=24:1, say, all calls of bpf() with command 24 but the first fail with ENOMEM. With CLOCK_FAULT=1, the
+ * wall clock jumps by years. With READ_FAULT=FILE, a line is added to that file whenever its beginning is read, from the
+ * third read(2) on. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

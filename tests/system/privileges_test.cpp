@@ -66,7 +66,7 @@ TEST_CASE("privileges: from root it becomes nobody, and still reloads, drains an
     file.write("8\n");
     CHECK(server.reload() == fmt::format("reloaded {}: added 8; removed 7; 1 port open", file.path()));
     CHECK(echoes(netns, "::1", 8));
-    CHECK(run_ok(netns, echo_server({"status"})).find("user nobody, up ") != std::string::npos);
+    CHECK(status_shows(netns, "user nobody, up "));
     Client client(netns, "127.0.0.1", 8);
     client.send("x");
     REQUIRE(client.receive(1) == "x");
@@ -109,7 +109,7 @@ TEST_CASE("privileges: CAP_SYS_ADMIN in place of CAP_BPF does, and a user may be
         keep_capabilities({CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_SETUID, CAP_SETGID});
     });
     check_is_without_privileges(server, "12345", no_capability);
-    CHECK(run_ok(netns, echo_server({"status"})).find("user 12345, ") != std::string::npos);
+    CHECK(status_shows(netns, "user 12345, "));
 }
 
 TEST_CASE("privileges: where map updates take CAP_BPF, and it was started without, it serves and says what will fail") {

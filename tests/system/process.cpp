@@ -31,6 +31,12 @@ bool eventually(const std::function<bool()>& condition, std::chrono::millisecond
     return true;
 }
 
+std::size_t count(std::string_view text, std::string_view piece) {
+    std::size_t found = 0;
+    for (auto at = text.find(piece); at != std::string_view::npos; at = text.find(piece, at + 1)) ++found;
+    return found;
+}
+
 Process::Process(const Netns& netns, const Command& command, const std::function<void()>& in_child) {
     std::array<int, 2> ends{};
     REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);

@@ -21,6 +21,9 @@ constexpr std::chrono::seconds time_limit{30};
 /// Calls `condition` until it is true, and tells whether that came within `limit`.
 bool eventually(const std::function<bool()>& condition, std::chrono::milliseconds limit = time_limit);
 
+/// How often `piece` is in `text`.
+std::size_t count(std::string_view text, std::string_view piece);
+
 /// A program that runs in a network namespace; standard output and error come together. Killed with the object.
 class Process {
  public:

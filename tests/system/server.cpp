@@ -91,12 +91,8 @@ bool status_shows(const Netns& netns, std::string_view text) {
     return run_ok(netns, echo_server({"status"})).find(text) != std::string::npos;
 }
 
-int count_links(const Netns& netns) {
-    const auto links = show_links(netns);
-    const auto here = fmt::format("netns_ino {} ", netns.inode());
-    int count = 0;
-    for (auto at = links.find(here); at != std::string::npos; at = links.find(here, at + 1)) ++count;
-    return count;
+std::size_t count_links(const Netns& netns) {
+    return count(show_links(netns), fmt::format("netns_ino {} ", netns.inode()));
 }
 
 bool nothing_left(const Netns& netns) {

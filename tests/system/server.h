@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <cstddef>
 #include <map>
 #include <string>
 #include <string_view>
@@ -38,7 +39,7 @@ class TempFile {
 bool status_shows(const Netns& netns, std::string_view text);
 
 /// How many BPF links a network namespace has.
-int count_links(const Netns& netns);
+std::size_t count_links(const Netns& netns);
 
 /// True once the kernel has no program or link any more of a server that ran in a namespace. It frees them a little after
 /// the process ends, and after whoever looks at them has closed them.

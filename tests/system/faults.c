@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Preloaded into the server. With ACCEPT_FAULT=EMFILE, say, its calls of accept4() fail so for half a second; with
- * ECONNABORTED only three do, as each stands for one client. With EPOLL_FAULT=ENOSPC, say, epoll takes no connection.
- * With BPF_FAULT=24:1, say, all calls of bpf() with command 24 but the first fail with ENOMEM. With CLOCK_FAULT=1, the
- * wall clock jumps by years. With READ_FAULT=FILE, a line is added to that file whenever its beginning is read, from the
- * third read(2) on. */
+/* Preloaded into the server. With ACCEPT_FAULT=EMFILE, say, its calls of accept4() fail so for half a second, and more
+ * than twenty of them abort it, as one that spins; with ECONNABORTED only three fail, as each stands for one client.
+ * With EPOLL_FAULT=ENOSPC, say, epoll takes no connection. With BPF_FAULT=24:1, say, all calls of bpf() with command 24
+ * but the first fail with ENOMEM. With CLOCK_FAULT=1, the wall clock jumps by years. With READ_FAULT=FILE, a line is added
+ * to that file whenever its beginning is read, from the third read(2) on. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -39,6 +39,7 @@ int accept4(int fd, struct sockaddr* address, socklen_t* size, int flags) {
     if (calls++ == 0) first = now;
     const long passed_ms = (now.tv_sec - first.tv_sec) * 1000 + (now.tv_nsec - first.tv_nsec) / 1000000;
     if (strcmp(fault, "ECONNABORTED") == 0 ? calls > 3 : passed_ms > 500) return real(fd, address, size, flags);
+    if (calls > 20) abort();
     errno = named_error(fault);
     return -1;
 }

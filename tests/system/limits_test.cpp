@@ -181,10 +181,11 @@ TEST_CASE("limits: without memory for newcomers it lets them wait without spinni
     // One that was accepted and has no memory is lost, so that there must be more of them.
     for (int i = 0; i < 200; ++i) idle.emplace_back(netns, "127.0.0.1", 7);
 
+    const auto start = std::chrono::steady_clock::now();
     const auto cpu = server.cpu_time();
     const auto said = count(server.output(), ": Cannot allocate memory; ");
     REQUIRE(eventually([&] { return count(server.output(), ": Cannot allocate memory; ") >= said + 2; }));
-    CHECK(server.cpu_time() - cpu < 100ms);
+    CHECK((server.cpu_time() - cpu) * 4 < std::chrono::steady_clock::now() - start);  // a slow machine takes a tenth
 
     limit_memory(server, RLIM_INFINITY);
     CHECK(echoes(netns, "127.0.0.1", 7));
@@ -203,11 +204,9 @@ TEST_CASE("limits: no error of accept() ends the loop or makes it spin") {
     };
     for (const auto& one : cases) {
         CAPTURE(one.error);
-        // The calls fail for half a second.
+        // For half a second; more than twenty calls meanwhile end the server.
         Server server(netns, {"--ports", "7"}, [&] { inject_fault("ACCEPT_FAULT", one.error); });
-        const auto cpu = server.cpu_time();
         CHECK(echoes(netns, "127.0.0.1", 7));
-        CHECK(server.cpu_time() - cpu < 100ms);
         const auto complaints = count(server.output(), "accepting a connection: ");
         CHECK((complaints > 0) == one.complains);
         CHECK(complaints <= 2);  // at most one a second

@@ -22,6 +22,19 @@
 using namespace std::chrono_literals;
 using std::chrono::steady_clock;
 
+namespace {
+
+// What stands behind `name` in a file of lines as "name:  1234".
+long number_in(const std::string& path, std::string_view name) {
+    std::ifstream file(path);
+    for (std::string line; std::getline(file, line);)
+        if (line.starts_with(fmt::format("{}:", name))) return std::stol(line.substr(name.size() + 1));
+    FAIL("no such line in ", path, ": ", std::string(name));
+    return 0;
+}
+
+}  // namespace
+
 bool eventually(const std::function<bool()>& condition, std::chrono::milliseconds limit) {
     const auto deadline = steady_clock::now() + limit;
     while (!condition()) {
@@ -133,13 +146,9 @@ std::chrono::milliseconds Process::cpu_time() const {
     return std::chrono::milliseconds((user + system) * 1000 / ::sysconf(_SC_CLK_TCK));
 }
 
-long Process::status_kb(std::string_view name) const {
-    std::ifstream file(fmt::format("/proc/{}/status", pid_));
-    for (std::string line; std::getline(file, line);)
-        if (line.starts_with(fmt::format("{}:", name))) return std::stol(line.substr(name.size() + 1));
-    FAIL("no such line: ", std::string(name));
-    return 0;
-}
+long Process::status_kb(std::string_view name) const { return number_in(fmt::format("/proc/{}/status", pid_), name); }
+
+long Process::bytes_read() const { return number_in(fmt::format("/proc/{}/io", pid_), "rchar"); }
 
 bool comes_to_rest(const Process& process) {
     return eventually([&] {

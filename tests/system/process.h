@@ -50,6 +50,8 @@ class Process {
     [[nodiscard]] std::chrono::milliseconds cpu_time() const;
     /// Number in kB behind `name` in /proc/PID/status: "VmRSS", say.
     [[nodiscard]] long status_kb(std::string_view name) const;
+    /// By read(2) and its like, so far.
+    [[nodiscard]] long bytes_read() const;
 
  private:
     bool read_some(std::chrono::milliseconds timeout);

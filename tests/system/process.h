@@ -16,7 +16,7 @@
 using Command = std::vector<std::string>;
 
 /// Longer than anything takes that is going to happen, on a slow machine and under a sanitizer.
-constexpr std::chrono::seconds time_limit{30};
+constexpr std::chrono::seconds time_limit{60};
 
 /// Calls `condition` until it is true, and tells whether that came within `limit`.
 bool eventually(const std::function<bool()>& condition, std::chrono::milliseconds limit = time_limit);

@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/magic.h>
-#include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -17,6 +16,7 @@
 #include <system_error>
 
 #include "fd.h"
+#include "file_rights.h"
 
 namespace {
 
@@ -44,22 +44,6 @@ Fd open_bpffs(const std::string& folder) {
             "{}: it is not on a BPF file system; 'sudo mount -t bpf none DIR' makes an empty folder DIR one", what));
     return opened;
 }
-
-/// Files are made and replaced with a user's rights for as long as it lives; the other capabilities stay.
-class FileRightsOf {
- public:
-    explicit FileRightsOf(const User& user) : gid_(::setfsgid(user.gid)), uid_(::setfsuid(user.uid)) {}
-    ~FileRightsOf() {
-        ::setfsuid(static_cast<uid_t>(uid_));
-        ::setfsgid(static_cast<gid_t>(gid_));
-    }
-    FileRightsOf(const FileRightsOf&) = delete;
-    FileRightsOf& operator=(const FileRightsOf&) = delete;
-
- private:
-    int gid_;
-    int uid_;
-};
 
 // Pins `map` as `path` by way of another name, so that a pin which is there already is never missing. `owner` gets it if
 // there is one. Returns 0, or the error.

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "file_rights.h"
+
+#include <fmt/format.h>
+#include <sys/fsuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <stdexcept>
+#include <system_error>
+
+namespace {
+
+// Not glibc's setgroups(), which changes every thread of the process.
+bool set_groups(const std::vector<gid_t>& groups) {
+    return ::syscall(SYS_setgroups, groups.size(), groups.data()) == 0;
+}
+
+std::vector<gid_t> current_groups() {
+    const int count = ::getgroups(0, nullptr);
+    std::vector<gid_t> groups(count > 0 ? static_cast<std::size_t>(count) : 0);
+    if (count > 0 && ::getgroups(count, groups.data()) != count) groups.clear();
+    return groups;
+}
+
+}  // namespace
+
+FileRightsOf::FileRightsOf(const User& user) : by_root_(::geteuid() == 0), groups_(current_groups()) {
+    if (!by_root_) return;
+    const bool without_groups = groups_.empty() || set_groups({});
+    const int error = errno;
+    ::setfsgid(user.gid);
+    ::setfsuid(user.uid);
+    // Neither call reports an error; asking for the number that does not exist tells the one in force.
+    const bool changed = ::setfsgid(static_cast<gid_t>(-1)) == static_cast<int>(user.gid) &&
+                         ::setfsuid(static_cast<uid_t>(-1)) == static_cast<int>(user.uid);
+    if (without_groups && changed) return;
+    restore();
+    throw std::runtime_error(fmt::format("using files as user {}: {}; that needs CAP_SETUID and CAP_SETGID", user.name,
+                                         std::generic_category().message(without_groups ? EPERM : error)));
+}
+
+FileRightsOf::~FileRightsOf() { restore(); }
+
+void FileRightsOf::restore() noexcept {
+    if (!by_root_) return;
+    ::setfsuid(::geteuid());
+    ::setfsgid(::getegid());
+    if (!groups_.empty()) set_groups(groups_);
+}

@@ -133,6 +133,20 @@ void Dispatcher::attach() {
     if (!link_) fail("attaching the BPF program to the network namespace", errno);
 }
 
+std::string Dispatcher::why_not_steering(std::uint64_t listener) const {
+    bpf_link_info info{};
+    __u32 size = sizeof(info);
+    // The link stays when somebody detaches it; only the namespace is gone from it.
+    if (bpf_obj_get_info_by_fd(bpf_link__fd(link_.get()), &info, &size) == 0 && info.netns.netns_ino == 0)
+        return "the BPF program was detached from the network namespace (by 'bpftool link detach', say)";
+    const __u32 key = 0;
+    __u64 cookie = 0;
+    const bool read = bpf_map_lookup_elem(socket_fd(), &key, &cookie) == 0;
+    if ((!read && errno == ENOENT) || (read && cookie != listener))
+        return "the listening socket is not in the map echo_socket any more";
+    return {};
+}
+
 void set_libbpf_verbose(bool verbose) { libbpf_set_print(verbose ? print_to_stderr : nullptr); }
 
 std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap) {

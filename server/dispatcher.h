@@ -54,6 +54,10 @@ class Dispatcher {
     /// Ends that; connections already made are not touched.
     void detach() noexcept { link_.reset(); }
 
+    /// Why nothing is steered to the socket with the cookie `listener` any more, although it was put into echo_socket and
+    /// the program attached; empty if all is well, or if the kernel does not tell.
+    [[nodiscard]] std::string why_not_steering(std::uint64_t listener) const;
+
     /// The id of the program, as bpftool shows it.
     [[nodiscard]] std::uint32_t program_id() const;
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <asio/posix/stream_descriptor.hpp>
-#include <asio/steady_timer.hpp>
 #include <optional>
 
 #include "dispatcher.h"
@@ -11,6 +10,7 @@
 #include "options.h"
 #include "pins.h"
 #include "privileges.h"
+#include "reload.h"
 #include "takeover.h"
 
 /// The whole server, from its set-up to its end.
@@ -41,15 +41,8 @@ class Service {
     // Says what the user it runs as now won't be able to do.
     void warn_of_lost_rights(bool kept_cap_bpf) const;
 
-    // Throws unless nobody else listens on `ports`, or they may be taken all the same.
-    void check_listeners(const PortSet& ports);
-
-    void wait_for_hangup();
     void wait_for_stop_signal();
     void wait_for_replacement();
-    void reload() noexcept;
-    void apply_ports_file();
-    [[nodiscard]] std::string status_line() const;
     void stop(EchoServer::Queue queue);
 
     const Options& options_;
@@ -57,12 +50,11 @@ class Service {
     User user_;
     Dispatcher dispatcher_;
     std::optional<Takeover> takeover_;
+    HandlerMemory reload_memory_;  // before the server, in which what uses them waits
+    HandlerMemory stop_memory_;
     EchoServer server_;
     Detacher detacher_{dispatcher_};  // the ports go back before the socket closes
-    HandlerMemory hangup_memory_;
-    HandlerMemory stop_memory_;
-    asio::posix::stream_descriptor hangup_;  // readable while SIGHUP waits
-    asio::steady_timer hangup_pause_;
+    Reload reload_;
     asio::posix::stream_descriptor stop_signals_;  // a descriptor of their own, as of several SIGHUP comes first
     asio::posix::stream_descriptor replaced_;      // an eventfd, readable once another process serves our listener
     Pins pins_;

@@ -25,3 +25,7 @@ std::string quote(std::string_view text) {
     constexpr std::size_t longest = 32;
     return fmt::format("'{}{}'", printable(text.substr(0, longest)), text.size() > longest ? "..." : "");
 }
+
+std::string plural(std::size_t number, std::string_view noun) {
+    return fmt::format("{} {}{}", number, noun, number == 1 ? "" : "s");
+}

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <charconv>
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -16,6 +17,9 @@ std::string printable(std::string_view text);
 
 /// `text` in single quotes, printable, and cut if it is long.
 std::string quote(std::string_view text);
+
+/// "1 port", "2 ports".
+std::string plural(std::size_t number, std::string_view noun);
 
 /// The whole of `text` as a decimal number without sign; nothing if it is none or does not fit.
 template <typename Number>

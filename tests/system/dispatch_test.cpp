@@ -13,6 +13,7 @@
 #include "endpoint.h"
 #include "listener.h"
 #include "netns.h"
+#include "process.h"
 
 namespace {
 
@@ -158,4 +159,19 @@ TEST_CASE("dispatch: the map has room for every port at once, and what is set is
     CHECK(change.added.empty());
     CHECK(change.removed == all - few);
     CHECK(dispatcher.set_ports(PortSet()).removed == few);
+}
+
+TEST_CASE("dispatch: that nothing is steered to the socket any more is noticed, and why") {
+    const Netns netns;
+    const Netns::Entered entered(netns);
+    Dispatcher dispatcher;
+    Fd listener = open_listener(parse_endpoint("127.0.0.1:7777"));
+    const auto cookie = socket_cookie(listener.get());
+    dispatcher.set_listener(listener.get());
+    dispatcher.attach();
+    CHECK(dispatcher.why_not_steering(cookie).empty());
+    CHECK(dispatcher.why_not_steering(cookie + 1).starts_with("the listening socket is not in the map"));
+    listener = Fd();
+    CHECK(
+        eventually([&] { return dispatcher.why_not_steering(cookie).starts_with("the listening socket is not in"); }));
 }

@@ -3,7 +3,8 @@
  * than twenty of them abort it, as one that spins; with ECONNABORTED only three fail, as each stands for one client.
  * With EPOLL_FAULT=ENOSPC, say, epoll takes no connection. With BPF_FAULT=24:1, say, all calls of bpf() with command 24
  * but the first fail with ENOMEM. With CLOCK_FAULT=1, the wall clock jumps by years. With READ_FAULT=FILE, a line is added
- * to that file whenever its beginning is read, from the third read(2) on. */
+ * to that file whenever its beginning is read, from the third read(2) on. With HANG_FAULT=FILE, reading that file waits for
+ * as long as there is FILE.hang, as on a file system whose server does not answer. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -57,12 +58,25 @@ int epoll_ctl(int epoll, int operation, int fd, struct epoll_event* event) {
     return -1;
 }
 
+static void hang(int fd, const char* path) {
+    const struct timespec moment = {.tv_nsec = 5000000};
+    struct stat file;
+    struct stat here;
+    char flag[4096];
+
+    if (fstat(fd, &here) != 0 || stat(path, &file) != 0 || here.st_ino != file.st_ino) return;
+    snprintf(flag, sizeof(flag), "%s.hang", path);
+    while (access(flag, F_OK) == 0) nanosleep(&moment, NULL);
+}
+
 ssize_t read(int fd, void* buffer, size_t size) {
     static int calls;
     static ssize_t (*real)(int, void*, size_t);
     const char* fault = getenv("READ_FAULT");
     struct stat file;
     struct stat here;
+
+    if (getenv("HANG_FAULT")) hang(fd, getenv("HANG_FAULT"));
 
     if (!real) real = (ssize_t(*)(int, void*, size_t))dlsym(RTLD_NEXT, "read");
     const ssize_t result = real(fd, buffer, size);

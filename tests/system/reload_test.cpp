@@ -11,6 +11,7 @@
 #include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "child.h"
@@ -128,6 +129,58 @@ TEST_CASE("reload: without a ports file there is nothing to re-read") {
     CHECK(server.reload() ==
           "echo-server: SIGHUP: there is nothing to re-read without --ports-file; the ports stay as they are");
     CHECK(echoes(netns, "127.0.0.1", 7));
+}
+
+TEST_CASE("reload: a ports file that hangs holds up neither clients nor a stop") {
+    const Netns netns;
+    const TempFile file("7\n");
+    const auto flag = file.path() + ".hang";
+    Server server(netns, {"--ports-file", file.path(), "--threads", "1"},
+                  [&] { inject_fault("HANG_FAULT", file.path()); });
+    const auto hang_at_reload = [&] {
+        std::ofstream(flag).close();
+        server.signal(SIGHUP);
+        CHECK(eventually([&] { return server.status_kb("Threads") == 2; }));  // the file has a thread of its own
+    };
+    file.write("8\n");
+    hang_at_reload();
+    for (int i = 0; i < 10; ++i) CHECK(echoes(netns, "127.0.0.1", 7));
+    std::filesystem::remove(flag);
+    CHECK(server.next_line() == fmt::format("reloaded {}: added 8; removed 7; 1 port open", file.path()));
+
+    hang_at_reload();
+    server.signal(SIGTERM);
+    CHECK(server.wait() == 0);
+    std::filesystem::remove(flag);
+    CHECK(server.output().ends_with("\nstopped\n"));
+}
+
+TEST_CASE("reload: a start whose ports file hangs can be stopped") {
+    const Netns netns;
+    const TempFile file("7\n");
+    const auto flag = file.path() + ".hang";
+    std::ofstream(flag).close();
+    Process server(netns, echo_server({"--ports-file", file.path()}), [&] { inject_fault("HANG_FAULT", file.path()); });
+    CHECK(eventually([&] { return server.status_kb("Threads") == 2; }));
+    server.signal(SIGTERM);
+    CHECK(server.wait() == 1);
+    std::filesystem::remove(flag);
+    CHECK(server.output() == "echo-server: stopped by a signal before the start was complete\n");
+}
+
+TEST_CASE("reload: a SIGHUP that finds the program detached ends the server, and says so") {
+    const Netns netns;
+    const TempFile file("7\n");
+    for (const bool with_file : {true, false}) {
+        Server server(netns, with_file ? Command{"--ports-file", file.path()} : Command{"--ports", "7"});
+        run_ok(netns, {"bpftool", "link", "detach", "id", BpfObjects(netns).link});
+        CHECK(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
+        server.signal(SIGHUP);
+        CHECK(server.wait() == 1);
+        CHECK(server.output().ends_with(
+            "\necho-server: SIGHUP: the BPF program was detached from the network namespace (by 'bpftool link detach', "
+            "say): the ports are closed. The server ends, so that it can be started anew\n"));
+    }
 }
 
 TEST_CASE("reload: as many as come cost no stream a byte") {

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <sys/eventfd.h>
+
+#include <cerrno>
+#include <functional>
+#include <future>
+#include <memory>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "fd.h"
+
+/// Work that may take long, or hang with a file system: a thread of its own does it, one piece at a time. If this object
+/// goes first, the thread is left to itself, so `work` owns all that it uses.
+template <typename Result>
+class Background {
+ public:
+    /// Throws std::system_error.
+    Background() : done_(std::make_shared<Fd>(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))) {
+        if (!*done_) throw std::system_error(errno, std::generic_category(), "eventfd");
+    }
+    ~Background() {
+        if (thread_.joinable()) thread_.detach();
+    }
+    Background(const Background&) = delete;
+    Background& operator=(const Background&) = delete;
+
+    /// Begins with `work`, after the result of the piece before it was fetched. The thread has the calling thread's user
+    /// and capabilities. Throws std::system_error if there can be no thread, or std::bad_alloc.
+    void start(std::function<Result()> work) {
+        std::packaged_task<Result()> task(std::move(work));
+        auto result = task.get_future();
+        thread_ = std::thread([task = std::move(task), done = done_]() mutable {
+            task();
+            ::eventfd_write(done->get(), 1);
+        });
+        result_ = std::move(result);
+    }
+
+    /// An eventfd(2), readable from the end of the work until result() is called.
+    [[nodiscard]] int done() const { return done_->get(); }
+
+    /// Waits for the end of the work; returns what it returned, or throws what it threw.
+    Result result() {
+        thread_.join();
+        eventfd_t ignored = 0;
+        ::eventfd_read(done(), &ignored);
+        return result_.get();
+    }
+
+ private:
+    std::shared_ptr<const Fd> done_;
+    std::thread thread_;
+    std::future<Result> result_;
+};

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "port_plan.h"
+
+#include <fmt/format.h>
+
+#include <stdexcept>
+
+#include "ports_file.h"
+#include "shadowing.h"
+#include "socket_diag.h"
+#include "text.h"
+
+namespace {
+
+PortSet wanted_ports(const Options& options) {
+    PortList list = options.ports;
+    if (options.ports_file) list.add(read_ports_file(*options.ports_file));
+    const PortSet ports = list.ports();
+    if (ports.empty())
+        throw std::runtime_error(
+            fmt::format("reading ports file {}: after the exclusions no port is left", *options.ports_file));
+    return ports;
+}
+
+// Throws unless nobody else listens on `ports`, or --shadow-listeners allows that. Returns what is to be logged.
+std::vector<std::string> check_listeners(const Options& options, const PortSet& ports, std::uint64_t listener_cookie) {
+    std::vector<ListeningSocket> others;
+    try {
+        others = shadowed(listening_sockets(), ports, options.addresses, listener_cookie);
+    } catch (const std::runtime_error& error) {
+        if (options.shadow_listeners) return {fmt::format("{}; ports may be taken from other listeners", error.what())};
+        throw std::runtime_error(
+            fmt::format("{}. --shadow-listeners starts without knowing whom a port is taken from", error.what()));
+    }
+    if (others.empty()) return {};
+    if (!options.shadow_listeners) throw std::runtime_error(explain_refusal(others));
+    return {explain_shadowing(others)};
+}
+
+}  // namespace
+
+std::string describe_open(const PortSet& ports) {
+    return fmt::format("{} open: {}", plural(ports.size(), "TCP port"), ports.to_string(ranges_in_a_line));
+}
+
+PortPlan plan_ports(const Options& options, const PortSet& open, std::uint64_t listener_cookie) {
+    PortPlan plan{.ports = wanted_ports(options), .warnings = {}};
+    plan.warnings = check_listeners(options, plan.ports - open, listener_cookie);
+    return plan;
+}

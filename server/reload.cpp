@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "reload.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+
+#include <array>
+#include <csignal>
+#include <new>
+#include <stdexcept>
+
+#include "listener.h"
+#include "log.h"
+#include "signals.h"
+#include "systemd.h"
+#include "text.h"
+
+using asio::posix::stream_descriptor;
+using std::chrono::steady_clock;
+
+Reload::Reload(asio::io_context& io, HandlerMemory& memory, const Options& options, Dispatcher& dispatcher,
+               int listener)
+    : memory_(memory),
+      options_(options),
+      dispatcher_(dispatcher),
+      listener_cookie_(socket_cookie(listener)),
+      hangup_(io, signal_descriptor({SIGHUP}).release()),
+      planned_(io, ::fcntl(planning_.done(), F_DUPFD_CLOEXEC, 0)),
+      pause_(io) {}
+
+void Reload::start_planning(const PortSet& open) {
+    // Copies, as the thread may outlive this object.
+    planning_.start(
+        [options = options_, open, cookie = listener_cookie_] { return plan_ports(options, open, cookie); });
+}
+
+PortPlan Reload::first_plan(int stop_signals) {
+    start_planning({});
+    std::array<pollfd, 2> ready{pollfd{.fd = planning_.done(), .events = POLLIN, .revents = 0},
+                                pollfd{.fd = stop_signals, .events = POLLIN, .revents = 0}};
+    while (::poll(ready.data(), ready.size(), -1) <= 0) continue;
+    if (ready[1].revents != 0) check_stop_signals();
+    return planning_.result();
+}
+
+void Reload::wait_for_hangup() {
+    hangup_.async_wait(stream_descriptor::wait_read, InMemory(memory_, [this](std::error_code error) {
+                           if (error) return;
+                           take_signal(hangup_.native_handle());
+                           started_ = steady_clock::now();
+                           if (!stopping_) check_steering();
+                           if (with_memory([this] { return start(); })) return wait_for_plan();
+                           pause();
+                       }));
+}
+
+void Reload::wait_for_plan() {
+    planned_.async_wait(stream_descriptor::wait_read, InMemory(memory_, [this](std::error_code error) {
+                            if (error) return;
+                            with_memory([this] {
+                                finish();
+                                return true;
+                            });
+                            pause();
+                        }));
+}
+
+// Under a storm of signals half of the time is the clients'.
+void Reload::pause() {
+    pause_.expires_after(steady_clock::now() - started_);
+    pause_.async_wait(InMemory(memory_, [this](std::error_code) { wait_for_hangup(); }));
+}
+
+template <typename Step>
+bool Reload::with_memory(Step step) noexcept {
+    try {
+        return step();
+    } catch (const std::bad_alloc&) {
+        log_problem("SIGHUP: out of memory; not all ports may be as the file has them: send SIGHUP again");
+        notify_ready_again();
+        return false;
+    }
+}
+
+void Reload::check_steering() const {
+    if (const auto why = dispatcher_.why_not_steering(listener_cookie_); !why.empty())
+        throw std::runtime_error(
+            fmt::format("SIGHUP: {}: the ports are closed. The server ends, so that it can be started anew", why));
+}
+
+bool Reload::start() {
+    if (stopping_) {
+        log_problem("SIGHUP: the server is stopping; the ports stay closed");
+        return false;
+    }
+    notify_reloading();
+    try {
+        if (options_.ports_file) {
+            start_planning(dispatcher_.ports());
+            return true;
+        }
+        log_problem("SIGHUP: there is nothing to re-read without --ports-file; the ports stay as they are");
+    } catch (const std::system_error& error) {
+        log_problem("SIGHUP: starting a thread: {}; the ports stay as they are", error.code().message());
+    } catch (const std::runtime_error& error) {
+        log_problem("{}; the ports stay as they are", error.what());
+    }
+    notify_ready(status_line());
+    return false;
+}
+
+void Reload::finish() {
+    apply();
+    if (!stopping_) notify_ready(status_line());
+}
+
+void Reload::apply() {
+    PortPlan plan;
+    try {
+        plan = planning_.result();
+    } catch (const std::runtime_error& error) {
+        return log_problem("{}; the ports stay {}", error.what(), stopping_ ? "closed" : "as they are");
+    }
+    if (stopping_) return log_problem("SIGHUP: the server is stopping; the ports stay closed");
+    for (const auto& warning : plan.warnings) log_problem(warning);
+    const auto& file = *options_.ports_file;
+    try {
+        const auto [added, removed] = dispatcher_.set_ports(plan.ports);
+        if (added.empty() && removed.empty())
+            return log_line("reloaded {}: nothing changed; {} open", file, plural(plan.ports.size(), "port"));
+        log_line("reloaded {}: added {}; removed {}; {} open", file, added.to_string(ranges_in_a_line),
+                 removed.to_string(ranges_in_a_line), plural(plan.ports.size(), "port"));
+    } catch (const std::runtime_error& error) {
+        log_problem("{}; not all ports are as {} has them: send SIGHUP again", error.what(), file);
+    }
+}
+
+std::string Reload::status_line() const {
+    try {
+        return describe_open(dispatcher_.ports());
+    } catch (const std::runtime_error& error) {
+        return error.what();
+    }
+}

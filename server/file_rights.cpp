@@ -2,6 +2,7 @@
 #include "file_rights.h"
 
 #include <fmt/format.h>
+#include <linux/capability.h>
 #include <sys/fsuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -24,9 +25,19 @@ std::vector<gid_t> current_groups() {
     return groups;
 }
 
+// What setfsuid(2) takes from root for as long as root is another user there. If that user is root, it takes none.
+constexpr std::uint64_t about_files = capability_bit(CAP_CHOWN) | capability_bit(CAP_DAC_OVERRIDE) |
+                                      capability_bit(CAP_DAC_READ_SEARCH) | capability_bit(CAP_FOWNER) |
+                                      capability_bit(CAP_FSETID) | capability_bit(CAP_LINUX_IMMUTABLE) |
+                                      capability_bit(CAP_MKNOD) | capability_bit(CAP_MAC_OVERRIDE);
+
 }  // namespace
 
-FileRightsOf::FileRightsOf(const User& user) : by_root_(::geteuid() == 0), groups_(current_groups()) {
+FileRightsOf::FileRightsOf(const User& user)
+    : by_root_(::geteuid() == 0), groups_(current_groups()), capabilities_(read_capabilities()) {
+    auto reduced = capabilities_;
+    reduced.effective &= ~about_files;
+    set_capabilities(reduced);
     if (!by_root_) return;
     const bool without_groups = groups_.empty() || set_groups({});
     const int error = errno;
@@ -44,8 +55,14 @@ FileRightsOf::FileRightsOf(const User& user) : by_root_(::geteuid() == 0), group
 FileRightsOf::~FileRightsOf() { restore(); }
 
 void FileRightsOf::restore() noexcept {
-    if (!by_root_) return;
-    ::setfsuid(::geteuid());
-    ::setfsgid(::getegid());
-    if (!groups_.empty()) set_groups(groups_);
+    if (by_root_) {
+        ::setfsuid(::geteuid());
+        ::setfsgid(::getegid());
+        if (!groups_.empty()) set_groups(groups_);
+    }
+    try {
+        set_capabilities(capabilities_);
+    } catch (const std::runtime_error&) {
+        // It has less than before then, which is safe.
+    }
 }

@@ -8,8 +8,8 @@
 #include "privileges.h"
 
 /// For as long as it lives, the calling thread opens, makes and removes files with the rights of a user: that user's
-/// numbers, no supplementary group, and no capability that is about files. Its other capabilities stay. Does nothing
-/// where the process is not root, as its rights are its user's then.
+/// numbers, no supplementary group, and no capability that is about files. Its other capabilities stay. Where the process
+/// is not root, numbers and groups are its user's already.
 class FileRightsOf {
  public:
     /// Throws std::runtime_error if the kernel refuses: going on with root's rights instead is no choice.
@@ -23,4 +23,5 @@ class FileRightsOf {
 
     bool by_root_;
     std::vector<gid_t> groups_;
+    Capabilities capabilities_;
 };

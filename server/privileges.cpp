@@ -44,26 +44,28 @@ void become(const User& user) {
     ::prctl(PR_SET_KEEPCAPS, 0);
 }
 
-// glibc has no wrapper for capget(2) and capset(2), and libcap would be one more library.
-std::uint64_t permitted_capabilities() {
+}  // namespace
+
+Capabilities read_capabilities() {
     __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
     std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> data{};
     if (::syscall(SYS_capget, &header, data.data()) != 0) fail("reading the capabilities");
-    return data[0].permitted | static_cast<std::uint64_t>(data[1].permitted) << 32U;
+    const auto join = [](__u32 low, __u32 high) { return low | static_cast<std::uint64_t>(high) << 32U; };
+    return {.permitted = join(data[0].permitted, data[1].permitted),
+            .effective = join(data[0].effective, data[1].effective),
+            .inheritable = join(data[0].inheritable, data[1].inheritable)};
 }
 
-void keep_capabilities(std::uint64_t permitted, std::uint64_t effective) {
+void set_capabilities(const Capabilities& wanted) {
     __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
     std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> data{};
-    data[0].permitted = static_cast<__u32>(permitted);
-    data[0].effective = static_cast<__u32>(effective);
-    data[1].permitted = static_cast<__u32>(permitted >> 32U);
-    data[1].effective = static_cast<__u32>(effective >> 32U);
-    // It clears the ambient set as well, which holds nothing that is not inheritable.
-    if (::syscall(SYS_capset, &header, data.data()) != 0) fail("dropping capabilities");
+    for (unsigned i = 0; i < data.size(); ++i)
+        data.at(i) = {.effective = static_cast<__u32>(wanted.effective >> (32U * i)),
+                      .permitted = static_cast<__u32>(wanted.permitted >> (32U * i)),
+                      .inheritable = static_cast<__u32>(wanted.inheritable >> (32U * i))};
+    // It clears from the ambient set what is not inheritable.
+    if (::syscall(SYS_capset, &header, data.data()) != 0) fail("changing the capabilities");
 }
-
-}  // namespace
 
 User find_user(const std::optional<std::string>& name) {
     const auto self = ::geteuid();
@@ -88,9 +90,9 @@ bool drop_privileges(const User& user, const std::function<bool()>& needs_cap_bp
     if (::geteuid() == 0) become(user);
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail("setting no_new_privs");
     // None, if CAP_SYS_ADMIN stood in for it.
-    const auto cap_bpf = permitted_capabilities() & std::uint64_t{1} << unsigned{CAP_BPF};
-    keep_capabilities(cap_bpf, 0);
+    const auto cap_bpf = read_capabilities().permitted & capability_bit(CAP_BPF);
+    set_capabilities({.permitted = cap_bpf});
     const bool kept = needs_cap_bpf() && cap_bpf != 0;
-    keep_capabilities(kept ? cap_bpf : 0, kept ? cap_bpf : 0);
+    set_capabilities(kept ? Capabilities{.permitted = cap_bpf, .effective = cap_bpf} : Capabilities{});
     return kept;
 }

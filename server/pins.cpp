@@ -9,26 +9,25 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
+#include <filesystem>
+#include <optional>
 #include <stdexcept>
 #include <string_view>
 #include <system_error>
 
 #include "fd.h"
 #include "file_rights.h"
+#include "netns.h"
+#include "text.h"
 
 namespace {
 
 [[noreturn]] void fail(const std::string& what, int error, std::string_view hint = "") {
     throw std::runtime_error(fmt::format("{}: {}{}", what, std::generic_category().message(error), hint));
-}
-
-// 0 if `fd` is no map.
-unsigned map_id(int fd) {
-    bpf_map_info info{};
-    __u32 size = sizeof(info);
-    return fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &size) == 0 ? info.id : 0;
 }
 
 Fd open_bpffs(const std::string& folder) {
@@ -45,69 +44,102 @@ Fd open_bpffs(const std::string& folder) {
     return opened;
 }
 
-// Pins `map` as `path` by way of another name, so that a pin which is there already is never missing. `owner` gets it if
-// there is one. Returns 0, or the error.
-int pin(int map, const std::string& path, const User* owner) {
-    const auto fresh = path + "_new";
-    ::unlink(fresh.c_str());
-    if (bpf_obj_pin(map, fresh.c_str()) != 0) return errno;
-    if ((owner == nullptr || ::lchown(fresh.c_str(), owner->uid, owner->gid) == 0) &&
-        ::rename(fresh.c_str(), path.c_str()) == 0)
-        return 0;
-    const int error = errno;
-    ::unlink(fresh.c_str());
-    return error;
+// A pin of `map` that does not have its name, or does not have it any more. No other process uses it: a number means one
+// process in its PID namespace. (A dot would be usual, but a BPF file system has none in names.)
+std::string own_name(std::string_view map, pid_t pid = ::getpid()) {
+    return fmt::format("{}_new_{}_{}", map, pid_namespace(), pid);
 }
 
-// In a folder that belongs to the user, root must not follow what that user may put there meanwhile, so it is done with the
-// user's rights. Root's own serve only where the folder is not the user's.
-int pin_for(const User& user, const Fd& folder, int map, const std::string& path) {
-    {
-        const FileRightsOf rights(user);
-        const int error = pin(map, path, nullptr);
-        if (error != EACCES && error != EPERM) return error;
-    }
+// Whether root's rights are needed to pin for `user`. In a folder that belongs to the user, root must not follow what that
+// user may put there meanwhile, so they serve only where the folder is somebody else's, and the user may not write in it
+// or, because of its sticky bit, not replace what others have put there.
+bool needs_root(const Fd& folder, const User& user) {
     struct stat status {};
-    if (::fstat(folder.get(), &status) != 0) return errno;
-    return status.st_uid == user.uid ? EACCES : pin(map, path, &user);
+    if (::fstat(folder.get(), &status) != 0 || status.st_uid == user.uid) return false;
+    const FileRightsOf rights(user);
+    return (status.st_mode & S_ISVTX) != 0 ||
+           ::faccessat(folder.get(), "", W_OK | X_OK, AT_EMPTY_PATH | AT_EACCESS) != 0;
 }
 
-// What is pinned there, if the user may use it.
-Fd open_pin(const User& user, const std::string& path) {
-    const FileRightsOf rights(user);
-    return Fd(bpf_obj_get(path.c_str()));
+// What has that name, be it a link; its inode is 0 if nothing has.
+struct stat look(const Fd& folder, const std::string& name) {
+    struct stat status {};
+    if (::fstatat(folder.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) status = {};
+    return status;
 }
 
 }  // namespace
 
 Pins::~Pins() {
-    for (const auto& one : pins_) {
-        // Another server may have replaced them by its own.
-        if (map_id(open_pin(owner_, path_of(one.name)).get()) != one.map_id) continue;
-        if (!one.previous || pin_for(owner_, folder_, one.previous.get(), path_of(one.name)) != 0)
-            ::unlinkat(folder_.get(), one.name.c_str(), 0);
+    for (const auto& pin : pins_) {
+        const auto& name = pin.name;
+        const auto own = own_name(name);
+        const auto rename = [&](const std::string& from, const std::string& to) {
+            return ::renameat2(folder_.get(), from.c_str(), folder_.get(), to.c_str(), RENAME_NOREPLACE) == 0;
+        };
+        // Another server may put its pin there at any moment: only under a name of our own is one sure to be ours.
+        if (look(folder_, name).st_ino == pin.inode && rename(name, own) && look(folder_, own).st_ino != pin.inode)
+            rename(own, name);
+        ::unlinkat(folder_.get(), own.c_str(), 0);
     }
 }
 
-std::string Pins::path_of(const std::string& name) const {
+void Pins::fail(std::string_view name, int error) const {
+    ::fail(fmt::format("pinning {}/{} for user {}", folder_name_, name, owner_.name), error);
+}
+
+std::string Pins::path_of(std::string_view name) const {
     return fmt::format("/proc/self/fd/{}/{}", folder_.get(), name);
 }
 
 void Pins::add(const std::string& folder, const std::vector<Map>& maps, const User& owner) {
     folder_ = open_bpffs(folder);
+    folder_name_ = folder;
     owner_ = owner;
+    with_roots_rights_ = needs_root(folder_, owner);
+    std::optional<FileRightsOf> rights;
+    if (!with_roots_rights_) rights.emplace(owner);
+    remove_left_behind(maps);
     for (const auto& map : maps) {
-        const auto path = path_of(map.name);
-        Fd previous = open_pin(owner, path);
-        if (const int error = pin_for(owner, folder_, map.fd, path); error != 0)
-            fail(fmt::format("pinning {}/{} for user {}", folder, map.name, owner.name), error);
-        was_there_ = was_there_ || previous;
-        pins_.push_back({map.name, map_id(map.fd), std::move(previous)});
+        const auto own = own_name(map.name);
+        ::unlinkat(folder_.get(), own.c_str(), 0);
+        if (bpf_obj_pin(map.fd, path_of(own).c_str()) != 0) fail(map.name, errno);
+        pins_.push_back({map.name, look(folder_, own).st_ino});
+        if (with_roots_rights_ &&
+            ::fchownat(folder_.get(), own.c_str(), owner.uid, owner.gid, AT_SYMLINK_NOFOLLOW) != 0)
+            fail(map.name, errno);
     }
 }
 
-void Pins::keep() {
-    for (auto& one : pins_) one.previous = Fd();
+// A server that is killed before it can rename or remove its pins leaves them.
+void Pins::remove_left_behind(const std::vector<Map>& maps) const {
+    std::error_code error;
+    for (std::filesystem::directory_iterator entry(path_of(""), error), end; !error && entry != end;
+         entry.increment(error)) {
+        const auto name = entry->path().filename().string();
+        const auto pid = parse_number<pid_t>(std::string_view(name).substr(name.rfind('_') + 1));
+        const auto is_its_own = [&](const Map& map) { return name == own_name(map.name, *pid); };
+        if (pid && std::any_of(maps.begin(), maps.end(), is_its_own) && ::kill(*pid, 0) != 0 && errno == ESRCH)
+            ::unlinkat(folder_.get(), name.c_str(), 0);
+    }
+}
+
+void Pins::publish() {
+    if (published_) return;
+    published_ = true;
+    // Before the first rename: what is replaced can't be put back.
+    for (const auto& pin : pins_) {
+        const auto there = look(folder_, pin.name);
+        if (S_ISDIR(there.st_mode)) fail(pin.name, EISDIR);
+        was_there_ = was_there_ || S_ISREG(there.st_mode);
+    }
+    for (const auto& pin : pins_)
+        if (::renameat(folder_.get(), own_name(pin.name).c_str(), folder_.get(), pin.name.c_str()) != 0)
+            fail(pin.name, errno);
+}
+
+void Pins::publish_as_root() {
+    if (with_roots_rights_) publish();
 }
 
 bool Pins::reachable(const std::string& folder) { return ::access(folder.c_str(), X_OK) == 0; }

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <sys/types.h>
+
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "fd.h"
 #include "privileges.h"
 
 /// Pins of maps in a folder of a BPF file system, by which a user who is not root can use them (bpftool map ... pinned
-/// PATH). Removed with the object; before keep(), what they replaced is put back instead.
+/// PATH). They get their names last, when the start can't fail any more: until then the pins of a running server, which
+/// may have the same names, stay what they are. Removed with the object.
 class Pins {
  public:
     Pins() = default;
@@ -21,14 +25,16 @@ class Pins {
         int fd;
     };
 
-    /// Pins each of `maps` as `folder`/NAME and gives it to `owner`. A pin of that name which is there already, say one
-    /// that a killed server left, is replaced. Throws std::runtime_error.
+    /// Pins each of `maps` in `folder` for `owner`, under a name that nobody else uses. Throws std::runtime_error.
     void add(const std::string& folder, const std::vector<Map>& maps, const User& owner);
 
-    /// From now on they stay, as long as the object lives.
-    void keep();
+    /// Gives the pins the names of their maps, in the order of the maps. Pins that have these names are replaced. Throws
+    /// std::runtime_error.
+    void publish();
+    /// The same in a folder where the owner may not do that, to be called before root's rights go; else does nothing.
+    void publish_as_root();
 
-    /// True if other pins were there before.
+    /// True if other pins had these names.
     [[nodiscard]] bool replace_others() const { return was_there_; }
 
     /// True if this process, as it is now, can use files in `folder` by its name.
@@ -39,13 +45,17 @@ class Pins {
  private:
     struct Pin {
         std::string name;
-        unsigned map_id;
-        Fd previous;  // the map pinned there before, if any, until keep()
+        ino_t inode;
     };
-    [[nodiscard]] std::string path_of(const std::string& name) const;
+    void remove_left_behind(const std::vector<Map>& maps) const;
+    [[nodiscard]] std::string path_of(std::string_view name) const;
+    [[noreturn]] void fail(std::string_view name, int error) const;
 
     Fd folder_;
+    std::string folder_name_;
     User owner_;
+    bool with_roots_rights_ = false;
+    bool published_ = false;
     bool was_there_ = false;
     std::vector<Pin> pins_;
 };

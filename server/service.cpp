@@ -35,14 +35,16 @@ Service::Service(const Options& options)
     pin_maps();
     open_ports(ports);
     check_alone(dispatcher_.program_id(), takeover_);
+    // While it can: what may still fail, as threads may, comes later, as it must not have root's rights.
+    pins_.publish_as_root();
     const bool kept_cap_bpf = drop_privileges(user_, [this] { return !dispatcher_.may_use_maps(); });
     server_.start_threads();  // only now, as privileges are a thread's own
     reload_.wait_for_hangup();
     wait_for_stop_signal();
     wait_for_replacement();
     check_stop_signals();
+    pins_.publish();                       // of the running server, so not before all else is done
     if (takeover_) takeover_->complete();  // what comes behind it can't fail
-    pins_.keep();
     notify_ready(describe_open(ports));
     warn_of_lost_rights(kept_cap_bpf);
     announce(ports, kept_cap_bpf);
@@ -98,7 +100,8 @@ void Service::open_ports(const PortSet& ports) {
 
 void Service::pin_maps() {
     if (!options_.pin) return;
-    pins_.add(*options_.pin, {{"echo_ports", dispatcher_.ports_fd()}, {"echo_socket", dispatcher_.socket_fd()}}, user_);
+    // echo_ports is published last: a start that is killed in between leaves the user that of the running server.
+    pins_.add(*options_.pin, {{"echo_socket", dispatcher_.socket_fd()}, {"echo_ports", dispatcher_.ports_fd()}}, user_);
 }
 
 void Service::announce(const PortSet& ports, bool kept_cap_bpf) {

@@ -4,10 +4,13 @@
  * With EPOLL_FAULT=ENOSPC, say, epoll takes no connection. With BPF_FAULT=24:1, say, all calls of bpf() with command 24
  * but the first fail with ENOMEM. With CLOCK_FAULT=1, the wall clock jumps by years. With READ_FAULT=FILE, a line is added
  * to that file whenever its beginning is read, from the third read(2) on. With HANG_FAULT=FILE, reading that file waits for
- * as long as there is FILE.hang, as on a file system whose server does not answer. */
+ * as long as there is FILE.hang, as on a file system whose server does not answer.
+ * With RENAME_FAULT=FILE, that file takes the place
+ * of the first file that it moves by renameat2() or removes by unlinkat(), at the last moment before. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,6 +90,28 @@ ssize_t read(int fd, void* buffer, size_t size) {
     fputs("8\n", more);
     fclose(more);
     return result;
+}
+
+static void take_place_of(int folder, const char* name) {
+    const char* fault = getenv("RENAME_FAULT");
+
+    if (fault && faccessat(folder, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0) renameat(AT_FDCWD, fault, folder, name);
+}
+
+int renameat2(int from_folder, const char* from, int to_folder, const char* to, unsigned flags) {
+    static int (*real)(int, const char*, int, const char*, unsigned);
+
+    if (!real) real = (int (*)(int, const char*, int, const char*, unsigned))dlsym(RTLD_NEXT, "renameat2");
+    take_place_of(from_folder, from);
+    return real(from_folder, from, to_folder, to, flags);
+}
+
+int unlinkat(int folder, const char* name, int flags) {
+    static int (*real)(int, const char*, int);
+
+    if (!real) real = (int (*)(int, const char*, int))dlsym(RTLD_NEXT, "unlinkat");
+    take_place_of(folder, name);
+    return real(folder, name, flags);
 }
 
 int clock_gettime(clockid_t clock, struct timespec* now) {

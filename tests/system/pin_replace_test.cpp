@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// --pin where another server has pinned before, or does so at the same time.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <grp.h>
+#include <linux/bpf.h>
+#include <linux/capability.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "bpffs.h"
+#include "child.h"
+#include "client.h"
+#include "server.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+
+/// How many there are that a server has made. (The kernel may have put some *.debug into each.)
+std::ptrdiff_t files_in(const Bpffs& bpffs) {
+    return std::count_if(fs::directory_iterator(bpffs.path()), {},
+                         [](const auto& entry) { return entry.path().filename().string().starts_with("echo_"); });
+}
+
+/// The pins that a running server has made, as they are now.
+class PinsOf {
+ public:
+    PinsOf(const Netns& netns, const Bpffs& bpffs)
+        : netns_(netns),
+          bpffs_(bpffs),
+          ports_(status_of_file(bpffs.ports())),
+          socket_(status_of_file(bpffs.socket())) {}
+
+    void check_are_as_they_were() const {
+        check_same(bpffs_.ports(), ports_);
+        check_same(bpffs_.socket(), socket_);
+    }
+
+    /// That nobody opens and closes ports by them.
+    void check_are_usable() const {
+        if (kernel_before(5, 19)) return;  // who is not root can't use any map
+        const auto as_nobody = [&](const Command& command) {
+            const auto result = run_as_nobody(netns_, command);
+            CAPTURE(result.output);
+            CHECK(result.code == 0);
+        };
+        as_nobody({"bpftool", "map", "update", "pinned", bpffs_.ports(), "key", "9", "0", "value", "0"});
+        CHECK(echoes(netns_, "127.0.0.1", 9));
+        as_nobody({"bpftool", "map", "delete", "pinned", bpffs_.ports(), "key", "9", "0"});
+        CHECK(try_connect(netns_, "127.0.0.1", 9) == ECONNREFUSED);
+    }
+
+ private:
+    static void check_same(const std::string& path, const struct stat& before) {
+        CAPTURE(path);
+        REQUIRE(fs::exists(path));
+        const auto now = status_of_file(path);
+        CHECK(now.st_ino == before.st_ino);
+        CHECK(now.st_uid == before.st_uid);
+        CHECK(now.st_gid == before.st_gid);
+    }
+
+    const Netns& netns_;
+    const Bpffs& bpffs_;
+    struct stat ports_;
+    struct stat socket_;
+};
+
+void refuse_to_attach() { refuse_system_call(SYS_bpf, BPF_LINK_CREATE, ENOMEM); }
+
+}  // namespace
+
+TEST_CASE("pin: pins that a killed server left are replaced") {
+    const Netns netns;
+    const Bpffs bpffs(nobody);
+    {
+        Server killed(netns, {"--ports", "7", "--pin", bpffs.path()});
+        killed.signal(SIGKILL);
+        killed.wait();
+    }
+    REQUIRE(fs::exists(bpffs.ports()));
+    Server server(netns, {"--ports", "8", "--pin", bpffs.path()});
+    CHECK(server.output().starts_with(fmt::format(
+        "echo-server: pins of another echo-server in {} were replaced; if it still runs, its user has lost them\n",
+        bpffs.path())));
+    CHECK(run_ok(netns, {"bpftool", "map", "dump", "pinned", bpffs.ports()}).find("key: 08 00  value: 00") !=
+          std::string::npos);
+}
+
+TEST_CASE("pin: what killed servers left without a name is gone after the next start") {
+    const Netns netns;
+    const Bpffs bpffs(nobody);
+    for (int i = 0; i < 3; ++i)
+        CHECK(run(netns, echo_server({"--ports", "7", "--pin", bpffs.path()}), [] {
+                  kill_at_system_call(SYS_bpf, BPF_LINK_CREATE);
+              }).code == -SIGSYS);
+    CHECK(files_in(bpffs) == 2);
+    CHECK_FALSE(fs::exists(bpffs.ports()));
+    const Server server(netns, {"--ports", "7", "--pin", bpffs.path()});
+    CHECK(files_in(bpffs) == 2);
+    CHECK(fs::exists(bpffs.ports()));
+    CHECK(fs::exists(bpffs.socket()));
+}
+
+TEST_CASE("pin: a server that is replaced leaves the pins of the new one alone") {
+    const Netns netns;
+    const Bpffs bpffs(nobody);
+    Server older(netns, {"--ports", "7", "--pin", bpffs.path()});
+    Server newer(netns, {"--ports", "8", "--pin", bpffs.path(), "--replace"});
+    CHECK(older.wait() == 0);
+    CHECK(run_ok(netns, {"bpftool", "map", "dump", "pinned", bpffs.ports()}).find("key: 08 00  value: 00") !=
+          std::string::npos);
+}
+
+TEST_CASE("pin: a server that ends leaves a pin alone that comes while it looks at its own") {
+    const Netns netns;
+    const Bpffs bpffs(nobody);
+    const auto newer = bpffs.path() + "/newer";
+    run_ok(netns, {"bpftool", "map", "create", newer, "type", "array", "key", "4", "value", "4", "entries", "1", "name",
+                   "newer"});
+    const auto inode = status_of_file(newer).st_ino;
+    // Between its look and its next step the newer pin gets the name.
+    Server server(netns, {"--ports", "7", "--pin", bpffs.path()}, [&] { inject_fault("RENAME_FAULT", newer); });
+    REQUIRE(fs::exists(newer));
+    server.signal(SIGTERM);
+    CHECK(server.wait() == 0);
+    CHECK(files_in(bpffs) == 1);
+    REQUIRE(fs::exists(bpffs.socket()));  // the first of the two
+    CHECK(status_of_file(bpffs.socket()).st_ino == inode);
+}
+
+TEST_CASE("pin: a replacement that fails or is killed at any step leaves the running server's pins as they were") {
+    const Netns netns;
+    const Bpffs bpffs(nobody);
+    Server older(netns, {"--ports", "7", "--pin", bpffs.path()});
+    const PinsOf pins(netns, bpffs);
+    const auto replacement = echo_server({"--ports", "8", "--pin", bpffs.path(), "--replace"});
+    struct Step {
+        std::string name;
+        int number;
+        int first_argument;
+    };
+    const std::vector<Step> steps = {
+        {"load the program", SYS_bpf, BPF_PROG_LOAD},
+        {"pin a map", SYS_bpf, BPF_OBJ_PIN},
+        {"open the ports", SYS_bpf, BPF_MAP_UPDATE_BATCH},
+        {"attach", SYS_bpf, BPF_LINK_CREATE},
+        {"become the user", SYS_setresuid, -1},
+        {"renounce privileges", SYS_prctl, PR_SET_NO_NEW_PRIVS},
+        {"give the pins their names", SYS_renameat, -1},
+    };
+    for (const auto& step : steps) {
+        CAPTURE(step.name);
+        const auto failed =
+            run(netns, replacement, [&] { refuse_system_call(step.number, step.first_argument, ENOMEM); });
+        CHECK(failed.code == 1);
+        CHECK(failed.output.find("Cannot allocate memory") != std::string::npos);
+        CHECK(files_in(bpffs) == 2);
+        pins.check_are_as_they_were();
+        CHECK(run(netns, replacement, [&] { kill_at_system_call(step.number, step.first_argument); }).code == -SIGSYS);
+        pins.check_are_as_they_were();
+        pins.check_are_usable();
+    }
+    older.signal(SIGTERM);
+    CHECK(older.wait() == 0);
+    CHECK_FALSE(fs::exists(bpffs.ports()));
+    CHECK_FALSE(fs::exists(bpffs.socket()));
+}
+
+TEST_CASE("pin: a replacement that can't become the user or have threads leaves the running server's pins alone") {
+    const Netns netns;
+    const Bpffs bpffs(nobody);
+    const Server older(netns, {"--ports", "7", "--pin", bpffs.path()});
+    const PinsOf pins(netns, bpffs);
+    const auto check = [&](const std::function<void()>& in_child) {
+        const auto failed =
+            run(netns, echo_server({"--ports", "8", "--threads", "2", "--pin", bpffs.path(), "--replace"}), in_child);
+        CHECK(failed.code == 1);
+        pins.check_are_as_they_were();
+        pins.check_are_usable();
+    };
+    check([] { keep_capabilities({CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_PTRACE}); });
+    check([] {
+        const rlimit limit{.rlim_cur = 1, .rlim_max = 1};
+        if (::setrlimit(RLIMIT_NPROC, &limit) != 0) std::abort();
+        // It counts nobody's other processes, of which there is the older server.
+    });
+}
+
+TEST_CASE("pin: a replacement for another user that is refused leaves the first user's pins as they were") {
+    const Netns netns;
+    const Bpffs bpffs(nobody);
+    const NamedServer ssh(netns, NamedServer::Protocol::tcp, "0.0.0.0", 22, "ssh");
+    const Server older(netns, {"--ports", "7", "--pin", bpffs.path()});
+    const PinsOf pins(netns, bpffs);
+    for (const auto* ports : {"8", "22"}) {
+        CAPTURE(ports);
+        const auto refused =
+            run(netns, echo_server({"--ports", ports, "--user", "daemon", "--pin", bpffs.path(), "--replace"}),
+                refuse_to_attach);
+        CHECK(refused.code == 1);
+        CHECK(files_in(bpffs) == 2);
+        pins.check_are_as_they_were();
+        pins.check_are_usable();
+    }
+}
+
+TEST_CASE("pin: in root's folder, and with root's group, a replacement that fails leaves the pins as they were") {
+    const Netns netns;
+    const Bpffs bpffs(0);
+    REQUIRE(::chmod(bpffs.path().c_str(), 0775) == 0);
+    const Server older(netns, {"--ports", "7", "--pin", bpffs.path()});
+    const PinsOf pins(netns, bpffs);
+    const auto failed = run(netns, echo_server({"--ports", "8", "--pin", bpffs.path(), "--replace"}), [] {
+        const gid_t root = 0;  // as sudo sets it
+        if (::setgroups(1, &root) != 0) std::abort();
+        refuse_to_attach();
+    });
+    CHECK(failed.code == 1);
+    CHECK(files_in(bpffs) == 2);
+    pins.check_are_as_they_were();
+    pins.check_are_usable();
+}
+
+TEST_CASE("pin: where one of the names is a folder's, no pin is replaced") {
+    const Netns netns;
+    const Bpffs bpffs(nobody);
+    const Server older(netns, {"--ports", "7", "--pin", bpffs.path()});
+    const PinsOf pins(netns, bpffs);
+    for (const auto& name : {bpffs.ports(), bpffs.socket()}) {
+        const auto aside = bpffs.path() + "/aside";
+        fs::rename(name, aside);
+        fs::create_directory(name);
+        const auto failed = run(netns, echo_server({"--ports", "8", "--pin", bpffs.path(), "--replace"}));
+        CHECK(failed.code == 1);
+        CHECK(failed.output == fmt::format("echo-server: pinning {} for user nobody: Is a directory\n", name));
+        fs::remove(name);
+        fs::rename(aside, name);
+        CHECK(files_in(bpffs) == 2);
+        pins.check_are_as_they_were();
+    }
+}

@@ -97,6 +97,8 @@ void Dispatcher::set_listener(int listener) {
     const int error =
         bpf_map__update_elem(skeleton_->maps.echo_socket, &key, sizeof(key), &value, sizeof(value), BPF_ANY);
     if (error != 0) fail("putting the listening socket into the map echo_socket", -error);
+    // Who was given the map could put a socket of his own in, and answer on every port that is open, or opens later.
+    if (const int frozen = bpf_map_freeze(socket_fd()); frozen != 0) fail("freezing the map echo_socket", -frozen);
 }
 
 std::uint32_t Dispatcher::program_id() const {

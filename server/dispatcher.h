@@ -33,7 +33,8 @@ class Dispatcher {
     Dispatcher(const Dispatcher&) = delete;
     Dispatcher& operator=(const Dispatcher&) = delete;
 
-    /// Puts `listener`, a listening TCP socket, into echo_socket. It leaves the map when it is closed.
+    /// Puts `listener`, a listening TCP socket, into echo_socket, once: no process can change that map from then on. The
+    /// socket leaves it when it is closed.
     void set_listener(int listener);
 
     struct Change {

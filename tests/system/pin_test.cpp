@@ -5,9 +5,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <bpf/bpf.h>
 #include <linux/bpf.h>
 #include <linux/capability.h>
 #include <sys/syscall.h>
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -54,6 +56,40 @@ TEST_CASE("pin: a user who is not root dumps the maps, opens and closes ports, b
     CHECK_FALSE(fs::exists(bpffs.ports()));
     CHECK_FALSE(fs::exists(bpffs.socket()));
     CHECK(objects.gone());
+}
+
+TEST_CASE("pin: nobody, and not even root, puts another socket into echo_socket or takes the server's out") {
+    const Netns netns;
+    const Bpffs bpffs(nobody);
+    Server server(netns, {"--ports", "7", "--pin", bpffs.path()});
+    const NamedServer other(netns, NamedServer::Protocol::tcp, "127.0.0.1", 9999, "other");
+    const BpfObjects objects(netns);
+    const Command key{"key", "0", "0", "0", "0"};
+    const auto check = [&](const Command& map, const Command& rest) {
+        Command command{"bpftool", "map"};
+        command.insert(command.end(), map.begin(), map.end());
+        command.insert(command.end(), key.begin(), key.end());
+        command.insert(command.end(), rest.begin(), rest.end());
+        for (const auto& [code, output] : {run_as_nobody(netns, command), run(netns, command)}) {
+            CHECK(code != 0);
+            CHECK(output.find("Operation not permitted") != std::string::npos);
+        }
+    };
+    check({"update", "pinned", bpffs.socket()}, {"value", "0", "0", "0", "0", "0", "0", "0", "0"});
+    check({"delete", "pinned", bpffs.socket()}, {});
+    // What a program of the user's own would do.
+    const Fd map(bpf_obj_get(bpffs.socket().c_str()));
+    REQUIRE(map);
+    const __u32 first = 0;
+    const auto evil = static_cast<__u64>(other.fd());
+    CHECK(bpf_map_update_elem(map.get(), &first, &evil, BPF_ANY) == -EPERM);
+    CHECK(bpf_map_delete_elem(map.get(), &first) == -EPERM);
+    CHECK(echoes(netns, "127.0.0.1", 7));
+    // It still leaves the map when it closes.
+    server.signal(SIGTERM);
+    CHECK(server.wait() == 0);
+    __u64 cookie = 0;
+    CHECK(eventually([&] { return bpf_map_lookup_elem(map.get(), &first, &cookie) == -ENOENT; }));
 }
 
 TEST_CASE("pin: where map updates take CAP_BPF, that its user can't use the pins is said") {

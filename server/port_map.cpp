@@ -13,8 +13,21 @@
 
 namespace {
 
-[[noreturn]] void fail(std::string_view what, int error) {
-    throw std::runtime_error(fmt::format("{} the map echo_ports: {}", what, std::generic_category().message(error)));
+[[noreturn]] void fail(std::string_view what, int error, std::string_view hint = "") {
+    throw std::runtime_error(
+        fmt::format("{} the map echo_ports: {}{}", what, std::generic_category().message(error), hint));
+}
+
+// Of a change that was refused.
+[[noreturn]] void fail_to_change(int map, std::string_view what, int error) {
+    const std::uint16_t port = 0;
+    std::uint8_t value = 0;
+    // Without CAP_BPF, where that is needed, a look would be refused as well.
+    const bool may_look = bpf_map_lookup_elem(map, &port, &value) == 0 || errno != EPERM;
+    fail(what, error,
+         error == EPERM && may_look
+             ? "; somebody who may write to the map has frozen it: restart the server, which makes a new one"
+             : "");
 }
 
 // Linux takes many keys of a hash in one call since 5.6. Before, it knows no such call, or not for every kind of map.
@@ -36,7 +49,7 @@ void add_ports_singly(int map, const std::vector<std::uint16_t>& ports) {
     const std::uint8_t value = 0;
     for (const auto port : ports) {
         const int error = bpf_map_update_elem(map, &port, &value, BPF_ANY);
-        if (error != 0) fail("opening ports in", -error);
+        if (error != 0) fail_to_change(map, "opening ports in", -error);
     }
 }
 
@@ -64,7 +77,7 @@ void add_ports(int map, const PortSet& ports) {
     if (count == 0) return;
     const int error = bpf_map_update_batch(map, keys.data(), values.data(), &count, nullptr);
     if (lacks_batches(error)) return add_ports_singly(map, keys);
-    if (error != 0) fail("opening ports in", -error);
+    if (error != 0) fail_to_change(map, "opening ports in", -error);
 }
 
 void remove_ports(int map, const PortSet& ports) {
@@ -79,7 +92,7 @@ void remove_ports(int map, const PortSet& ports) {
         done += count;
         if (error == 0) continue;
         // Somebody else was faster: the port is closed, which is all that was asked for.
-        if (error != -ENOENT) fail("closing ports in", -error);
+        if (error != -ENOENT) fail_to_change(map, "closing ports in", -error);
         ++done;
     }
 }

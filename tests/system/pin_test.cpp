@@ -92,6 +92,31 @@ TEST_CASE("pin: nobody, and not even root, puts another socket into echo_socket 
     CHECK(eventually([&] { return bpf_map_lookup_elem(map.get(), &first, &cookie) == -ENOENT; }));
 }
 
+TEST_CASE("pin: a reload says that somebody has frozen echo_ports, and the ports stay as they are") {
+    const Netns netns;
+    const Bpffs bpffs(nobody);
+    const TempFile file("7,77\n");
+    Server server(netns, {"--ports-file", file.path(), "--pin", bpffs.path()});
+    const Command freeze{"bpftool", "map", "freeze", "pinned", bpffs.ports()};
+    REQUIRE((kernel_before(5, 19) ? run(netns, freeze) : run_as_nobody(netns, freeze)).code == 0);
+    const auto check_reload = [&](const std::string& what) {
+        CHECK(server.reload().starts_with(
+            fmt::format("echo-server: {} ports in the map echo_ports: Operation not permitted; somebody who may write "
+                        "to the map has frozen it: restart the server, which makes a new one",
+                        what)));
+        CHECK(echoes(netns, "127.0.0.1", 7));
+        CHECK(echoes(netns, "127.0.0.1", 77));
+        CHECK(try_connect(netns, "127.0.0.1", 8) == ECONNREFUSED);
+    };
+    file.write("7,8\n");
+    check_reload("opening");
+    file.write("7\n");
+    check_reload("closing");
+    const Server newer(netns, {"--ports-file", file.path(), "--pin", bpffs.path(), "--replace"});
+    CHECK(server.wait() == 0);
+    CHECK(try_connect(netns, "127.0.0.1", 77) == ECONNREFUSED);
+}
+
 TEST_CASE("pin: where map updates take CAP_BPF, that its user can't use the pins is said") {
     const Netns netns;
     const Bpffs bpffs(nobody);

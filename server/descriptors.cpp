@@ -4,9 +4,41 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <iterator>
 #include <stdexcept>
+#include <system_error>
+
+namespace {
+
+// For the ports file, the netlink socket, what is looked up in /proc, and a connection that is being accepted.
+constexpr std::size_t reserve = 8;
+
+std::size_t descriptor_limit() {
+    rlimit limit{};
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+    return limit.rlim_cur;
+}
+
+std::size_t open_descriptors() {
+    std::error_code error;
+    const std::filesystem::directory_iterator entries("/proc/self/fd", error);
+    // The listing needs a descriptor itself, and none was left.
+    if (error) return descriptor_limit();
+    return static_cast<std::size_t>(std::distance(entries, {}));
+}
+
+[[noreturn]] void refuse(std::optional<std::size_t> wanted, std::size_t needed, std::string_view hint) {
+    const auto limit = descriptor_limit();
+    throw std::runtime_error(fmt::format(
+        "{} needs {} descriptors, {} of them for the server itself, and the limit is {}: raise it ('ulimit -n {}', or "
+        "LimitNOFILE in the systemd unit){}{}",
+        wanted ? fmt::format("--max-connections {}", *wanted) : "even one connection", needed,
+        needed - wanted.value_or(1), limit, needed, wanted ? ", or allow fewer connections" : "", hint));
+}
+
+}  // namespace
 
 void raise_descriptor_limit() {
     rlimit limit{};
@@ -15,18 +47,28 @@ void raise_descriptor_limit() {
     ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+void check_descriptor_limit(std::size_t threads, std::optional<std::size_t> wanted) {
+    // The BPF program, its eight maps, its types and its link; the listener; three that signals and a replacement come by;
+    // a folder with pins; the eventfd of a server that is replaced; and a few more.
+    constexpr std::size_t own = 20;
+    constexpr std::size_t of_each_thread = 5;
+    // The last step of a start looks at the program and the maps of each echo-server here. Two are usual with --replace.
+    constexpr std::size_t for_a_look = 20;
+    const auto needed =
+        open_descriptors() + own + threads * of_each_thread + std::max(reserve + wanted.value_or(1), for_a_look);
+    if (needed > descriptor_limit()) refuse(wanted, needed, threads > 1 ? ", or ask for fewer with --threads" : "");
+}
+
+std::string explain_descriptor_limit(const std::string& problem) {
+    const auto limit = descriptor_limit();
+    return fmt::format("{}; the limit is {}: raise it ('ulimit -n {}', or LimitNOFILE in the systemd unit)", problem,
+                       limit, 2 * limit);
+}
+
 std::size_t connection_limit(std::optional<std::size_t> wanted) {
-    // For the ports file, the netlink socket, what is looked up in /proc, and a connection that is being accepted.
-    constexpr std::size_t reserve = 8;
-    rlimit limit{};
-    ::getrlimit(RLIMIT_NOFILE, &limit);
-    const auto used = static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
-    const std::size_t available = limit.rlim_cur > used + reserve ? limit.rlim_cur - used - reserve : 0;
+    const auto limit = descriptor_limit();
+    const auto used = open_descriptors();
+    const std::size_t available = limit > used + reserve ? limit - used - reserve : 0;
     if (available > 0 && wanted.value_or(1) <= available) return wanted.value_or(available);
-    const auto needed = wanted.value_or(1) + used + reserve;
-    throw std::runtime_error(fmt::format(
-        "{} takes {} descriptors, {} of them for the server itself, and the limit is {}: raise it ('ulimit -n {}', or "
-        "LimitNOFILE in the systemd unit){}",
-        wanted ? fmt::format("--max-connections {}", *wanted) : "even one connection", needed, used + reserve,
-        limit.rlim_cur, needed, wanted ? ", or allow fewer connections" : ""));
+    refuse(wanted, wanted.value_or(1) + used + reserve, "");
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include <csignal>
 #include <exception>
+#include <system_error>
 #include <variant>
 
 #include "descriptors.h"
@@ -20,6 +21,7 @@ int run(int argc, char** argv) {
     if (const auto* status = std::get_if<StatusOptions>(&parsed)) return print_status(status->format);
     const auto& options = std::get<Options>(parsed);
 
+    check_descriptor_limit(options.threads, options.max_connections);
     set_libbpf_verbose(options.verbose);
     hold_back_signals();
     Service(options).run();
@@ -33,6 +35,10 @@ int main(int argc, char** argv) {
     std::signal(SIGHUP, SIG_IGN);   // until it is held back, which keeps it although it is ignored
     try {
         return run(argc, argv);
+    } catch (const std::system_error& error) {
+        const bool no_descriptor = error.code() == std::errc::too_many_files_open;
+        log_problem(no_descriptor ? explain_descriptor_limit(error.what()) : error.what());
+        return 1;
     } catch (const std::exception& error) {
         log_problem(error.what());
         return 1;

@@ -11,7 +11,7 @@
 CurrentNetns::CurrentNetns() : fd(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)) {
     struct stat status {};
     if (!fd || ::fstat(fd.get(), &status) != 0)
-        throw std::runtime_error("opening /proc/thread-self/ns/net: " + std::generic_category().message(errno));
+        throw std::system_error(errno, std::generic_category(), "opening /proc/thread-self/ns/net");
     inode = status.st_ino;
 }
 

@@ -6,8 +6,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <ctime>
+#include <system_error>
 
 #include "descriptors.h"
 #include "endpoint.h"
@@ -17,6 +19,16 @@
 #include "signals.h"
 #include "systemd.h"
 #include "text.h"
+
+namespace {
+
+Fd make_eventfd() {
+    Fd made(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!made) throw std::system_error(errno, std::generic_category(), "making an eventfd");
+    return made;
+}
+
+}  // namespace
 
 Service::Service(const Options& options)
     : options_(options),
@@ -28,7 +40,7 @@ Service::Service(const Options& options)
               dispatcher_.counters()),
       reload_(server_.io(), reload_memory_, options, dispatcher_, server_.listener()),
       stop_signals_(server_.io(), signal_descriptor({SIGINT, SIGTERM}).release()),
-      replaced_(server_.io(), ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+      replaced_(server_.io(), make_eventfd().release()) {
     dispatcher_.set_listener(server_.listener());
     const auto [ports, warnings] = reload_.first_plan(stop_signals_.native_handle());
     for (const auto& warning : warnings) log_problem(warning);

@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "bpffs.h"
 #include "child.h"
 #include "client.h"
 #include "descriptors.h"
@@ -84,7 +85,7 @@ TEST_CASE("limits: more connections than descriptors, or none for any, is an err
         CHECK(result.code == 1);
         CHECK(
             std::regex_match(output, std::regex("echo-server: " + says +
-                                                R"( takes \d+ descriptors, \d+ of them for the server itself, and the )"
+                                                R"( needs \d+ descriptors, \d+ of them for the server itself, and the )"
                                                 R"(limit is 30: raise it \('ulimit -n \d+', or LimitNOFILE in the )"
                                                 R"(systemd unit\))" +
                                                 hint)));
@@ -93,6 +94,35 @@ TEST_CASE("limits: more connections than descriptors, or none for any, is an err
           ", or allow fewer connections\n");
     check({"--ports", "7", "--threads", "1"}, "even one connection", "\n");
 }
+
+#ifdef NDEBUG  // sanitizers need descriptors as well
+TEST_CASE("limits: any number of descriptors that is too low is one line, and the number in it is enough") {
+    const Netns netns;
+    const Bpffs bpffs(nobody);
+    const Command arguments{"--ports", "7", "--threads", "2", "--pin", bpffs.path(), "--replace"};
+    unsigned long needed = 0;
+    for (unsigned long limit = 4; limit == 4 || limit < needed; ++limit) {
+        CAPTURE(limit);
+        const auto result = run(netns, echo_server(arguments), [&] { limit_descriptors(limit); });
+        CAPTURE(result.output);
+        REQUIRE(result.code == 1);
+        std::smatch match;
+        REQUIRE(std::regex_match(
+            result.output, match,
+            std::regex(
+                R"(echo-server: even one connection needs (\d+) descriptors, \d+ of them for the server itself, and )"
+                R"(the limit is \d+: raise it \('ulimit -n (\d+)', or LimitNOFILE in the systemd unit\), or ask )"
+                "for fewer with --threads\n")));
+        CHECK(match[1] == match[2]);
+        needed = std::stoul(match[1]);
+    }
+    Server older(netns, arguments, [&] { limit_descriptors(needed); });
+    CHECK(echoes(netns, "127.0.0.1", 7));
+    const Server newer(netns, arguments, [&] { limit_descriptors(needed); });
+    CHECK(older.wait() == 0);
+    CHECK(echoes(netns, "127.0.0.1", 7));
+}
+#endif
 
 TEST_CASE("limits: --idle-timeout ends a connection on which nothing moves, and no other") {
     const Netns netns;

@@ -7,6 +7,7 @@
 #include "descriptors.h"
 #include "dispatcher.h"
 #include "log.h"
+#include "netns.h"
 #include "options.h"
 #include "service.h"
 #include "signals.h"
@@ -17,6 +18,7 @@ namespace {
 int run(int argc, char** argv) {
     const auto parsed = parse_command_line(argc, argv);
     if (const auto* exit = std::get_if<Exit>(&parsed)) return exit->code;
+    check_proc();
     raise_descriptor_limit();
     if (const auto* status = std::get_if<StatusOptions>(&parsed)) return print_status(status->format);
     const auto& options = std::get<Options>(parsed);

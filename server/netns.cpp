@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <stdexcept>
@@ -15,7 +16,20 @@ CurrentNetns::CurrentNetns() : fd(::open("/proc/thread-self/ns/net", O_RDONLY | 
     inode = status.st_ino;
 }
 
-std::uint64_t pid_namespace() {
+namespace {
+
+std::uint64_t inode_of(const char* path) {
     struct stat status {};
-    return ::stat("/proc/self/ns/pid", &status) == 0 ? status.st_ino : 0;
+    return ::stat(path, &status) == 0 ? status.st_ino : 0;
 }
+
+}  // namespace
+
+void check_proc() {
+    if (::access("/proc/thread-self/ns/net", F_OK) == 0) return;
+    throw std::runtime_error(
+        "looking for /proc/thread-self: /proc is not mounted, or it is that of another PID namespace: mount it "
+        "('mount -t proc proc /proc')");
+}
+
+std::uint64_t pid_namespace() { return inode_of("/proc/self/ns/pid"); }

@@ -5,6 +5,9 @@
 
 #include "fd.h"
 
+/// Throws std::runtime_error if there is no /proc, which tells of namespaces, of descriptors, and of other processes.
+void check_proc();
+
 /// Inode of the process's PID namespace, or 0 if it can't be read.
 std::uint64_t pid_namespace();
 

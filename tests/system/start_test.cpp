@@ -3,10 +3,13 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <linux/bpf.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <regex>
 #include <string>
 #include <vector>
@@ -159,6 +162,25 @@ TEST_CASE("start: what can't be is one line that says why and what to do, and ex
           "(from Linux 5.12 on, CONFIG_INET=y and CONFIG_BPF_SYSCALL=y suffice)",
           [] { refuse_system_call(SYS_bpf, BPF_MAP_CREATE, EINVAL); });
 }
+
+#ifdef NDEBUG  // sanitizers need /proc themselves
+TEST_CASE("start: without /proc it says that, and so does status") {
+    const Netns netns;
+    const Server server(netns, {"--ports", "7"});
+    for (const Command& arguments : {Command{"--ports", "7"}, Command{"status"}}) {
+        const auto [code, output] = run(netns, echo_server(arguments), [] {
+            if (::unshare(CLONE_NEWNS) != 0 || ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+                ::umount2("/proc", MNT_DETACH) != 0)
+                std::abort();
+        });
+        CHECK(code == 1);
+        CHECK(
+            output ==
+            "echo-server: looking for /proc/thread-self: /proc is not mounted, or it is that of another PID namespace: "
+            "mount it ('mount -t proc proc /proc')\n");
+    }
+}
+#endif
 
 TEST_CASE("start: on a kernel without IPv6 it serves IPv4") {
     const Network network;

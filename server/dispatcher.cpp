@@ -3,6 +3,7 @@
 
 #include <bpf/bpf.h>
 #include <fmt/format.h>
+#include <linux/capability.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@
 #include "echo_dispatch.skel.h"
 #include "netns.h"
 #include "port_map.h"
+#include "privileges.h"
 
 namespace {
 
@@ -38,6 +40,30 @@ echo_prefix to_key(const AddressPrefix& prefix) {
     else
         copy(prefix.address.to_v6().to_bytes());
     return key;
+}
+
+LoadRights load_rights() {
+    if (!in_initial_user_namespace()) return LoadRights::of_another_user_namespace;
+    const auto has = [capabilities = read_capabilities().effective](int one) {
+        return (capabilities & capability_bit(one)) != 0;
+    };
+    const bool there = (has(CAP_BPF) || has(CAP_SYS_ADMIN)) && has(CAP_NET_ADMIN);
+    return there ? LoadRights::there : LoadRights::missing;
+}
+
+std::string_view why_not_permitted(LoadRights rights) {
+    switch (rights) {
+        case LoadRights::missing: break;
+        case LoadRights::there:
+            return "CAP_BPF and CAP_NET_ADMIN are there, so something else refuses bpf(): a seccomp filter (let that of a "
+                   "container allow bpf()), a security module, or before Linux 5.11 the limit of locked memory ('ulimit "
+                   "-l unlimited')";
+        case LoadRights::of_another_user_namespace:
+            return "bpf() needs CAP_BPF and CAP_NET_ADMIN of the initial user namespace, and this is another one (of a "
+                   "rootless container, or by PrivateUsers= in a systemd unit): start echo-server outside of it";
+    }
+    return "CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): start echo-server as "
+           "root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a container)";
 }
 
 }  // namespace
@@ -75,8 +101,8 @@ void Dispatcher::load() {
     const bool unknown = error == -EINVAL;
     const bool has_sk_lookup = !unknown || libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SK_LOOKUP, nullptr) != 0;
     const bool has_sockmap = !unknown || libbpf_probe_bpf_map_type(BPF_MAP_TYPE_SOCKMAP, nullptr) != 0;
-    throw std::runtime_error(
-        fmt::format("loading the BPF program: {}", explain_load_error(-error, has_sk_lookup, has_sockmap)));
+    throw std::runtime_error(fmt::format("loading the BPF program: {}",
+                                         explain_load_error(-error, has_sk_lookup, has_sockmap, load_rights())));
 }
 
 Dispatcher::SharedMemory Dispatcher::share(const bpf_map* map) const {
@@ -151,12 +177,8 @@ std::string Dispatcher::why_not_steering(std::uint64_t listener) const {
 
 void set_libbpf_verbose(bool verbose) { libbpf_set_print(verbose ? print_to_stderr : nullptr); }
 
-std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap) {
-    if (error == EPERM)
-        return fmt::format(
-            "{}; CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): start echo-server "
-            "with sudo",
-            text_of(error));
+std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap, LoadRights rights) {
+    if (error == EPERM) return fmt::format("{}; {}", text_of(error), why_not_permitted(rights));
     if (error == ENOSYS) return "this kernel has no bpf(): one built with CONFIG_BPF_SYSCALL=y is needed";
     if (!has_sk_lookup)
         return "this kernel has no sk_lookup programs: Linux 5.10 or newer is needed, built with CONFIG_INET=y and "

@@ -95,5 +95,8 @@ class Dispatcher {
 /// Where libbpf's own messages go: standard error, or nowhere.
 void set_libbpf_verbose(bool verbose);
 
+/// Whether the process may load the program, as far as its capabilities tell.
+enum class LoadRights { missing, there, of_another_user_namespace };
+
 /// Why the program could not be loaded, in a user's words; `error` is the errno of the attempt.
-std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap);
+std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap, LoadRights rights);

@@ -8,6 +8,10 @@
 /// Throws std::runtime_error if there is no /proc, which tells of namespaces, of descriptors, and of other processes.
 void check_proc();
 
+/// True unless the process is in a user namespace other than the first one of the kernel, where its capabilities count for
+/// less.
+bool in_initial_user_namespace();
+
 /// Inode of the process's PID namespace, or 0 if it can't be read.
 std::uint64_t pid_namespace();
 

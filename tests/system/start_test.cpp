@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <linux/bpf.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
@@ -10,6 +11,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <fstream>
 #include <regex>
 #include <string>
 #include <vector>
@@ -17,6 +19,14 @@
 #include "child.h"
 #include "client.h"
 #include "server.h"
+
+namespace {
+
+void become_root_of_a_user_namespace() {
+    if (::unshare(CLONE_NEWUSER) != 0 || !std::ofstream("/proc/self/uid_map").write("0 0 1", 5).flush()) std::abort();
+}
+
+}  // namespace
 
 TEST_CASE("start: says what is open, through which socket, in which namespace, how to reload and stop") {
     const Netns netns;
@@ -144,11 +154,25 @@ TEST_CASE("start: what can't be is one line that says why and what to do, and ex
 
     const std::string needed =
         "loading the BPF program: Operation not permitted; CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): start "
-        "echo-server "
-        "with sudo";
+        "echo-server as root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a container)";
     check(seven, needed, [] { become_ordinary({}); });
     check(seven, needed, [] { become_ordinary({CAP_BPF}); });
     check(seven, needed, [] { become_ordinary({CAP_NET_ADMIN}); });
+    const std::string refused =
+        "loading the BPF program: Operation not permitted; CAP_BPF and CAP_NET_ADMIN are there, so something else refuses "
+        "bpf(): a seccomp filter (let that of a container allow bpf()), a security module, or before Linux 5.11 the limit "
+        "of locked memory ('ulimit -l unlimited')";
+    const auto refuse_bpf = [] { refuse_system_call(SYS_bpf, -1, EPERM); };
+    check(seven, refused, refuse_bpf);
+    check(seven, refused, [&] {
+        keep_capabilities({CAP_BPF, CAP_NET_ADMIN});
+        refuse_bpf();
+    });
+    check(seven,
+          "loading the BPF program: Operation not permitted; bpf() needs CAP_BPF and CAP_NET_ADMIN of the initial user "
+          "namespace, and this is another one (of a rootless container, or by PrivateUsers= in a systemd unit): start "
+          "echo-server outside of it",
+          become_root_of_a_user_namespace);
     check(seven, "loading the BPF program: this kernel has no bpf(): one built with CONFIG_BPF_SYSCALL=y is needed",
           [] { refuse_system_call(SYS_bpf, -1, ENOSYS); });
     check(seven,

@@ -13,10 +13,18 @@ TEST_CASE("why a BPF program could not be loaded") {
         bool has_sk_lookup;
         bool has_sockmap;
         std::string says;
+        LoadRights rights = LoadRights::missing;
     };
     const std::vector<Case> cases = {
         {EPERM, false, false,
-         "CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): start echo-server with sudo"},
+         "Operation not permitted; CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): "
+         "start echo-server as root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a container)"},
+        {EPERM, true, true,
+         "Operation not permitted; CAP_BPF and CAP_NET_ADMIN are there, so something else refuses bpf()",
+         LoadRights::there},
+        {EPERM, true, true,
+         "Operation not permitted; bpf() needs CAP_BPF and CAP_NET_ADMIN of the initial user namespace",
+         LoadRights::of_another_user_namespace},
         {EACCES, true, true, "Permission denied; --verbose shows what libbpf says"},
         {EMFILE, true, true, "Too many open files; --verbose shows what libbpf says"},
         {ENOSYS, false, false, "CONFIG_BPF_SYSCALL=y is needed"},
@@ -26,6 +34,7 @@ TEST_CASE("why a BPF program could not be loaded") {
     };
     for (const auto& one : cases) {
         CAPTURE(one.says);
-        CHECK(explain_load_error(one.error, one.has_sk_lookup, one.has_sockmap).find(one.says) != std::string::npos);
+        CHECK(explain_load_error(one.error, one.has_sk_lookup, one.has_sockmap, one.rights).find(one.says) !=
+              std::string::npos);
     }
 }

@@ -33,7 +33,7 @@ const passwd* find_entry(const std::string& user) {
 
 void become(const User& user) {
     const auto what = fmt::format("becoming user {}", user.name);
-    constexpr auto hint = "; that takes CAP_SETUID and CAP_SETGID: without them, '--user root' stays what it is";
+    constexpr auto hint = "; that needs CAP_SETUID and CAP_SETGID: without them, '--user root' stays what it is";
     // The way from root to another user takes all capabilities along, unless they are to be kept.
     if (::prctl(PR_SET_KEEPCAPS, 1) != 0) fail(what);
     if (user.uid != ::geteuid() || user.gid != ::getegid() || ::getgroups(0, nullptr) != 0) {
@@ -81,7 +81,7 @@ User find_user(const std::optional<std::string>& name) {
     if (self == 0) return user;
     if (user.uid != self)
         throw std::runtime_error(
-            fmt::format("becoming user {} takes root: start with sudo, or without --user", quote(wanted)));
+            fmt::format("becoming user {} needs root: start echo-server as root, or without --user", quote(wanted)));
     user.gid = ::getegid();
     return user;
 }

@@ -19,10 +19,11 @@ void Service::warn_of_lost_rights(bool kept_cap_bpf) const {
     else if (options_.pin && !pins_.removable())
         log_problem("user {} can't remove pins from {}: they will be left there", user_.name, *options_.pin);
     if (options_.pin && (kept_cap_bpf || !may_update))
-        log_problem("user {} can't use the pins: that takes root (CAP_BPF), or Linux 5.19", user_.name);
+        log_problem("user {} can't use the pins: that needs root (CAP_BPF), or Linux 5.19", user_.name);
     if (options_.ports_file && !may_update)
         log_problem(
-            "SIGHUP will fail: on this kernel it takes CAP_BPF, and the server was started without: start it with sudo");
+            "SIGHUP will fail: on this kernel it needs CAP_BPF, and the server was started without: give it CAP_BPF "
+            "(AmbientCapabilities= in a systemd unit)");
     if (options_.ports_file && ::access(options_.ports_file->c_str(), R_OK) != 0)
         log_problem("user {} can't read {} ({}): SIGHUP will fail; let that user read it, or choose another by --user",
                     user_.name, *options_.ports_file, std::generic_category().message(errno));

@@ -138,7 +138,7 @@ int print_status(StatusOptions::Format format) {
         for (const auto& instance : instances) all.push_back(read_status(instance, sockets));
     } catch (const std::system_error& error) {
         if (error.code() != std::errc::operation_not_permitted) throw;
-        throw std::runtime_error("status: looking for BPF programs takes root (CAP_SYS_ADMIN); start it with sudo");
+        throw std::runtime_error("status: looking for BPF programs needs CAP_SYS_ADMIN; start it as root");
     }
     const auto text = format == StatusOptions::Format::json         ? to_json(all)
                       : format == StatusOptions::Format::prometheus ? to_prometheus(all)

@@ -29,7 +29,7 @@ namespace {
 
 [[noreturn]] void fail(pid_t pid, std::string_view what, int error) {
     fail(pid, fmt::format("{}: {}{}", what, std::generic_category().message(error),
-                          error == EPERM ? " (it takes CAP_SYS_PTRACE)" : ""));
+                          error == EPERM ? " (that needs CAP_SYS_PTRACE)" : ""));
 }
 
 // glibc 2.36 has wrappers for these two, older ones have none.
@@ -86,7 +86,7 @@ std::vector<Instance> running_instances(bool needed) {
         if (error.code() != std::errc::operation_not_permitted) throw;
         if (needed)
             throw std::runtime_error(
-                "looking for the echo-server to replace: it takes root (CAP_SYS_ADMIN); start with sudo");
+                "looking for the echo-server to replace: that needs CAP_SYS_ADMIN; start as root");
         if (other_programs_attached())
             log_problem(
                 "another sk_lookup program is attached here; only root could tell whether it is an "

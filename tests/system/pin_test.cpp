@@ -124,7 +124,7 @@ TEST_CASE("pin: where map updates take CAP_BPF, that its user can't use the pins
     Server server(netns, {"--ports", "7", "--pin", bpffs.path()},
                   [] { refuse_system_call(SYS_bpf, BPF_MAP_LOOKUP_ELEM, EPERM); });
     CHECK(server.output().starts_with(
-        "echo-server: user nobody can't use the pins: that takes root (CAP_BPF), or Linux 5.19\n"));
+        "echo-server: user nobody can't use the pins: that needs root (CAP_BPF), or Linux 5.19\n"));
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 

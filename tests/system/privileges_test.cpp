@@ -120,7 +120,8 @@ TEST_CASE("privileges: where map updates take CAP_BPF, and it was started withou
         refuse_system_call(SYS_bpf, BPF_MAP_LOOKUP_ELEM, EPERM);
     });
     CHECK(server.output().starts_with(
-        "echo-server: SIGHUP will fail: on this kernel it takes CAP_BPF, and the server was started without: start it with sudo\n"));
+        "echo-server: SIGHUP will fail: on this kernel it needs CAP_BPF, and the server was started without: give it CAP_BPF "
+        "(AmbientCapabilities= in a systemd unit)\n"));
     check_is_without_privileges(server, "65534", no_capability);
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
@@ -135,11 +136,11 @@ TEST_CASE("privileges: whom it can't become is said at the start") {
     };
     check("no-such-user", "there is no user 'no-such-user': choose another one, or a number, with --user", {});
     check("4294967295", "there is no user '4294967295': choose another one, or a number, with --user", {});
-    check("daemon", "becoming user 'daemon' takes root: start with sudo, or without --user", [] {
+    check("daemon", "becoming user 'daemon' needs root: start echo-server as root, or without --user", [] {
         become_ordinary({CAP_BPF, CAP_NET_ADMIN});
     });
     check("daemon",
-          "becoming user daemon: Operation not permitted; that takes CAP_SETUID and CAP_SETGID: without them, '--user "
+          "becoming user daemon: Operation not permitted; that needs CAP_SETUID and CAP_SETGID: without them, '--user "
           "root' stays what it is",
           [] {
               keep_capabilities({CAP_BPF, CAP_NET_ADMIN});

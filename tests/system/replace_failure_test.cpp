@@ -198,8 +198,7 @@ TEST_CASE("replace: takes root") {
         become_ordinary({CAP_BPF, CAP_NET_ADMIN});
     });
     CHECK(code == 1);
-    CHECK(output ==
-          "echo-server: looking for the echo-server to replace: it takes root (CAP_SYS_ADMIN); start with sudo\n");
+    CHECK(output == "echo-server: looking for the echo-server to replace: that needs CAP_SYS_ADMIN; start as root\n");
     Server beside(netns, {"--ports", "8", "--listen", "127.0.0.1:8888"}, [] {
         become_ordinary({CAP_BPF, CAP_NET_ADMIN});
     });

@@ -190,7 +190,7 @@ TEST_CASE("status: nothing running, or not root, is said, with exit code 1") {
     CHECK(metrics.output == none);
     const auto denied = run(other, echo_server({"status"}), [] { become_ordinary({CAP_BPF, CAP_NET_ADMIN}); });
     CHECK(denied.code == 1);
-    CHECK(denied.output == "echo-server: status: looking for BPF programs takes root (CAP_SYS_ADMIN); start it with sudo\n");
+    CHECK(denied.output == "echo-server: status: looking for BPF programs needs CAP_SYS_ADMIN; start it as root\n");
 }
 
 TEST_CASE("status: wrong usage is exit code 2") {

@@ -66,9 +66,12 @@ static void hang(int fd, const char* path) {
     struct stat file;
     struct stat here;
     char flag[4096];
+    char hangs[4096];
 
     if (fstat(fd, &here) != 0 || stat(path, &file) != 0 || here.st_ino != file.st_ino) return;
     snprintf(flag, sizeof(flag), "%s.hang", path);
+    snprintf(hangs, sizeof(hangs), "%s.hangs", path);
+    if (access(flag, F_OK) == 0) close(creat(hangs, 0644));
     while (access(flag, F_OK) == 0) nanosleep(&moment, NULL);
 }
 

@@ -61,7 +61,6 @@ struct {
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, 1);
-    __uint(map_flags, BPF_F_MMAPABLE);
     __type(key, __u32);
     __type(value, struct echo_instance);
 } echo_instance SEC(".maps");

@@ -20,7 +20,8 @@ struct echo_prefix {
     __u8 address[16]; /* in network byte order; the first 4 bytes for AF_INET */
 };
 
-/* The one value of the map echo_instance: who serves. Written by the server at its start. */
+/* The one value of the map echo_instance: who serves. The server writes it before its program is attached and before its
+ * privileges go, and freezes it: what root reads there, a server that was broken into can't have changed. */
 struct echo_instance {
     __u64 netns;           /* inode of the network namespace */
     __u64 pid_namespace;   /* inode of the PID namespace in which pid means this process */
@@ -30,6 +31,8 @@ struct echo_instance {
     __s32 listener;        /* descriptor of the listening socket in that process */
     __s32 replaced;        /* descriptor of the eventfd that tells it to leave the listener to another process */
     char version[20];      /* ends with 0 */
+    __u64 started_wall;    /* CLOCK_REALTIME at the start, ns; 0 if not known */
+    __u64 process_start;   /* field 22 of /proc/PID/stat: tells it from a later process with that PID; 0 if not known */
 };
 
 /* How many values the map echo_counters may have. */

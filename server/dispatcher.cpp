@@ -88,7 +88,8 @@ Dispatcher::Dispatcher(const std::vector<AddressPrefix>& addresses, std::size_t 
         if (const int error = bpf_map__update_elem(trie, &key, sizeof(key), &value, sizeof(value), BPF_ANY); error != 0)
             fail("putting an address prefix into the map echo_addresses", -error);
     }
-    instance_ = share(skeleton_->maps.echo_instance);
+    bind(skeleton_->maps.echo_instance);
+    bind(skeleton_->maps.echo_counters);
     counters_ = share(skeleton_->maps.echo_counters);
 }
 
@@ -105,16 +106,28 @@ void Dispatcher::load() {
                                          explain_load_error(-error, has_sk_lookup, has_sockmap, load_rights())));
 }
 
-Dispatcher::SharedMemory Dispatcher::share(const bpf_map* map) const {
-    const int fd = bpf_map__fd(map);
-    const std::size_t size = std::size_t{bpf_map__value_size(map)} * bpf_map__max_entries(map);
-    void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (memory == MAP_FAILED) fail(fmt::format("mapping {} into memory", bpf_map__name(map)), errno);
-    SharedMemory shared(memory, UnmapMemory{size});
+void Dispatcher::bind(const bpf_map* map) const {
     // The program does not use this map; bound to it, it is found by who finds the program.
-    if (bpf_prog_bind_map(bpf_program__fd(skeleton_->progs.echo_dispatch), fd, nullptr) != 0)
+    if (bpf_prog_bind_map(bpf_program__fd(skeleton_->progs.echo_dispatch), bpf_map__fd(map), nullptr) != 0)
         fail(fmt::format("binding {} to the BPF program", bpf_map__name(map)), errno);
-    return shared;
+}
+
+Dispatcher::SharedMemory Dispatcher::share(const bpf_map* map) {
+    const std::size_t size = std::size_t{bpf_map__value_size(map)} * bpf_map__max_entries(map);
+    void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(map), 0);
+    if (memory == MAP_FAILED) fail(fmt::format("mapping {} into memory", bpf_map__name(map)), errno);
+    return {memory, UnmapMemory{size}};
+}
+
+// NOLINTNEXTLINE(readability-make-member-function-const): it changes what the object stands for
+void Dispatcher::publish(const echo_instance& instance) {
+    const auto* map = skeleton_->maps.echo_instance;
+    const __u32 key = 0;
+    if (const int error = bpf_map__update_elem(map, &key, sizeof(key), &instance, sizeof(instance), BPF_ANY);
+        error != 0)
+        fail("writing the map echo_instance", -error);
+    // Root believes what is in it, so nobody may change it: the process will have no privileges.
+    if (bpf_map_freeze(bpf_map__fd(map)) != 0) fail("freezing the map echo_instance", errno);
 }
 
 void Dispatcher::set_listener(int listener) {

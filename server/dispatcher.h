@@ -65,8 +65,10 @@ class Dispatcher {
     /// True if the calling thread may read and change maps as it is now: before Linux 5.19 that takes CAP_BPF.
     [[nodiscard]] bool may_use_maps() const;
 
-    /// What others see of this process in the maps of the same names, for as long as this object lives.
-    echo_instance& instance() { return *static_cast<echo_instance*>(instance_.get()); }
+    /// Lets others see `instance` in the map echo_instance, for good: to be called once.
+    void publish(const echo_instance& instance);
+
+    /// What others see in the map echo_counters, for as long as this object lives.
     std::span<echo_counters> counters() { return {static_cast<echo_counters*>(counters_.get()), threads_}; }
 
     /// The descriptors of the two maps that a user may be given.
@@ -83,11 +85,11 @@ class Dispatcher {
     using SharedMemory = std::unique_ptr<void, UnmapMemory>;
 
     void load();
-    [[nodiscard]] SharedMemory share(const bpf_map* map) const;
+    void bind(const bpf_map* map) const;
+    [[nodiscard]] static SharedMemory share(const bpf_map* map);
 
     std::unique_ptr<echo_dispatch_bpf, DestroySkeleton> skeleton_;
     std::size_t threads_;
-    SharedMemory instance_;
     SharedMemory counters_;
     std::unique_ptr<bpf_link, DestroyLink> link_;
 };

@@ -16,6 +16,7 @@
 #include "listener.h"
 #include "log.h"
 #include "netns.h"
+#include "processes.h"
 #include "signals.h"
 #include "systemd.h"
 #include "text.h"
@@ -26,6 +27,12 @@ Fd make_eventfd() {
     Fd made(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!made) throw std::system_error(errno, std::generic_category(), "making an eventfd");
     return made;
+}
+
+std::uint64_t nanoseconds_of(clockid_t clock) {
+    timespec now{};
+    ::clock_gettime(clock, &now);
+    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
 }  // namespace
@@ -89,18 +96,19 @@ Fd Service::listener() {
 }
 
 void Service::publish() {
-    timespec now{};
-    ::clock_gettime(CLOCK_BOOTTIME, &now);
-    auto& instance = dispatcher_.instance();
-    instance.netns = CurrentNetns().inode;
+    echo_instance instance{};
+    instance.netns = netns_ = CurrentNetns().inode;
     instance.pid_namespace = pid_namespace();
-    instance.started = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+    instance.started = nanoseconds_of(CLOCK_BOOTTIME);
+    instance.started_wall = nanoseconds_of(CLOCK_REALTIME);
+    instance.process_start = start_of_this_process();
     instance.max_connections = server_.max_connections();
     instance.listener = server_.listener();
     instance.replaced = replaced_.native_handle();
     constexpr std::string_view version = ECHO_SERVER_VERSION;
     version.copy(instance.version, sizeof(instance.version) - 1);
     instance.pid = static_cast<__u32>(::getpid());
+    dispatcher_.publish(instance);
 }
 
 void Service::open_ports(const PortSet& ports) {
@@ -122,7 +130,7 @@ void Service::announce(const PortSet& ports, bool kept_cap_bpf) {
     log_line("echo-server {}: {}", ECHO_SERVER_VERSION, describe_open(ports));
     log_line("  socket     {}, the only one (sk:{:x} in 'ss -tlne')", to_string(server_.local_endpoint()),
              socket_cookie(server_.listener()));
-    log_line("  namespace  {} (netns_ino in 'bpftool link')", dispatcher_.instance().netns);
+    log_line("  namespace  {} (netns_ino in 'bpftool link')", netns_);
     if (!options_.addresses.empty()) log_line("  addresses  {}", to_string(options_.addresses));
     log_line("  user       {}, {}", user_.name, kept_cap_bpf ? "with CAP_BPF alone" : "without any capability");
     if (options_.pin) log_line("  pinned     {}/echo_ports, echo_socket", *options_.pin);

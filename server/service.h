@@ -59,4 +59,5 @@ class Service {
     asio::posix::stream_descriptor replaced_;      // an eventfd, readable once another process serves our listener
     Pins pins_;
     bool stopping_ = false;
+    std::uint64_t netns_ = 0;  // inode of the network namespace
 };

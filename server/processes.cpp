@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "processes.h"
+
+#include <fmt/format.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <system_error>
+
+namespace {
+
+std::uint64_t start_in(const std::string& path) {
+    std::ifstream file(path);
+    std::string text;
+    std::getline(file, text, '\0');
+    const auto end_of_name = text.rfind(')');  // the name may have blanks, brackets and newlines in it
+    if (end_of_name == std::string::npos) return 0;
+    std::istringstream fields(text.substr(end_of_name + 1));
+    std::string skipped;
+    for (int field = 3; field < 22; ++field) fields >> skipped;
+    std::uint64_t start = 0;
+    return fields >> start ? start : 0;
+}
+
+}  // namespace
+
+std::uint64_t start_of_this_process() { return start_in("/proc/self/stat"); }
+
+Fd open_process(pid_t pid, std::uint64_t start) {
+    // glibc 2.36 has a wrapper, older ones have none.
+    Fd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+    if (!process || start == 0 || !proc_is_ours()) return process;
+    // Read only now: who has the right start after it was opened had the number when it was opened.
+    const auto found = start_in(fmt::format("/proc/{}/stat", pid));
+    if (found == 0 || found == start) return process;
+    errno = ESRCH;
+    return {};
+}
+
+bool proc_is_ours() {
+    std::error_code error;
+    return std::filesystem::read_symlink("/proc/self", error) == std::to_string(::getpid());
+}

@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "netns.h"
+#include "processes.h"
 
 namespace {
 
@@ -95,6 +96,15 @@ std::optional<echo_instance> read_identity(const Instance& instance) {
     if (map == nullptr || !map->read(__u32{0}, identity)) return {};
     identity.version[sizeof(identity.version) - 1] = '\0';
     return identity;
+}
+
+bool in_this_pid_namespace(const echo_instance& identity) {
+    return identity.pid_namespace != 0 && identity.pid_namespace == pid_namespace();
+}
+
+bool has_ended(const echo_instance& identity) {
+    return in_this_pid_namespace(identity) && !open_process(static_cast<pid_t>(identity.pid), identity.process_start) &&
+           errno == ESRCH;
 }
 
 std::vector<Instance> find_instances() {

@@ -43,6 +43,13 @@ struct Instance {
 /// What its map echo_instance says; nothing if it has none of that kind.
 std::optional<echo_instance> read_identity(const Instance& instance);
 
+/// True if its PID means the same process here. A PID of another namespace is some stranger's here.
+bool in_this_pid_namespace(const echo_instance& identity);
+
+/// True if its process is known to be gone. The kernel can keep its program: for a moment if somebody looks at it, and for
+/// as long as somebody has pinned its link.
+bool has_ended(const echo_instance& identity);
+
 /// All of them; those that are only starting are left out. Throws std::system_error; EPERM if the calling process is
 /// not allowed to look, which takes CAP_SYS_ADMIN.
 std::vector<Instance> find_instances();

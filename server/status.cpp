@@ -15,8 +15,8 @@
 #include <system_error>
 
 #include "log.h"
-#include "netns.h"
 #include "port_map.h"
+#include "processes.h"
 #include "status_text.h"
 
 namespace {
@@ -102,9 +102,12 @@ InstanceStatus read_status(const Instance& instance, const std::vector<Listening
     status.serving = instance.attached;
     status.identity = instance.identity;
     if (const auto& identity = instance.identity) {
-        if (identity->pid_namespace == pid_namespace()) status.user = user_of(identity->pid);
+        status.ended = has_ended(*identity);
+        if (in_this_pid_namespace(*identity) && !status.ended) status.pid = identity->pid;
+        if (status.pid && proc_is_ours()) status.user = user_of(*status.pid);
         // Whatever the process wrote there.
-        if (const auto now = since_boot(); identity->started <= static_cast<std::uint64_t>(now.count()))
+        if (const auto now = since_boot();
+            !status.ended && identity->started <= static_cast<std::uint64_t>(now.count()))
             status.uptime = now - std::chrono::nanoseconds(identity->started);
     }
     status.addresses = read_addresses(instance.map("echo_addresses"));

@@ -16,11 +16,14 @@
 #include "socket_diag.h"
 
 /// What 'echo-server status' shows of one echo-server. What can't be read, as that one is of another version, is absent,
-/// and so are the user of a process in another PID namespace, and listener and ports of one that drains.
+/// and so are PID and user of a process in another PID namespace, and listener and ports of one that drains.
 struct InstanceStatus {
     std::uint32_t program = 0;  ///< id of its BPF program
     bool serving = false;       ///< otherwise it drains: its ports are closed
     std::optional<echo_instance> identity;
+    bool ended = false;  ///< the process is gone; somebody keeps its BPF program
+    std::optional<std::uint32_t>
+        pid;  ///< if it means that process here: nothing in another PID namespace, or if it ended
     std::optional<std::string> user;
     std::optional<std::chrono::nanoseconds> uptime;
     std::optional<ListeningSocket> listener;

@@ -10,6 +10,7 @@ namespace {
 
 nlohmann::ordered_json to_json(const InstanceStatus& one) {
     nlohmann::ordered_json json{{"pid", nullptr},
+                                {"pid_in_its_namespace", nullptr},
                                 {"version", nullptr},
                                 {"user", nullptr},
                                 {"uptime_seconds", nullptr},
@@ -21,8 +22,9 @@ nlohmann::ordered_json to_json(const InstanceStatus& one) {
                                 {"connections", nullptr},
                                 {"bytes", nullptr},
                                 {"attempts", nullptr}};
+    if (one.pid) json["pid"] = *one.pid;
     if (one.identity) {
-        json["pid"] = one.identity->pid;
+        json["pid_in_its_namespace"] = one.identity->pid;
         json["version"] = version_of(one);
     }
     if (one.user) json["user"] = *one.user;

@@ -30,11 +30,18 @@ std::string addresses_of(const InstanceStatus& one) {
 
 std::string line(std::string_view name, std::string_view value) { return fmt::format("  {:<11}  {}\n", name, value); }
 
+std::string process_of(const InstanceStatus& one) {
+    if (!one.identity) return fmt::format("BPF program {} of another version", one.program);
+    return fmt::format("process {}{}", one.identity->pid,
+                       one.pid     ? ""
+                       : one.ended ? ", which has ended"
+                                   : " of another PID namespace");
+}
+
 std::string title(const InstanceStatus& one) {
-    const auto process = one.identity ? fmt::format("process {}", one.identity->pid)
-                                      : fmt::format("BPF program {} of another version", one.program);
-    return fmt::format("echo-server {}: {}, user {}, up {}{}\n", version_of(one), process, one.user.value_or("?"),
-                       one.uptime ? duration(*one.uptime) : "?", one.serving ? "" : ", draining");
+    return fmt::format("echo-server {}: {}, user {}, up {}{}\n", version_of(one), process_of(one),
+                       one.user.value_or("?"), one.uptime ? duration(*one.uptime) : "?",
+                       one.serving ? "" : ", draining");
 }
 
 std::string listener_line(const ListeningSocket& listener) {

@@ -20,6 +20,7 @@
 #include "listener.h"
 #include "log.h"
 #include "netns.h"
+#include "processes.h"
 
 namespace {
 
@@ -29,14 +30,20 @@ namespace {
 
 [[noreturn]] void fail(pid_t pid, std::string_view what, int error) {
     fail(pid, fmt::format("{}: {}{}", what, std::generic_category().message(error),
-                          error == EPERM ? " (that needs CAP_SYS_PTRACE)" : ""));
+                          error == EPERM || error == EACCES ? " (that needs CAP_SYS_PTRACE)" : ""));
 }
 
-// glibc 2.36 has wrappers for these two, older ones have none.
-Fd open_process(pid_t pid) { return Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))); }
-
-Fd duplicate(const Fd& process, int fd) {
-    return Fd(static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), fd, 0)));
+// Of nothing but what `kind` says: to close a descriptor of another's choice can take for ever, if it is of a file system
+// of his own.
+Fd duplicate(const Fd& process, pid_t pid, int fd, std::string_view kind, std::string_view name) {
+    std::error_code error;
+    const auto target = std::filesystem::read_symlink(fmt::format("/proc/{}/fd/{}", pid, fd), error).string();
+    if (error) fail(pid, fmt::format("looking at its {}, descriptor {}", name, fd), error.value());
+    if (!target.starts_with(kind)) fail(pid, fmt::format("its descriptor {} is no {}", fd, name));
+    // glibc 2.36 has a wrapper, older ones have none.
+    Fd copy(static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), fd, 0)));
+    if (!copy) fail(pid, fmt::format("duplicating its {}", name), errno);
+    return copy;
 }
 
 bool is_eventfd(const Fd& fd) {
@@ -46,9 +53,8 @@ bool is_eventfd(const Fd& fd) {
 }
 
 Fd duplicate_listener(const Instance& running, const Fd& process, pid_t pid) {
-    Fd listener = duplicate(process, running.identity->listener);
-    if (!listener) fail(pid, "duplicating its listening socket", errno);
-    // What the maps say of the process was written by a process without privileges.
+    Fd listener = duplicate(process, pid, running.identity->listener, "socket:[", "listening socket");
+    // An older server could write into echo_instance without privileges.
     if (const auto cookie = socket_cookie(listener.get()); cookie == 0 || cookie != running.listener_cookie())
         fail(pid, "the socket in the map echo_socket is not its own, or there is none; stop it and start anew");
     if (const auto why = why_not_a_listener(listener); !why.empty()) fail(pid, "the socket in echo_socket: " + why);
@@ -56,24 +62,17 @@ Fd duplicate_listener(const Instance& running, const Fd& process, pid_t pid) {
 }
 
 Fd duplicate_eventfd(const Instance& running, const Fd& process, pid_t pid) {
-    Fd replaced = duplicate(process, running.identity->replaced);
-    if (!replaced) fail(pid, "duplicating its eventfd", errno);
+    Fd replaced = duplicate(process, pid, running.identity->replaced, "anon_inode:[eventfd]", "eventfd");
     if (!is_eventfd(replaced)) fail(pid, "it has no eventfd to be told by");
     return replaced;
 }
 
-// The kernel can keep the program of a process that was killed: for a moment if somebody looks at it, and for as long as
-// somebody has pinned its link.
-bool has_ended(const Instance& instance) {
-    return instance.identity && instance.identity->pid_namespace == pid_namespace() &&
-           !open_process(static_cast<pid_t>(instance.identity->pid)) && errno == ESRCH;
-}
-
 std::vector<Instance> find_running() {
     auto instances = find_instances();
-    instances.erase(std::remove_if(instances.begin(), instances.end(),
-                                   [](const Instance& one) { return !one.attached || has_ended(one); }),
-                    instances.end());
+    instances.erase(
+        std::remove_if(instances.begin(), instances.end(),
+                       [](const Instance& one) { return !one.attached || (one.identity && has_ended(*one.identity)); }),
+        instances.end());
     return instances;
 }
 
@@ -105,13 +104,19 @@ std::vector<std::uint32_t> programs_of(const std::vector<Instance>& instances) {
     return programs;
 }
 
+// Advises --replace only where it would not be refused.
 [[noreturn]] void refuse_second(const Instance& first) {
-    const auto who =
-        first.identity ? fmt::format("process {}", first.identity->pid) : fmt::format("BPF program {}", first.program);
+    std::string who = fmt::format("BPF program {} of another version", first.program);
+    std::string_view what_to_do = "stop it first";
+    if (first.identity && in_this_pid_namespace(*first.identity)) {
+        who = fmt::format("process {}", first.identity->pid);
+        what_to_do = "--replace takes over from it without losing a connection, or stop it first";
+    } else if (first.identity) {
+        who = fmt::format("process {} of another PID namespace", first.identity->pid);
+        what_to_do = "stop it first, there";
+    }
     throw std::runtime_error(
-        fmt::format("an echo-server runs in this network namespace already ({}): --replace takes over from it without "
-                    "losing a connection, or stop it first",
-                    who));
+        fmt::format("an echo-server runs in this network namespace already ({}): {}", who, what_to_do));
 }
 
 }  // namespace
@@ -129,7 +134,7 @@ Takeover::Takeover(const std::vector<Instance>& running) {
             throw std::runtime_error(
                 "looking for the echo-server to replace: several run here, each with a socket of its own; stop all but "
                 "one first ('echo-server status' shows them)");
-        const Fd process = open_process(pid);
+        const Fd process = open_process(pid, one.identity->process_start);
         if (!process) fail(pid, "opening it", errno);
         Fd listener = duplicate_listener(one, process, pid);
         if (!listener_) listener_ = std::move(listener);

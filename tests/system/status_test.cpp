@@ -147,14 +147,20 @@ TEST_CASE("status: a replacement shows both, the old one draining") {
     }
 }
 
-TEST_CASE("status: of a process in another PID namespace it does not guess the user") {
+TEST_CASE("status: of a process in another PID namespace it does not guess the user, and gives no PID of here") {
     const Netns netns;
     const Process server(netns,
                          {"unshare", "--pid", "--fork", "--kill-child", ECHO_SERVER, "--ports", "7", "--user", "root"});
     REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == 0; }));
     const auto one = only_status(netns);
-    CHECK(one["pid"] == 1);
+    CHECK(one["pid"] == nullptr);
+    CHECK(one["pid_in_its_namespace"] == 1);
     CHECK(one["user"] == nullptr);
+    CHECK(status_shows(netns, ": process 1 of another PID namespace, user ?, up "));
+    CHECK(
+        run(netns, echo_server({"--ports", "7"})).output ==
+        "echo-server: an echo-server runs in this network namespace already (process 1 of another PID namespace): stop "
+        "it first, there\n");
     const auto [code, output] = run(netns, echo_server({"--ports", "7", "--replace"}));
     CHECK(code == 1);
     CHECK(

@@ -19,6 +19,7 @@ InstanceStatus some_status() {
     identity.max_connections = 1000;
     std::strcpy(identity.version, "1.2.3");
     status.identity = identity;
+    status.pid = 34;
     status.user = "nobody";
     status.uptime = std::chrono::hours(51);
     status.listener.emplace();

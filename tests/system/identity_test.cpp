@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// What 'status' and --replace believe of the map echo_instance, in which a server says who it is.
+#include <bpf/bpf.h>
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "child.h"
+#include "client.h"
+#include "echo_dispatch.h"
+#include "echo_dispatch.skel.h"
+#include "processes.h"
+#include "server.h"
+
+namespace {
+
+using nlohmann::json;
+
+json only_status(const Netns& netns) {
+    const auto instances = json::parse(run_ok(netns, echo_server({"status", "--json"})))["instances"];
+    REQUIRE(instances.size() == 1);
+    return instances[0];
+}
+
+/// Our program, attached by somebody who says whatever he likes about himself in echo_instance.
+class StandIn {
+ public:
+    StandIn(const Netns& netns, const echo_instance& identity, const NamedServer* listener = nullptr)
+        : StandIn(netns, &identity, sizeof(identity), listener) {}
+    /// One whose echo_instance is as large as that.
+    StandIn(const Netns& netns, std::size_t size) : StandIn(netns, nullptr, size, nullptr) {}
+
+ private:
+    StandIn(const Netns& netns, const echo_instance* identity, std::size_t size, const NamedServer* listener)
+        : skeleton_(echo_dispatch_bpf::open()) {
+        REQUIRE(skeleton_);
+        auto* map = skeleton_->maps.echo_instance;
+        REQUIRE(bpf_map__set_value_size(map, static_cast<__u32>(size)) == 0);
+        REQUIRE(echo_dispatch_bpf::load(skeleton_.get()) == 0);
+        const int program = bpf_program__fd(skeleton_->progs.echo_dispatch);
+        REQUIRE(bpf_prog_bind_map(program, bpf_map__fd(map), nullptr) == 0);
+        const __u32 key = 0;
+        if (identity != nullptr) REQUIRE(bpf_map_update_elem(bpf_map__fd(map), &key, identity, BPF_ANY) == 0);
+        if (listener != nullptr) {
+            const auto value = static_cast<__u64>(listener->fd());
+            REQUIRE(bpf_map_update_elem(bpf_map__fd(skeleton_->maps.echo_socket), &key, &value, BPF_ANY) == 0);
+        }
+        link_.reset(bpf_program__attach_netns(skeleton_->progs.echo_dispatch, netns.fd()));
+        REQUIRE(link_);
+    }
+
+    struct Destroy {
+        void operator()(echo_dispatch_bpf* skeleton) const { echo_dispatch_bpf::destroy(skeleton); }
+        void operator()(bpf_link* link) const { bpf_link__destroy(link); }
+    };
+    std::unique_ptr<echo_dispatch_bpf, Destroy> skeleton_;
+    std::unique_ptr<bpf_link, Destroy> link_;
+};
+
+std::uint64_t pid_namespace_of_this_test() {
+    struct stat status {};
+    REQUIRE(::stat("/proc/self/ns/pid", &status) == 0);
+    return status.st_ino;
+}
+
+/// What a server would say that is `pid`, and was started at `start`.
+echo_instance identity_of(const Netns& netns, pid_t pid, std::uint64_t start) {
+    echo_instance identity{};
+    identity.netns = netns.inode();
+    identity.pid_namespace = pid_namespace_of_this_test();
+    identity.pid = static_cast<__u32>(pid);
+    identity.process_start = start;
+    return identity;
+}
+
+}  // namespace
+
+TEST_CASE("status: what a server says of itself can't be changed once it serves, not even by root") {
+    const Netns netns;
+    const Server server(netns, {"--ports", "7"});
+    const auto id = std::stoul(BpfObjects(netns).maps.at("echo_instance"));
+    const Fd map(bpf_map_get_fd_by_id(static_cast<__u32>(id)));
+    REQUIRE(map);
+    const __u32 key = 0;
+    const echo_instance lie{};
+    CHECK(bpf_map_update_elem(map.get(), &key, &lie, BPF_ANY) == -EPERM);
+    CHECK(::mmap(nullptr, sizeof(lie), PROT_READ | PROT_WRITE, MAP_SHARED, map.get(), 0) == MAP_FAILED);
+    CHECK(only_status(netns)["pid"] == server.pid());
+}
+
+TEST_CASE("status: a later process with the PID of a server that ended is not taken for it") {
+    const Netns netns;
+    // Somebody keeps the program of a server that had the PID of this test.
+    const StandIn ended(netns, identity_of(netns, ::getpid(), start_of_this_process() - 1));
+    const auto one = only_status(netns);
+    CHECK(one["pid"] == nullptr);
+    CHECK(one["pid_in_its_namespace"] == ::getpid());
+    CHECK(one["user"] == nullptr);
+    CHECK(one["uptime_seconds"] == nullptr);
+    CHECK(status_shows(netns, fmt::format(": process {}, which has ended, user ?, up ?", ::getpid())));
+    // Nor is it in the way, or to be replaced.
+    for (const bool replace : {false, true}) {
+        CAPTURE(replace);
+        Server server(netns, replace ? Command{"--ports", "7", "--replace"} : Command{"--ports", "7"});
+        CHECK(server.output().find("replaces") == std::string::npos);
+        CHECK(echoes(netns, "127.0.0.1", 7));
+    }
+}
+
+TEST_CASE("status: the process that a server says it is, is the process that is meant") {
+    const Netns netns;
+    for (const auto start : {start_of_this_process(), std::uint64_t{0}}) {  // an older server does not say when
+        CAPTURE(start);
+        const StandIn server(netns, identity_of(netns, ::getpid(), start));
+        CHECK(only_status(netns)["pid"] == ::getpid());
+        CHECK(only_status(netns)["user"] == "root");
+        CHECK(run(netns, echo_server({"--ports", "7"})).output.find(fmt::format("(process {})", ::getpid())) !=
+              std::string::npos);
+    }
+}
+
+TEST_CASE("replace: of the running process no descriptor is touched that is not what it is said to be") {
+    const Netns netns;
+    const NamedServer listener(netns, NamedServer::Protocol::tcp, "::", 9999, "other");
+    const Netns elsewhere;  // its descriptor is a file's
+    auto identity = identity_of(netns, ::getpid(), start_of_this_process());
+    const auto refused = [&](std::string_view why) {
+        const StandIn server(netns, identity, &listener);
+        // A descriptor that is a file, say of a file system of theirs, could hang it as soon as it is closed.
+        const auto [code, output] = run(netns, echo_server({"--ports", "7", "--replace"}), [&] {
+            kill_at_system_call(SYS_pidfd_getfd, identity.listener == elsewhere.fd() ? -1 : INT_MAX);
+        });
+        CHECK(code == 1);
+        CHECK(output == fmt::format("echo-server: taking over from process {}: {}; that process goes on as before\n",
+                                    ::getpid(), why));
+    };
+    identity.listener = elsewhere.fd();
+    refused(fmt::format("its descriptor {} is no listening socket", identity.listener));
+    identity.listener = listener.fd();
+    identity.replaced = elsewhere.fd();
+    refused(fmt::format("its descriptor {} is no eventfd", identity.replaced));
+}

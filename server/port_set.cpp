@@ -3,76 +3,111 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <bit>
+#include <functional>
 #include <optional>
 
 #include "text.h"
 
 namespace {
 
-struct Range {
-    std::uint16_t first;
-    std::uint16_t last;
-};
-
-std::vector<Range> ranges_of(const std::vector<std::uint16_t>& ports) {
-    std::vector<Range> ranges;
-    for (const auto port : ports) {
-        if (!ranges.empty() && ranges.back().last + 1 == port)
-            ranges.back().last = port;
-        else
-            ranges.push_back({port, port});
-    }
-    return ranges;
-}
+constexpr auto all_bits = ~std::uint64_t{0};
 
 std::optional<std::uint16_t> parse_port(std::string_view text) {
     const auto port = parse_number<std::uint16_t>(trim(text));
     return port == 0 ? std::nullopt : port;
 }
 
-std::optional<Range> parse_range(std::string_view text) {
+std::optional<PortRange> parse_range(std::string_view text) {
     const auto dash = text.find('-');
     const auto first = parse_port(text.substr(0, dash));
     const auto last = dash == std::string_view::npos ? first : parse_port(text.substr(dash + 1));
     if (!first || !last) return {};
-    return Range{*first, *last};
+    return PortRange{*first, *last};
 }
 
 }  // namespace
 
 void PortSet::insert(std::uint16_t first, std::uint16_t last) {
-    for (std::uint32_t port = first; port <= last; ++port) ports_.set(port);
+    if (first > last) return;
+    const auto from_first = all_bits << first % 64U;
+    const auto to_last = all_bits >> (63U - last % 64U);
+    auto* const begin = &words_[first / 64U];
+    auto* const end = &words_[last / 64U];
+    if (begin == end) {
+        *begin |= from_first & to_last;
+        return;
+    }
+    *begin |= from_first;
+    std::fill(begin + 1, end, all_bits);
+    *end |= to_last;
+}
+
+std::size_t PortSet::size() const {
+    std::size_t count = 0;
+    for (const auto word : words_) count += static_cast<std::size_t>(std::popcount(word));
+    return count;
+}
+
+bool PortSet::empty() const {
+    return std::all_of(words_.begin(), words_.end(), [](auto word) { return word == 0; });
 }
 
 std::vector<std::uint16_t> PortSet::to_vector() const {
     std::vector<std::uint16_t> ports;
     ports.reserve(size());
-    for (std::uint32_t port = 0; port < ports_.size(); ++port)
-        if (ports_.test(port)) ports.push_back(static_cast<std::uint16_t>(port));
+    for (const auto& [first, last] : ranges())
+        for (std::uint32_t port = first; port <= last; ++port) ports.push_back(static_cast<std::uint16_t>(port));
     return ports;
+}
+
+std::vector<PortRange> PortSet::ranges() const {
+    std::vector<PortRange> ranges;
+    for (std::size_t i = 0; i < words_.size(); ++i) {
+        auto word = words_[i];
+        while (word != 0) {
+            const auto skipped = static_cast<unsigned>(std::countr_zero(word));
+            const auto length = static_cast<unsigned>(std::countr_one(word >> skipped));
+            const auto first = static_cast<std::uint16_t>(i * 64 + skipped);
+            const auto last = static_cast<std::uint16_t>(first + length - 1);
+            if (!ranges.empty() && ranges.back().last + 1 == first)
+                ranges.back().last = last;
+            else
+                ranges.push_back({first, last});
+            // Not by a mask of so many bits, as a shift by all 64 of them is undefined.
+            word = skipped + length == 64 ? 0 : word >> (skipped + length) << (skipped + length);
+        }
+    }
+    return ranges;
 }
 
 std::string PortSet::to_string(std::size_t max_ranges) const {
     if (empty()) return "none";
     std::string text;
     std::size_t left = size();
-    for (const auto& [first, last] : ranges_of(to_vector())) {
+    for (const auto& range : ranges()) {
         if (max_ranges-- == 0) return text + fmt::format(" and {} more", left);
         if (!text.empty()) text += ',';
-        text += first == last ? fmt::format("{}", first) : fmt::format("{}-{}", first, last);
-        left -= last - first + 1U;
+        text += ::to_string(range);
+        left -= range.size();
     }
     return text;
 }
 
 PortSet& PortSet::operator|=(const PortSet& other) {
-    ports_ |= other.ports_;
+    std::transform(words_.begin(), words_.end(), other.words_.begin(), words_.begin(), std::bit_or());
     return *this;
 }
 
 PortSet operator-(PortSet a, const PortSet& b) {
-    a.ports_ &= ~b.ports_;
+    std::transform(a.words_.begin(), a.words_.end(), b.words_.begin(), a.words_.begin(),
+                   [](auto kept, auto removed) { return kept & ~removed; });
     return a;
+}
+
+std::string to_string(const PortRange& range) {
+    return range.first == range.last ? fmt::format("{}", range.first) : fmt::format("{}-{}", range.first, range.last);
 }
 
 void PortList::add(std::string_view line) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-#include <bitset>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -10,19 +9,30 @@
 #include <string_view>
 #include <vector>
 
-/// A set of TCP ports, 0 to 65535. (No list names port 0, but a map that others write to may hold it.)
+/// Ports from `first` to `last`, both included.
+struct PortRange {
+    std::uint16_t first = 0;
+    std::uint16_t last = 0;
+
+    [[nodiscard]] std::size_t size() const { return last - first + 1U; }
+};
+
+/// A set of TCP ports, 0 to 65535. (No list names port 0, but a map that others write to may hold it.) What was moved
+/// from may only be assigned to.
 class PortSet {
  public:
     /// Adds every port from `first` to `last`, both included.
     void insert(std::uint16_t first, std::uint16_t last);
-    void insert(std::uint16_t port) { ports_.set(port); }
+    void insert(std::uint16_t port) { words_[port / 64U] |= std::uint64_t{1} << port % 64U; }
 
-    [[nodiscard]] bool contains(std::uint16_t port) const { return ports_.test(port); }
-    [[nodiscard]] std::size_t size() const { return ports_.count(); }
-    [[nodiscard]] bool empty() const { return ports_.none(); }
+    [[nodiscard]] bool contains(std::uint16_t port) const { return (words_[port / 64U] >> port % 64U & 1U) != 0; }
+    [[nodiscard]] std::size_t size() const;
+    [[nodiscard]] bool empty() const;
 
     /// All ports, ascending.
     [[nodiscard]] std::vector<std::uint16_t> to_vector() const;
+    /// The same as ranges, no two of which touch.
+    [[nodiscard]] std::vector<PortRange> ranges() const;
 
     /// All ports, ascending, as in "7,77,1000-2000"; "none" for the empty set. Past `max_ranges` pieces the rest is a
     /// count of ports, as in "7,77 and 1001 more".
@@ -30,11 +40,15 @@ class PortSet {
 
     PortSet& operator|=(const PortSet& other);
     friend PortSet operator-(PortSet a, const PortSet& b);
-    friend bool operator==(const PortSet& a, const PortSet& b) { return a.ports_ == b.ports_; }
+    friend bool operator==(const PortSet&, const PortSet&) = default;
 
  private:
-    std::bitset<65536> ports_;
+    // A bit for each port; on the heap, as a thread's stack may be small.
+    std::vector<std::uint64_t> words_ = std::vector<std::uint64_t>(1024);
 };
+
+/// "7", or "1000-2000".
+std::string to_string(const PortRange& range);
 
 /// A piece of a port list that is none; what() quotes it and says what is allowed.
 struct PortListError : std::runtime_error {

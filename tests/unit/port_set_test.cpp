@@ -138,6 +138,39 @@ TEST_CASE("port set: holds every port there can be, and 0") {
     CHECK(set.to_vector().back() == 65535);
 }
 
+TEST_CASE("port set: a range holds what its ports one by one hold, wherever words of 64 begin") {
+    const std::vector<std::uint16_t> edges = {0,   1,   62,  63,    64,    65,    126,  127,
+                                              128, 191, 192, 65471, 65472, 65534, 65535};
+    for (const auto first : edges)
+        for (const auto last : edges) {
+            CAPTURE(first);
+            CAPTURE(last);
+            PortSet at_once;
+            at_once.insert(first, last);
+            PortSet one_by_one;
+            std::vector<std::uint16_t> ports;
+            for (std::uint32_t port = first; port <= last; ++port) {
+                ports.push_back(static_cast<std::uint16_t>(port));
+                one_by_one.insert(ports.back());
+            }
+            CHECK(at_once == one_by_one);
+            CHECK(at_once.size() == ports.size());
+            CHECK(at_once.empty() == ports.empty());
+            CHECK(at_once.to_vector() == ports);
+            CHECK(at_once.ranges().size() == (ports.empty() ? 0 : 1));
+            if (!ports.empty()) CHECK(to_string(at_once.ranges().front()) == at_once.to_string());
+            PortSet others;
+            others.insert(0, 65535);
+            others = others - at_once;
+            CHECK(others.contains(first) == (first > last));
+            CHECK(others.size() == 65536 - ports.size());
+            others |= at_once;
+            CHECK(others.to_string() == "0-65535");
+        }
+}
+
+TEST_CASE("port set: it is small where it lies, as a stack may be") { CHECK(sizeof(PortSet) < 64); }
+
 TEST_CASE("port set: difference") {
     PortSet a;
     a.insert(1, 10);

@@ -22,14 +22,17 @@ Give it ports by --ports or --ports-file, or both.)";
 
 constexpr auto notes = R"(Port lists: ports (7), ranges (1000-2000) and exclusions (!22), with commas
 between them. An exclusion wins wherever it stands. A port on which another
-program listens is an error, unless --shadow-listeners is given.
+program listens is an error, unless --shadow-listeners is given; so is a list
+that leaves the host too few local ports for its own connections, unless
+--allow-ephemeral is.
 
 Signals: SIGHUP reads the ports file again; open connections stay. SIGINT
 (Ctrl-C) and SIGTERM stop the server.
 
 Examples:
   sudo echo-server --ports 7,77,777
-  sudo echo-server --ports '1-65535,!22'         # every port but ssh's
+  sudo echo-server --ports '1-65535,!22,!59976-60999'
+      # every port but ssh's and 1024 for the host's own connections
   sudo echo-server --ports-file /etc/echo-ports  # reload: sudo kill -HUP PID
   sudo echo-server --ports 7,79 --replace        # in place of the one that runs
   sudo echo-server status                        # or --json, --prometheus)";
@@ -143,6 +146,8 @@ void add_server_flags(CLI::App& app, Options& options, Texts& texts) {
         ->type_name("FILE");
     add_list(app, "--address", texts.addresses, "Answer only at addresses in it; may be repeated")->type_name("PREFIX");
     app.add_flag("--shadow-listeners", options.shadow_listeners, "Take ports from those who listen on them")
+        ->disable_flag_override();
+    app.add_flag("--allow-ephemeral", options.allow_ephemeral, "Open even all ports that the host connects from")
         ->disable_flag_override();
     app.add_option("--listen", texts.listen, "Where the one socket is bound (127.0.0.1:7777)")->type_name("ADDR:PORT");
     app.add_flag("--replace", options.replace, "Take over from the one that runs, which drains")

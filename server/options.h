@@ -18,6 +18,7 @@ struct Options {
     std::optional<std::string> ports_file;
     std::vector<AddressPrefix> addresses;  ///< none: every address
     bool shadow_listeners = false;
+    bool allow_ephemeral = false;
     std::optional<asio::ip::tcp::endpoint> listen;  ///< nothing: as it comes, or 127.0.0.1:7777
     bool replace = false;
     std::optional<std::string> user;

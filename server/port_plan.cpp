@@ -5,6 +5,7 @@
 
 #include <stdexcept>
 
+#include "ephemeral_ports.h"
 #include "ports_file.h"
 #include "shadowing.h"
 #include "socket_diag.h"
@@ -19,6 +20,7 @@ PortSet wanted_ports(const Options& options) {
     if (ports.empty())
         throw std::runtime_error(
             fmt::format("reading ports file {}: after the exclusions no port is left", *options.ports_file));
+    if (!options.allow_ephemeral) check_ephemeral_ports(ports);
     return ports;
 }
 

@@ -12,7 +12,8 @@ TEST_CASE("address: ports answer at addresses of the prefixes, and are closed el
     run_ok(netns, {"ip", "route", "add", "local", "192.0.2.0/24", "dev", "lo"});
     run_ok(netns, {"ip", "route", "add", "local", "198.51.100.0/24", "dev", "lo"});
     run_ok(netns, {"ip", "-6", "route", "add", "local", "2001:db8::/48", "dev", "lo"});
-    Server server(netns, {"--ports", "1-65535", "--address", "192.0.2.0/24", "--address", "2001:db8::/64"});
+    Server server(
+        netns, {"--ports", "1-65535", "--allow-ephemeral", "--address", "192.0.2.0/24", "--address", "2001:db8::/64"});
     CHECK(server.output().find("\n  addresses  192.0.2.0/24, 2001:db8::/64\n") != std::string::npos);
     for (const std::string address : {"192.0.2.0", "192.0.2.77", "192.0.2.255", "2001:db8::", "2001:db8::ffff:1"})
         for (const std::uint16_t port : std::initializer_list<std::uint16_t>{1, 777, 7777, 65535}) {

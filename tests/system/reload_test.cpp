@@ -206,7 +206,7 @@ TEST_CASE("reload: as many as come cost no stream a byte") {
 TEST_CASE("reload: a storm of them leaves time for clients, and for a stop") {
     const Netns netns;
     const TempFile file("1-65535,!7777\n");
-    Server server(netns, {"--ports-file", file.path(), "--threads", "1"});
+    Server server(netns, {"--ports-file", file.path(), "--threads", "1", "--allow-ephemeral"});
     const auto time_of_100_clients = [&] {
         const auto start = std::chrono::steady_clock::now();
         for (int i = 0; i < 100; ++i) CHECK(echoes(netns, i % 2 == 0 ? "127.0.0.1" : "::1", 7));

@@ -89,7 +89,7 @@ TEST_CASE("shadowing: listeners of every kind count, and are named together") {
 TEST_CASE("shadowing: every port but the listeners' own, among them ours") {
     const Netns netns;
     const NamedServer ssh(netns, tcp, "::", 22, "ssh");
-    Server server(netns, {"--ports", "1-65535,!22"});
+    Server server(netns, {"--ports", "1-65535,!22", "--allow-ephemeral"});
     CHECK(who(netns, 22) == "ssh");
     CHECK(who(netns, 7777) == "echo");  // where its own socket is bound
     CHECK(who(netns, 65535) == "echo");

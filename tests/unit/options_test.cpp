@@ -35,6 +35,7 @@ TEST_CASE("options: defaults") {
     CHECK(given.idle_timeout == std::chrono::seconds(0));
     CHECK(given.addresses.empty());
     CHECK_FALSE(given.shadow_listeners);
+    CHECK_FALSE(given.allow_ephemeral);
     CHECK_FALSE(given.replace);
     CHECK_FALSE(given.user);
     CHECK_FALSE(given.pin);
@@ -62,6 +63,7 @@ TEST_CASE("options: the rest") {
                                "--max-connections", "100", "--idle-timeout", "60"});
     CHECK(to_string(more.addresses) == "192.0.2.0/24, ::/0");
     CHECK(more.shadow_listeners);
+    CHECK(options({"--ports", "7", "--allow-ephemeral"}).allow_ephemeral);
     CHECK(more.replace);
     CHECK(more.user == "daemon");
     CHECK(more.pin == "/sys/fs/bpf");

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// Clients must not take away the ports from which the host itself connects.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <list>
+#include <optional>
+#include <string>
+
+#include "client.h"
+#include "server.h"
+
+namespace {
+
+constexpr std::uint16_t first_local = 40000;
+constexpr std::uint16_t last_local = 40031;
+constexpr auto elsewhere_ip4 = "192.0.2.8";
+constexpr auto elsewhere_ip6 = "2001:db8::8";
+
+/// The server's machine has few local ports, and the other one a service at other addresses than the attacker's.
+class Scene {
+ public:
+    Scene() {
+        set_sysctl(network.vm, "net/ipv4/ip_local_port_range", fmt::format("{} {}", first_local, last_local));
+        run_ok(network.host, {"ip", "address", "add", fmt::format("{}/24", elsewhere_ip4), "dev", "to-vm"});
+        // Without preferred_lft the attacker's connections would come from it.
+        run_ok(network.host, {"ip", "address", "add", fmt::format("{}/64", elsewhere_ip6), "dev", "to-vm", "nodad",
+                              "preferred_lft", "0"});
+        service_.emplace(network.host, NamedServer::Protocol::tcp, "::", 9000, "elsewhere");
+    }
+
+    /// A client on each port of the range that is open.
+    [[nodiscard]] std::list<Client> attack(const std::string& address) const {
+        std::list<Client> clients;
+        for (auto port = first_local; port <= last_local; ++port) {
+            Client client(network.host, address, port);
+            client.send("x");
+            if (client.receive(1) == "x") clients.push_back(std::move(client));
+        }
+        return clients;
+    }
+
+    /// What the server's machine still can do: errno of connect() on each family and of bind() to port 0.
+    [[nodiscard]] std::string outcome() const {
+        return fmt::format("{} {} {}", try_connect(network.vm, elsewhere_ip4, 9000),
+                           try_connect(network.vm, elsewhere_ip6, 9000), bind_any());
+    }
+
+    /// From now on the attacker gets nothing from the server, and so acknowledges nothing, but it can send.
+    void deafen_attacker() const {
+        for (const std::string address : {Network::host_ip4, Network::host_ip6})
+            run_ok(network.vm, {"ip", "neighbour", "replace", address, "lladdr", "02:00:00:00:00:01", "dev", "to-host",
+                                "nud", "permanent"});
+    }
+
+    [[nodiscard]] std::size_t in_last_ack() const {
+        return count(run_ok(network.vm, {"ss", "-Htn", "state", "last-ack"}), "\n");
+    }
+
+    Network network;
+
+ private:
+    [[nodiscard]] int bind_any() const {
+        const Netns::Entered entered(network.vm);
+        const Fd socket(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        sockaddr_in6 any{};
+        any.sin6_family = AF_INET6;
+        return ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&any), sizeof(any)) == 0 ? 0 : errno;
+    }
+
+    std::optional<NamedServer> service_;
+};
+
+const std::string all_work = "0 0 0";
+const std::string none_works = fmt::format("{0} {0} {1}", EADDRNOTAVAIL, EADDRINUSE);
+
+// What is in quotes in a refusal.
+std::string proposal(const std::string& refusal) {
+    const auto start = refusal.find('\'', refusal.find("leave some out")) + 1;
+    return refusal.substr(start, refusal.find('\'', start) - start);
+}
+
+}  // namespace
+
+TEST_CASE("ephemeral: with the list that the refusal proposes clients can't stop the host from connecting") {
+    const Scene scene;
+    const auto& vm = scene.network.vm;
+    const std::string list = "1-65535,!22";
+    const auto [code, refusal] = run(vm, echo_server({"--ports", list}));
+    CHECK(code == 1);
+    CHECK(
+        refusal ==
+        "echo-server: too few of ports 40000-40031 stay closed: the host takes the local ports of its own connections "
+        "from these (net.ipv4.ip_local_port_range), and can connect nowhere while clients hold a connection on each; "
+        "it needs 16 that nobody can take, and the list leaves it 0: leave some out ('!40016-40031'), or pass "
+        "--allow-ephemeral in a network namespace of its own\n");
+    CHECK(try_connect(scene.network.host, Network::vm_ip4, 7) == ECONNREFUSED);
+
+    for (const std::string address : {Network::vm_ip4, Network::vm_ip6}) {
+        CAPTURE(address);
+        const Server server(vm, {"--ports", list, "--ports", proposal(refusal), "--max-connections", "100"});
+        CHECK(scene.attack(address).size() == 16);
+        CHECK(scene.outcome() == all_work);
+        const auto clients = scene.attack(address);
+        CHECK(clients.size() == 16);
+        CHECK(scene.outcome() == all_work);
+    }
+}
+
+TEST_CASE("ephemeral: the same with clients that send FIN and acknowledge nothing") {
+    for (const std::string address : {Network::vm_ip4, Network::vm_ip6}) {
+        CAPTURE(address);
+        const Scene scene;
+        const auto& vm = scene.network.vm;
+        const Server server(vm, {"--ports", "1-65535,!22,!40016-40031", "--max-connections", "100"});
+        auto clients = scene.attack(address);
+        CHECK(clients.size() == 16);
+        scene.deafen_attacker();
+        for (auto& client : clients) client.shutdown_write();
+        CHECK(eventually([&] { return scene.in_last_ack() == 16 && status_shows(vm, "  connections  0 open of "); }));
+        CHECK(scene.outcome() == all_work);
+        CHECK(scene.in_last_ack() == 16);
+    }
+}
+
+TEST_CASE("ephemeral: --allow-ephemeral opens all, and clients then can stop the host from connecting") {
+    // Which shows that the tests above would notice, and that the refusal is still right.
+    for (const std::string address : {Network::vm_ip4, Network::vm_ip6}) {
+        CAPTURE(address);
+        const Scene scene;
+        const auto& vm = scene.network.vm;
+        const Server server(vm, {"--ports", "1-65535,!22", "--max-connections", "100", "--allow-ephemeral"});
+        CHECK(scene.outcome() == all_work);
+        auto clients = scene.attack(address);
+        CHECK(clients.size() == 32);
+        CHECK(scene.outcome() == none_works);
+        scene.deafen_attacker();
+        for (auto& client : clients) client.shutdown_write();
+        CHECK(eventually([&] { return scene.in_last_ack() == 32 && status_shows(vm, "  connections  0 open of "); }));
+        CHECK(scene.outcome() == none_works);
+    }
+}
+
+TEST_CASE("ephemeral: neither --address nor --shadow-listeners nor --replace makes such a list right") {
+    const Netns netns;
+    const Command arguments{"--ports", "1-65535"};
+    for (const Command& more : {Command{"--address", "192.0.2.0/24"}, {"--shadow-listeners"}, {"--replace"}}) {
+        CAPTURE(more.front());
+        std::optional<Server> server;
+        if (more.front() == "--replace") server.emplace(netns, Command{"--ports", "7"});
+        auto command = arguments;
+        command.insert(command.end(), more.begin(), more.end());
+        const auto [code, output] = run(netns, echo_server(command));
+        CHECK(code == 1);
+        CHECK(proposal(output) == "!59976-60999");
+        CHECK(echoes(netns, "127.0.0.1", 7) == server.has_value());
+    }
+}
+
+TEST_CASE("ephemeral: the same by SIGHUP, where the old ports stay") {
+    const Netns netns;
+    const TempFile file("7\n");
+    {
+        Server server(netns, {"--ports-file", file.path()});
+        file.write("1-65535\n");
+        const auto refusal = server.reload();
+        CHECK(refusal.starts_with("echo-server: too few of ports 32768-60999 stay closed: "));
+        CHECK(refusal.ends_with("; the ports stay as they are"));
+        CHECK(echoes(netns, "127.0.0.1", 7));
+        CHECK(try_connect(netns, "127.0.0.1", 8) == ECONNREFUSED);
+        file.write("1-65535\n" + proposal(refusal) + "\n");
+        CHECK(server.reload() ==
+              fmt::format("reloaded {}: added 1-6,8-59975,61000-65535; removed none; 64511 ports open", file.path()));
+        // What counts is the whole list, not what it adds.
+        file.write("1-65535,!59977-60999\n");
+        CHECK(server.reload().find(": leave some out ('!59976'), ") != std::string::npos);
+    }
+    file.write("7\n");
+    Server server(netns, {"--ports-file", file.path(), "--allow-ephemeral"});
+    file.write("1-65535\n");
+    CHECK(server.reload().ends_with("; 65535 ports open"));
+}
+
+TEST_CASE("ephemeral: ports that are reserved are none of the host's own, however many") {
+    const Netns netns;
+    std::string odd;
+    for (int port = 32769; port <= 60999; port += 2) odd += fmt::format("{}{}", odd.empty() ? "" : ",", port);
+    set_sysctl(netns, "net/ipv4/ip_local_reserved_ports", odd);
+    const auto [code, output] = run(netns, echo_server({"--ports", "1-65535"}));
+    CHECK(code == 1);
+    CHECK(proposal(output) == "!58952-60998");
+}
+
+TEST_CASE("ephemeral: where the sysctls are hidden, the kernel's default range counts, and no other list fails") {
+    const Netns netns;
+    set_sysctl(netns, "net/ipv4/ip_local_port_range", "40000 40031");
+    const auto hide_sysctls = [] {
+        if (::unshare(CLONE_NEWNS) != 0 || ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+            ::mount("proc", "/proc", "proc", 0, "subset=pid") != 0)
+            ::_exit(1);
+    };
+    const auto [code, output] = run(netns, echo_server({"--ports", "1-65535"}), hide_sysctls);
+    CHECK(code == 1);
+    CHECK(output.starts_with("echo-server: too few of ports 32768-60999 stay closed: "));
+    CHECK(output.find("(the kernel's default, as net.ipv4.ip_local_port_range can't be read: No such file or "
+                      "directory)") != std::string::npos);
+    CHECK(proposal(output) == "!59976-60999");
+    const Server server(netns, {"--ports", "7,40000-40031"}, hide_sysctls);
+    CHECK(echoes(netns, "127.0.0.1", 40000));
+}

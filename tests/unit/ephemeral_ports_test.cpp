@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "ephemeral_ports.h"
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+namespace {
+
+PortSet ports_of(const std::string& list) {
+    PortList ports;
+    ports.add(list);
+    return ports.ports();
+}
+
+// What is in quotes in the refusal of `list`, or "opens".
+std::string proposal(const std::string& list, const EphemeralPorts& local) {
+    const auto refusal = explain_ephemeral(ports_of(list), local);
+    if (!refusal) return "opens";
+    const auto start = refusal->find('\'', refusal->find("leave some out")) + 1;
+    return refusal->substr(start, refusal->find('\'', start) - start);
+}
+
+}  // namespace
+
+TEST_CASE("ephemeral ports: the sysctls are read as the kernel writes them") {
+    const auto local = parse_ephemeral_ports("32768\t60999", "").value();
+    CHECK(to_string(local.range) == "32768-60999");
+    CHECK(local.usable.to_string() == "32768-60999");
+    CHECK(local.unreadable.empty());
+    const auto reserved = parse_ephemeral_ports("100\t200", "8,99-101,150,199-300").value();
+    CHECK(to_string(reserved.range) == "100-200");
+    CHECK(reserved.usable.to_string() == "102-149,151-198");
+    CHECK(parse_ephemeral_ports("1 65535", "0,65535").value().usable.to_string() == "1-65534");
+    CHECK(parse_ephemeral_ports("1\t65535", "1-65535").value().usable.empty());
+    for (const std::string text : {"", "7-8", "60999 32768", "1 65536", "one two"}) {
+        CAPTURE(text);
+        CHECK_FALSE(parse_ephemeral_ports(text, ""));
+    }
+}
+
+TEST_CASE(
+    "ephemeral ports: a list must leave enough of them closed, and the exclusion that is proposed does just that") {
+    struct Case {
+        std::string range;
+        std::string reserved;
+        std::string list;
+        std::string proposal;
+    };
+    const std::string usual = "32768 60999";
+    const std::vector<Case> cases = {
+        {usual, "", "7", "opens"},
+        {usual, "", "1-32767,61000-65535", "opens"},
+        {usual, "", "1-65535", "!59976-60999"},
+        {usual, "", "1-65535,!22", "!59976-60999"},
+        {usual, "", "32768-60999", "!59976-60999"},
+        // Just enough, and one less.
+        {usual, "", "1-65535,!59976-60999", "opens"},
+        {usual, "", "1-65535,!40000-41023", "opens"},
+        {usual, "", "1-65535,!59977-60999", "!59976"},
+        {usual, "", "1-65535,!40000-41022", "!60999"},
+        // What is closed already counts, wherever it is; where it is in the way, the exclusion is longer.
+        {usual, "", "1-60000", "!59976-60000"},
+        {usual, "", "1-65535,!40000-40499", "!60476-60999"},
+        {usual, "", "1-65535,!60990-60999", "!59976-60989"},
+        {usual, "", "1-65535,!60900,!60998", "!59976-60999"},
+        {usual, "", "1-65535,!32000-33000", "!60209-60999"},
+        // Reserved ports are no help to connect(), closed or not.
+        {usual, "60000-60099", "1-65535", "!59876-60999"},
+        {usual, "60000-60099", "1-65535,!60000-60099", "!59876-60999"},
+        {usual, "60900-60999", "1-65535", "!59876-60899"},
+        {usual, "8080", "1-65535", "!59976-60999"},
+        // At the end of all ports, and all of them.
+        {"64000 65535", "", "1-65535", "!64512-65535"},
+        {"1 65535", "", "1-65535", "!64512-65535"},
+        {"1 65535", "", "1-64511", "opens"},
+        // Of a smaller range half is enough.
+        {"40000 41023", "", "1-65535", "!40000-41023"},
+        {"40000 41022", "", "1-65535", "!40511-41022"},
+        {"40000 40031", "", "1-65535,!22", "!40016-40031"},
+        {"40000 40031", "", "1-65535,!40016-40031", "opens"},
+        {"40000 40030", "", "1-65535", "!40015-40030"},
+        {"40000 40031", "40000-40029", "1-65535", "!40031"},
+        {"40000 40000", "", "1-65535", "!40000"},
+        {"40000 40000", "", "1-39999", "opens"},
+        {"40000 40031", "1-65535", "1-65535", "opens"},  // the host has none, whatever opens
+    };
+    for (const auto& one : cases) {
+        CAPTURE(one.range);
+        CAPTURE(one.reserved);
+        CAPTURE(one.list);
+        const auto local = parse_ephemeral_ports(one.range, one.reserved).value();
+        const auto proposed = proposal(one.list, local);
+        CHECK(proposed == one.proposal);
+        if (proposed != "opens") CHECK(proposal(one.list + "," + proposed, local) == "opens");
+    }
+}
+
+TEST_CASE("ephemeral ports: a refusal says why, what it counted, and both ways out") {
+    auto local = parse_ephemeral_ports("32768\t60999", "").value();
+    CHECK(explain_ephemeral(ports_of("1-60000"), local).value() ==
+          "too few of ports 32768-60999 stay closed: the host takes the local ports of its own connections from these "
+          "(net.ipv4.ip_local_port_range), and can connect nowhere while clients hold a connection on each; it needs "
+          "1024 that nobody can take, and the list leaves it 999: leave some out ('!59976-60000'), or pass "
+          "--allow-ephemeral in a network namespace of its own");
+    local.unreadable = "Permission denied";
+    CHECK(explain_ephemeral(ports_of("1-60000"), local)
+              ->find("from these (the kernel's default, as net.ipv4.ip_local_port_range can't be read: Permission "
+                     "denied), and") != std::string::npos);
+}

@@ -8,7 +8,10 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <set>
+#include <string_view>
+#include <unordered_map>
 
 #include "text.h"
 
@@ -33,36 +36,72 @@ std::string first_line(const fs::path& path) {
     return printable(line);
 }
 
-using Names = std::map<std::uint32_t, std::set<std::string>>;
+using Owners = std::set<std::string>;
+using OwnersByInode = std::unordered_map<std::uint32_t, Owners>;
 
-// Adds the process at `folder`, /proc/PID, to the names of those of the sockets in `names` that it holds.
-void add_owner(const fs::path& folder, Names& names) {
+// A message is for people, and has to fit into a line of a log.
+constexpr std::size_t max_pieces = 16;
+constexpr std::size_t max_names = 4;
+
+// Of "socket:[INODE]", which is what a descriptor in /proc/PID/fd points to.
+std::optional<std::uint32_t> inode_of(std::string_view target) {
+    constexpr std::string_view begin = "socket:[";
+    if (!target.starts_with(begin) || !target.ends_with(']')) return {};
+    return parse_number<std::uint32_t>(target.substr(begin.size(), target.size() - begin.size() - 1));
+}
+
+// Adds the process at `folder`, /proc/PID, to the owners of those of the sockets that it holds.
+void add_owner(const fs::path& folder, OwnersByInode& owners) {
+    std::optional<std::string> name;
     std::error_code error;
     for (fs::directory_iterator entry(folder / "fd", error), end; !error && entry != end; entry.increment(error)) {
         std::error_code gone;
-        const auto target = fs::read_symlink(entry->path(), gone).string();
-        for (auto& [inode, owners] : names)
-            if (target == fmt::format("socket:[{}]", inode)) owners.insert(first_line(folder / "comm"));
+        const auto inode = inode_of(fs::read_symlink(entry->path(), gone).native());
+        const auto found = inode ? owners.find(*inode) : owners.end();
+        if (found == owners.end()) continue;
+        if (!name) name = first_line(folder / "comm");
+        found->second.insert(*name);
     }
 }
 
-// "22 (sshd), 80 (nginx), 443"
-std::string describe_owners(const std::vector<ListeningSocket>& sockets) {
-    Names names;
-    for (const auto& socket : sockets) names[socket.inode];
+std::map<std::uint16_t, Owners> owners_of_ports(const std::vector<ListeningSocket>& sockets) {
+    OwnersByInode owners;
+    for (const auto& socket : sockets) owners[socket.inode];
     std::error_code error;
     for (fs::directory_iterator entry("/proc", error), end; !error && entry != end; entry.increment(error))
         if (entry->path().filename().string().find_first_not_of("0123456789") == std::string::npos)
-            add_owner(entry->path(), names);
+            add_owner(entry->path(), owners);
 
-    std::map<std::uint16_t, std::set<std::string>> ports;
-    for (const auto& socket : sockets) ports[socket.local.port()].merge(names[socket.inode]);
-    constexpr std::size_t most = 16;
+    std::map<std::uint16_t, Owners> ports;
+    for (const auto& socket : sockets) {
+        const auto& names = owners[socket.inode];  // copied, as kernel sockets share inode 0
+        ports[socket.local.port()].insert(names.begin(), names.end());
+    }
+    return ports;
+}
+
+// "80-89 (nginx)"
+std::string describe(const PortRange& range, const Owners& owners) {
+    if (owners.empty()) return to_string(range);
+    const auto shown = std::min(owners.size(), max_names);
+    const auto end = std::next(owners.begin(), static_cast<std::ptrdiff_t>(shown));
+    return fmt::format("{} ({}{})", to_string(range), fmt::join(owners.begin(), end, ", "),
+                       shown == owners.size() ? "" : fmt::format(" and {} more", owners.size() - shown));
+}
+
+// "22 (sshd), 80-89 (nginx), 443"
+std::string describe_owners(const std::vector<ListeningSocket>& sockets) {
+    const auto ports = owners_of_ports(sockets);
     std::vector<std::string> pieces;
-    for (const auto& [port, owners] : ports) {
-        if (pieces.size() == most) return fmt::format("{} and {} more", fmt::join(pieces, ", "), ports.size() - most);
-        pieces.push_back(owners.empty() ? fmt::format("{}", port)
-                                        : fmt::format("{} ({})", port, fmt::join(owners, ", ")));
+    auto left = ports.size();
+    for (auto next = ports.begin(); next != ports.end();) {
+        if (pieces.size() == max_pieces) return fmt::format("{} and {} more", fmt::join(pieces, ", "), left);
+        const auto& owners = next->second;
+        PortRange range{next->first, next->first};
+        while (++next != ports.end() && next->first == range.last + 1 && next->second == owners)
+            range.last = next->first;
+        pieces.push_back(describe(range, owners));
+        left -= range.size();
     }
     return fmt::format("{}", fmt::join(pieces, ", "));
 }
@@ -73,14 +112,16 @@ PortSet ports_of(const std::vector<ListeningSocket>& sockets) {
     return ports;
 }
 
-// "!22,!80-81"
+// "'!22,!80-81'"
 std::string exclusions(const PortSet& ports) {
-    std::string list(1, '!');
-    for (const char c : ports.to_string()) {
-        list += c;
-        if (c == ',') list += '!';
+    std::vector<std::string> pieces;
+    auto left = ports.size();
+    for (const auto& range : ports.ranges()) {
+        if (pieces.size() == max_pieces) return fmt::format("'{}' and {} more", fmt::join(pieces, ","), left);
+        pieces.push_back(fmt::format("!{}", to_string(range)));
+        left -= range.size();
     }
-    return list;
+    return fmt::format("'{}'", fmt::join(pieces, ","));
 }
 
 }  // namespace
@@ -98,11 +139,10 @@ std::vector<ListeningSocket> shadowed(const std::vector<ListeningSocket>& socket
 
 std::string explain_refusal(const std::vector<ListeningSocket>& sockets) {
     const auto ports = ports_of(sockets);
-    const auto* text = ports.size() == 1
-                           ? "port {} is already served by another socket: leave it out ('{}'), or pass "
-                             "--shadow-listeners to take its new connections"
-                           : "ports {} are already served by other sockets: leave them out ('{}'), or pass "
-                             "--shadow-listeners to take their new connections";
+    const auto* text = ports.size() == 1 ? "port {} is already served by another socket: leave it out ({}), or pass "
+                                           "--shadow-listeners to take its new connections"
+                                         : "ports {} are already served by other sockets: leave them out ({}), or pass "
+                                           "--shadow-listeners to take their new connections";
     return fmt::format(fmt::runtime(text), describe_owners(sockets), exclusions(ports));
 }
 

@@ -82,7 +82,7 @@ TEST_CASE("shadowing: listeners of every kind count, and are named together") {
     const auto [code, output] = run(netns, echo_server({"--ports", "80-90"}));
     CHECK(code == 1);
     CHECK(output ==
-          "echo-server: ports 80 (system-tests), 81 (system-tests), 90 (nc) are already served by other sockets: leave "
+          "echo-server: ports 80-81 (system-tests), 90 (nc) are already served by other sockets: leave "
           "them out ('!80-81,!90'), or pass --shadow-listeners to take their new connections\n");
 }
 

@@ -2,11 +2,17 @@
 #include "shadowing.h"
 
 #include <doctest/doctest.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 
+#include <chrono>
+#include <ctime>
+#include <list>
 #include <string>
 #include <vector>
 
 #include "endpoint.h"
+#include "fd.h"
 
 namespace {
 
@@ -26,7 +32,62 @@ bool is_shadowed(const ListeningSocket& socket, const std::vector<std::string>& 
     return !shadowed({socket}, ports, addresses, 2).empty();
 }
 
+// On ports of which nobody knows a process.
+std::vector<ListeningSocket> sockets_on(const std::string& list) {
+    PortList ports;
+    ports.add(list);
+    std::vector<ListeningSocket> sockets;
+    for (const auto port : ports.ports().to_vector()) sockets.push_back(socket_on("0.0.0.0:" + std::to_string(port)));
+    return sockets;
+}
+
+std::string every_second(int first, int last) {
+    std::string list;
+    for (int port = first; port <= last; port += 2) list += std::to_string(port) + ",";
+    return list.substr(0, list.size() - 1);
+}
+
+std::chrono::nanoseconds cpu_of_refusal(const std::vector<ListeningSocket>& sockets) {
+    const auto now = [] {
+        timespec used{};
+        REQUIRE(::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used) == 0);
+        return std::chrono::seconds(used.tv_sec) + std::chrono::nanoseconds(used.tv_nsec);
+    };
+    const auto start = now();
+    CHECK_FALSE(explain_refusal(sockets).empty());
+    return now() - start;
+}
+
 }  // namespace
+
+TEST_CASE("shadowing: a refusal of thousands of listeners shows ranges, and a few of them") {
+    CHECK(explain_refusal(sockets_on("80-10079")) ==
+          "ports 80-10079 are already served by other sockets: leave them out ('!80-10079'), or pass "
+          "--shadow-listeners to take their new connections");
+    CHECK(explain_refusal(sockets_on(every_second(1000, 20998) + ",22-23")) ==
+          "ports 22-23, 1000, 1002, 1004, 1006, 1008, 1010, 1012, 1014, 1016, 1018, 1020, 1022, 1024, 1026, 1028 and "
+          "9985 more are already served by other sockets: leave them out ('!22-23,!1000,!1002,!1004,!1006,!1008,!1010,"
+          "!1012,!1014,!1016,!1018,!1020,!1022,!1024,!1026,!1028' and 9985 more), or pass --shadow-listeners to take "
+          "their new connections");
+    CHECK(explain_shadowing(sockets_on(every_second(1000, 20998))) ==
+          "--shadow-listeners: new connections to ports 1000, 1002, 1004, 1006, 1008, 1010, 1012, 1014, 1016, 1018, "
+          "1020, 1022, 1024, 1026, 1028, 1030 and 9984 more are taken from the sockets that listen there");
+}
+
+TEST_CASE("shadowing: who holds sockets is looked up once for each descriptor, not for each socket as well") {
+    std::list<Fd> descriptors;
+    for (int i = 0; i < 500; ++i) REQUIRE(descriptors.emplace_back(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)));
+    auto sockets = sockets_on("1-20000");
+    for (auto& socket : sockets) socket.inode = 4'000'000'000 + socket.local.port();
+    struct stat status {};
+    REQUIRE(::fstat(descriptors.back().get(), &status) == 0);
+    sockets.front().inode = static_cast<std::uint32_t>(status.st_ino);
+    const auto of_one = cpu_of_refusal({sockets.front()});
+    const auto of_all = cpu_of_refusal(sockets);
+    MESSAGE("one socket: ", of_one.count() / 1000, " us, 20,000: ", of_all.count() / 1000, " us of CPU time");
+    CHECK(of_all < 50 * of_one);  // with a loop over all of them it is hundreds of times as much
+    CHECK(explain_refusal(sockets).starts_with("ports 1 (unit-tests), 2-20000 are "));
+}
 
 TEST_CASE("shadowing: without prefixes any address counts, and only listed ports") {
     for (const std::string address : {"0.0.0.0", "127.0.0.1", "[::]", "[2001:db8::1]"}) {

@@ -17,14 +17,6 @@
 using asio::ip::tcp;
 using std::error_code;
 
-Pipe::Pipe() {
-    std::array<int, 2> ends{};
-    if (::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK) != 0)
-        throw std::system_error(errno, std::generic_category(), "pipe2");
-    out = Fd(ends[0]);
-    in = Fd(ends[1]);
-}
-
 void SessionContext::count_end() {
     add(counters.open, -1, std::memory_order_seq_cst);
     if (on_session_end) on_session_end();
@@ -79,14 +71,15 @@ void EchoSession::serve(Owner self, Occasion occasion) {
     if (occasion == Occasion::second_look) context.second_look.count(!received || *received > 0);
     if (!received) return;
     if (*received == 0) {
-        // An event told of input, but splice(2) finds none: it is urgent data, say, or the call is not allowed.
+        // An event told of input, but splice(2) finds none: it is urgent data, say.
         if (occasion == Occasion::input) self->splices_ = false;
         return wait_for_input(std::move(self));
     }
     const auto sent = self->splices_ ? self->splice_out(*received) : self->send(context.buffer.data(), *received);
     if (!sent) return;
     if (*sent < *received) return keep_owed(std::move(self), *sent, *received);
-    self->splices_ = *received >= (self->splices_ ? enough_to_splice : context.buffer.size());
+    self->splices_ =
+        self->splices_ ? *received >= enough_to_splice : *received >= context.buffer.size() && context.pipe.prepare();
     if (!context.second_look.pays()) return wait_for_input(std::move(self));
     context.second_look.add(std::move(self));
 }
@@ -157,28 +150,36 @@ std::optional<std::size_t> EchoSession::send(const char* data, std::size_t size)
 }
 
 std::optional<std::size_t> EchoSession::splice_in() {
-    const auto received =
-        ::splice(socket_, nullptr, context_.pipe.in.get(), nullptr, context_.buffer.size(), SPLICE_F_NONBLOCK);
-    if (received < 0) return 0;
+    auto& pipe = context_.pipe;
+    const auto received = ::splice(socket_, nullptr, pipe.in(), nullptr, context_.buffer.size(), SPLICE_F_NONBLOCK);
     if (received > 0) return count(context_.counters.received, received);
-    splices_ = false;  // the end, or urgent data before it: recv(2) can tell
+    if (received < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
+    if (!pipe.empty()) {
+        pipe.discard();
+        return {};
+    }
+    // The end, urgent data before it, a call that is not allowed, a pipe that is gone: recv(2) tells.
+    splices_ = false;
     return receive();
 }
 
 std::optional<std::size_t> EchoSession::splice_out(std::size_t size) {
-    auto sent = ::splice(context_.pipe.out.get(), nullptr, socket_, nullptr, size, SPLICE_F_NONBLOCK);
+    auto& pipe = context_.pipe;
+    auto sent = ::splice(pipe.out(), nullptr, socket_, nullptr, size, SPLICE_F_NONBLOCK);
     // Unlike send(2), which would not wait, it does not even begin if there is a signal.
-    const bool gone = sent < 0 && errno != EAGAIN && errno != EINTR;
+    if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+        pipe.discard();
+        return {};
+    }
     if (sent < 0) sent = 0;
     for (auto at = static_cast<std::size_t>(sent); at < size;) {
-        const auto left = ::read(context_.pipe.out.get(), context_.buffer.data() + at, size - at);
+        const auto left = ::read(pipe.out(), context_.buffer.data() + at, size - at);
         if (left <= 0) {
-            context_.pipe = Pipe();  // what is left must not get to another client
+            pipe.discard();
             return {};
         }
         at += static_cast<std::size_t>(left);
     }
-    if (gone) return {};
     return count(context_.counters.sent, sent);
 }
 

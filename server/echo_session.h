@@ -17,17 +17,10 @@
 #include "echo_dispatch.h"
 #include "fd.h"
 #include "log.h"
+#include "pipe.h"
 #include "second_look.h"
 
 class EchoSession;
-
-/// An empty pipe, through which splice(2) takes bytes from a socket, and back to it, without a copy. Throws
-/// std::system_error.
-struct Pipe {
-    Pipe();
-    Fd in;
-    Fd out;
-};
 
 /// What the sessions of one thread share.
 struct SessionContext {
@@ -87,7 +80,8 @@ class EchoSession {
     std::optional<std::size_t> send(const char* data, std::size_t size);
     // The same by way of the pipe: a stream has much to copy. If splice_in() has cleared splices_, then what it tells is in
     // the buffer all the same. What the socket did not take of the `size` bytes in the pipe is in the buffer after
-    // splice_out(), at its place.
+    // splice_out(), at its place. Both leave the pipe as they should, or discard it: an error is no proof that nothing was
+    // moved, and the next client's bytes come behind what is left. This client has lost its place then, and is cut off.
     std::optional<std::size_t> splice_in();
     std::optional<std::size_t> splice_out(std::size_t size);
     // Adds `bytes` to `counter`, as something has moved, and returns them.

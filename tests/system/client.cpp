@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -93,6 +94,13 @@ void reset(Client client) {
 
 int try_connect(const Netns& netns, const std::string& address, std::uint16_t port) {
     return Client(netns, address, port).error();
+}
+
+std::string bytes_of(char client, std::size_t size) {
+    std::string bytes;
+    while (bytes.size() < size) bytes += fmt::format("{}{:07}", client, bytes.size());
+    bytes.resize(size);
+    return bytes;
 }
 
 bool echoes(const Netns& netns, const std::string& address, std::uint16_t port, std::string_view text) {

@@ -38,6 +38,9 @@ void reset(Client client);
 /// errno of an attempt to connect: 0, ECONNREFUSED, ETIMEDOUT.
 int try_connect(const Netns& netns, const std::string& address, std::uint16_t port);
 
+/// `size` bytes that are `client`'s alone, each piece with its place: what gets lost, moved, or to another shows.
+std::string bytes_of(char client, std::size_t size);
+
 /// True if the server sends `text` back, then closes after our FIN. False whenever anything else happens.
 bool echoes(const Netns& netns, const std::string& address, std::uint16_t port, std::string_view text = "hello\n");
 

@@ -5,17 +5,22 @@
  * but the first fail with ENOMEM. With CLOCK_FAULT=1, the wall clock jumps by years. With READ_FAULT=FILE, a line is added
  * to that file whenever its beginning is read, from the third read(2) on. With HANG_FAULT=FILE, reading that file waits for
  * as long as there is FILE.hang, as on a file system whose server does not answer.
- * With RENAME_FAULT=FILE, that file takes the place
- * of the first file that it moves by renameat2() or removes by unlinkat(), at the last moment before. */
+ * FILE.hangs says that it waits. With RENAME_FAULT=FILE, that file takes the place of the first file that it moves by
+ * renameat2() or removes by unlinkat(), at the last moment before.
+ * With "SPLICE_FAULT=out:short read:EIO", say, these calls of the splice path fail: "in" and "out" are splice(2) from and
+ * to a connection to port 9, "read" is from any pipe, "ioctl" asks any pipe for its bytes, "pipe2" is any but the first
+ * call. "short" moves only half of it; "moved-EIO" moves that too, and reports an error all the same. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -28,6 +33,79 @@ static int named_error(const char* name) {
         if (candidate && strcmp(candidate, name) == 0) return error;
     }
     abort();
+}
+
+/* What shall happen to a call of the splice path: how much of it comes about, and with which error it ends, if any. */
+struct splice_fault {
+    size_t size;
+    int error;
+};
+
+static struct splice_fault splice_fault(const char* call, size_t size) {
+    struct splice_fault fault = {size, 0};
+    const char* faults = getenv("SPLICE_FAULT");
+    char here[64];
+    char how[64];
+    int length;
+
+    for (; faults && sscanf(faults, " %63[^:]:%63s%n", here, how, &length) == 2; faults += length) {
+        if (strcmp(here, call) != 0) continue;
+        const int moved = strncmp(how, "moved-", 6) == 0;
+        const int is_short = strcmp(how, "short") == 0;
+        fault.size = moved || is_short ? (size + 1) / 2 : 0;
+        if (!is_short) fault.error = named_error(moved ? how + 6 : how);
+    }
+    return fault;
+}
+
+static int is_pipe(int fd) {
+    struct stat file;
+    return fstat(fd, &file) == 0 && S_ISFIFO(file.st_mode);
+}
+
+static int is_of_port_9(int fd) {
+    struct sockaddr_in6 local = {0};
+    socklen_t size = sizeof(local);
+    return getsockname(fd, (struct sockaddr*)&local, &size) == 0 && ntohs(local.sin6_port) == 9;
+}
+
+ssize_t splice(int from, off_t* from_at, int to, off_t* to_at, size_t size, unsigned flags) {
+    static ssize_t (*real)(int, off_t*, int, off_t*, size_t, unsigned);
+    struct splice_fault fault = {size, 0};
+    ssize_t result = 0;
+
+    if (!real) real = (ssize_t(*)(int, off_t*, int, off_t*, size_t, unsigned))dlsym(RTLD_NEXT, "splice");
+    if (is_of_port_9(from)) fault = splice_fault("in", size);
+    if (is_of_port_9(to)) fault = splice_fault("out", size);
+    if (fault.size > 0) result = real(from, from_at, to, to_at, fault.size, flags);
+    if (fault.error == 0 || result < 0) return result;
+    errno = fault.error;
+    return -1;
+}
+
+int pipe2(int ends[2], int flags) {
+    static int calls;
+    static int (*real)(int[2], int);
+    const struct splice_fault fault = splice_fault("pipe2", 1);
+
+    if (!real) real = (int (*)(int[2], int))dlsym(RTLD_NEXT, "pipe2");
+    if (calls++ == 0 || fault.error == 0) return real(ends, flags);
+    errno = fault.error;
+    return -1;
+}
+
+int ioctl(int fd, unsigned long request, ...) {
+    static int (*real)(int, unsigned long, ...);
+    const struct splice_fault fault = splice_fault("ioctl", 1);
+    va_list args;
+
+    va_start(args, request);
+    void* argument = va_arg(args, void*);
+    va_end(args);
+    if (!real) real = (int (*)(int, unsigned long, ...))dlsym(RTLD_NEXT, "ioctl");
+    if (request != FIONREAD || !is_pipe(fd) || fault.error == 0) return real(fd, request, argument);
+    errno = fault.error;
+    return -1;
 }
 
 int accept4(int fd, struct sockaddr* address, socklen_t* size, int flags) {
@@ -85,6 +163,11 @@ ssize_t read(int fd, void* buffer, size_t size) {
     if (getenv("HANG_FAULT")) hang(fd, getenv("HANG_FAULT"));
 
     if (!real) real = (ssize_t(*)(int, void*, size_t))dlsym(RTLD_NEXT, "read");
+    if (getenv("SPLICE_FAULT") && is_pipe(fd)) {
+        const struct splice_fault broken = splice_fault("read", size);
+        errno = broken.error;
+        return broken.error == 0 ? real(fd, buffer, broken.size) : -1;
+    }
     const ssize_t result = real(fd, buffer, size);
     if (!fault || fstat(fd, &here) != 0 || stat(fault, &file) != 0 || here.st_ino != file.st_ino) return result;
     if (++calls < 3 || result <= 0 || lseek(fd, 0, SEEK_CUR) != result) return result;

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "pipe.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <system_error>
+
+Pipe::Pipe() {
+    if (!make()) throw std::system_error(errno, std::generic_category(), "pipe2");
+}
+
+bool Pipe::prepare() noexcept {
+    if (!empty()) discard();
+    return in_ || make();
+}
+
+bool Pipe::empty() const noexcept {
+    if (!out_) return true;
+    int bytes = 0;
+    return ::ioctl(out_.get(), FIONREAD, &bytes) == 0 && bytes == 0;
+}
+
+void Pipe::discard() noexcept {
+    in_ = Fd();
+    out_ = Fd();
+}
+
+bool Pipe::make() noexcept {
+    std::array<int, 2> ends{};
+    if (::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK) != 0) return false;
+    out_ = Fd(ends[0]);
+    in_ = Fd(ends[1]);
+    return true;
+}

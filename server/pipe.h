@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include "fd.h"
+
+/// A pipe through which splice(2) takes bytes from a socket, and back to it, without a copy. Clients share it, one after
+/// the other: what one has left in it must never get to the next.
+class Pipe {
+ public:
+    /// Throws std::system_error.
+    Pipe();
+
+    /// Makes sure that it is there and empty, for the first bytes of a stream: bytes that were left in it go. Returns
+    /// false if the kernel gives none.
+    bool prepare() noexcept;
+    /// Whether no byte is in it. One that is not there holds none.
+    [[nodiscard]] bool empty() const noexcept;
+    /// Throws it away, and with it every byte that is in it. Then it is not there until prepare() makes it anew.
+    void discard() noexcept;
+
+    /// Its ends; -1 if it is not there.
+    [[nodiscard]] int in() const noexcept { return in_.get(); }
+    [[nodiscard]] int out() const noexcept { return out_.get(); }
+
+ private:
+    bool make() noexcept;
+
+    Fd in_;
+    Fd out_;
+};

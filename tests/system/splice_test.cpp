@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// What is left in the pipe of a stream, when any call on its way fails.
+#include <doctest/doctest.h>
+
+#include <csignal>
+#include <string>
+#include <vector>
+
+#include "child.h"
+#include "client.h"
+#include "server.h"
+
+TEST_CASE("splice: a fault in any call of a stream lets no byte get to another client") {
+    constexpr std::size_t much = 1U << 20U;
+    struct Case {
+        std::string fault;  // as in faults.c
+        bool is_served;     // or cut off: bytes of the stream are lost
+    };
+    const std::vector<Case> cases = {
+        {"in:short", true},
+        {"in:EAGAIN", true},
+        {"in:EINTR", true},
+        {"in:EPERM", true},
+        {"in:moved-EIO", false},
+        {"in:moved-EIO pipe2:EMFILE", false},
+        {"in:moved-EIO ioctl:EIO", false},
+        {"out:short", true},
+        {"out:EAGAIN", true},
+        {"out:EINTR", true},
+        {"out:EPIPE", false},
+        {"out:EPIPE pipe2:EMFILE", false},
+        {"out:EPIPE pipe2:ENFILE", false},
+        {"out:moved-EIO", false},
+        {"out:moved-EAGAIN", false},
+        {"out:moved-EIO pipe2:EMFILE", false},
+        {"out:short read:short", true},
+        {"out:short read:EAGAIN", false},
+        {"out:short read:EIO", false},
+        {"out:short read:EIO pipe2:EMFILE", false},
+        {"out:EAGAIN read:moved-EIO", false},
+        {"ioctl:EIO", true},
+        {"ioctl:EIO pipe2:EMFILE", true},
+    };
+    const Netns netns;
+    for (const auto& one : cases) {
+        CAPTURE(one.fault);
+        Server server(netns, {"--ports", "7,9", "--threads", "1"}, [&] { inject_fault("SPLICE_FAULT", one.fault); });
+        const auto check = [&](Client& client, char name) {
+            for (const std::size_t size : {much, std::size_t{5}, much}) {
+                client.send(bytes_of(name, size));
+                REQUIRE(client.receive(size) == bytes_of(name, size));
+            }
+        };
+        Client before(netns, "127.0.0.1", 7);
+        check(before, 'B');
+
+        Client struck(netns, "127.0.0.1", 9);
+        for (int i = 0; i < 4; ++i) struck.send(bytes_of('S', much));
+        std::string expected;
+        for (int i = 0; i < 4; ++i) expected += bytes_of('S', much);
+        const auto received = struck.receive(expected.size());
+        CHECK(expected.starts_with(received));
+        CHECK((received.size() == expected.size()) == one.is_served);
+
+        Client after(netns, "127.0.0.1", 7);
+        check(after, 'A');
+        check(before, 'B');
+        for (auto* client : {&after, &before}) {
+            client->shutdown_write();
+            CHECK(client->at_end());
+        }
+        struck.shutdown_write();
+        server.signal(SIGTERM);
+        CHECK(server.wait() == 0);
+    }
+}

@@ -11,6 +11,7 @@
 #include "options.h"
 #include "service.h"
 #include "signals.h"
+#include "standard_streams.h"
 #include "status.h"
 
 namespace {
@@ -36,6 +37,7 @@ int main(int argc, char** argv) {
     std::signal(SIGPIPE, SIG_IGN);  // splice(2) to a client that is gone must not end it, nor a log reader
     std::signal(SIGHUP, SIG_IGN);   // until it is held back, which keeps it although it is ignored
     try {
+        open_closed_standard_streams();
         return run(argc, argv);
     } catch (const std::system_error& error) {
         const bool no_descriptor = error.code() == std::errc::too_many_files_open;

@@ -107,6 +107,11 @@ void limit_descriptors_softly(unsigned long most) {
     require(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
 }
 
+void close_standard_streams(unsigned streams) {
+    for (int fd = 0; fd <= 2; ++fd)
+        if ((streams >> static_cast<unsigned>(fd) & 1U) != 0) require(::close(fd) == 0);
+}
+
 void inject_fault(const std::string& variable, const std::string& value) {
     require(::setenv(variable.c_str(), value.c_str(), 1) == 0);
     require(::setenv("LD_PRELOAD", FAULTS, 1) == 0);

@@ -34,5 +34,8 @@ void limit_locked_memory(unsigned long most);
 void limit_descriptors(unsigned long most);
 void limit_descriptors_softly(unsigned long most);
 
+/// Closes those of the standard streams, 0 to 2, whose bits are set in `streams`.
+void close_standard_streams(unsigned streams);
+
 /// Preloads faults.c, which says what there is, with one of its faults: "ACCEPT_FAULT", "EMFILE".
 void inject_fault(const std::string& variable, const std::string& value);

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "standard_streams.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <system_error>
+
+void open_closed_standard_streams() {
+    for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+        if (::fcntl(stream, F_GETFD) >= 0) continue;
+        // It gets the lowest number that is free, and those below are open by now.
+        if (::open("/dev/null", O_RDWR) < 0)
+            throw std::system_error(errno, std::generic_category(),
+                                    "opening /dev/null for a standard stream that is closed");
+    }
+}

@@ -34,6 +34,12 @@ tcp family_of(const Fd& socket) {
                                          why.message(), hint, threads == 1 ? "" : ", or ask for fewer with --threads"));
 }
 
+[[noreturn]] void fail_without_listener() {
+    throw std::runtime_error(
+        "the listening socket was destroyed from outside (by 'ss -K', say): the ports are closed. The server ends, so that "
+        "it can be started anew");
+}
+
 std::vector<std::unique_ptr<Worker>> make_workers(const Fd& listener, std::span<echo_counters> counters,
                                                   std::chrono::seconds idle_timeout) {
     std::vector<std::unique_ptr<Worker>> workers;
@@ -155,7 +161,9 @@ EchoServer::Accepted EchoServer::accept_some(error_code& error) {
             }
             if (errno == ECONNABORTED) continue;  // that client is gone, the next may be there
             error.assign(errno, asio::error::get_system_category());
-            if (error != asio::error::would_block) return Accepted::failed;
+            const bool destroyed = error == asio::error::invalid_argument && !is_listening(acceptor_.native_handle());
+            if (destroyed && !draining_) fail_without_listener();
+            if (!destroyed && error != asio::error::would_block) return Accepted::failed;
             // Not before the queue is empty: to their clients its connections are made, and closing resets them.
             if (draining_) acceptor_.close();
             return Accepted::all;

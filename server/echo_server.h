@@ -41,7 +41,8 @@ class EchoServer {
     /// Throws std::runtime_error if the system refuses them.
     void start_threads();
 
-    /// Serves until a drain is over or stop() is called. Open connections end with the object.
+    /// Serves until a drain is over or stop() is called. Open connections end with the object. Throws std::runtime_error if
+    /// the listener was destroyed from outside: no client will come any more.
     void run();
 
     /// How many connections may be open at a time; while they are, newcomers wait in the kernel's backlog.
@@ -72,6 +73,7 @@ class EchoServer {
     [[nodiscard]] bool is_full() const { return open_connections() >= max_connections_; }
     enum class Accepted { all, some, as_many_as_allowed, failed };
     // Starts sessions for clients that are queued. After all of them, a drain closes the listener; some: there may be more.
+    // Throws std::runtime_error if nobody can come any more.
     Accepted accept_some(std::error_code& error);
     // Nothing, with errno set, if there is none.
     Fd accept_one();

@@ -51,10 +51,10 @@ int set_options(const Fd& socket) {
     return done ? 0 : errno;
 }
 
-int option(const Fd& socket, int level, int name) {
+int option(int fd, int level, int name) {
     int value = -1;
     socklen_t size = sizeof(value);
-    return ::getsockopt(socket.get(), level, name, &value, &size) == 0 ? value : -1;
+    return ::getsockopt(fd, level, name, &value, &size) == 0 ? value : -1;
 }
 
 // An IPv6 socket bound to ::1 would refuse IPv4. Bound to ::ffff:127.0.0.1 it takes both from the dispatch program.
@@ -87,17 +87,19 @@ Fd open_listener(const tcp::endpoint& address) {
     return socket;
 }
 
+bool is_listening(int fd) { return option(fd, SOL_SOCKET, SO_ACCEPTCONN) == 1; }
+
 std::string why_not_a_listener(const Fd& socket) {
-    const int family = option(socket, SOL_SOCKET, SO_DOMAIN);
+    const int family = option(socket.get(), SOL_SOCKET, SO_DOMAIN);
     if (family != AF_INET && family != AF_INET6) return "it is no TCP socket";
-    if (option(socket, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP) return "it is no TCP socket";
-    if (option(socket, SOL_SOCKET, SO_ACCEPTCONN) != 1) return "it does not listen";
+    if (option(socket.get(), SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP) return "it is no TCP socket";
+    if (!is_listening(socket.get())) return "it does not listen";
     if (family == AF_INET) return {};
     sockaddr_in6 bound{};
     socklen_t size = sizeof(bound);
     ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&bound), &size);
     const bool takes_ip4 = IN6_IS_ADDR_UNSPECIFIED(&bound.sin6_addr) || IN6_IS_ADDR_V4MAPPED(&bound.sin6_addr);
-    if (!takes_ip4 || option(socket, IPPROTO_IPV6, IPV6_V6ONLY) != 0) return "it would refuse IPv4 clients";
+    if (!takes_ip4 || option(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY) != 0) return "it would refuse IPv4 clients";
     return {};
 }
 
@@ -107,7 +109,7 @@ Fd adopt_listener(Fd socket) {
     return socket;
 }
 
-bool serves_ip4_alone(const Fd& listener) { return option(listener, SOL_SOCKET, SO_DOMAIN) == AF_INET; }
+bool serves_ip4_alone(const Fd& listener) { return option(listener.get(), SOL_SOCKET, SO_DOMAIN) == AF_INET; }
 
 std::uint64_t socket_cookie(int fd) {
     std::uint64_t cookie = 0;

@@ -17,6 +17,9 @@ Fd open_listener(const asio::ip::tcp::endpoint& address);
 /// if it can.
 std::string why_not_a_listener(const Fd& socket);
 
+/// Whether a socket listens: no more once it was shut down or destroyed.
+bool is_listening(int fd);
+
 /// Makes `socket`, which systemd has passed or the server that is replaced had, the listener: sets the options that
 /// open_listener() sets. Throws std::runtime_error if it can't serve as one.
 Fd adopt_listener(Fd socket);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include <csignal>
 #include <exception>
+#include <initializer_list>
 #include <system_error>
 #include <variant>
 
@@ -15,6 +16,15 @@
 #include "status.h"
 
 namespace {
+
+void ignore_signals() {
+    // Writing can raise these: splice(2) to a client that is gone, a line to a log reader that is gone, to a file that has
+    // reached its limit of size (RLIMIT_FSIZE), or from the background to a terminal with 'stty tostop'.
+    for (const int signal : {SIGPIPE, SIGXFSZ, SIGTTOU}) std::signal(signal, SIG_IGN);
+    // They would end it, and stand for nothing here.
+    for (const int signal : {SIGUSR1, SIGUSR2}) std::signal(signal, SIG_IGN);
+    std::signal(SIGHUP, SIG_IGN);  // until it is held back, which keeps it although it is ignored
+}
 
 int run(int argc, char** argv) {
     const auto parsed = parse_command_line(argc, argv);
@@ -34,8 +44,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    std::signal(SIGPIPE, SIG_IGN);  // splice(2) to a client that is gone must not end it, nor a log reader
-    std::signal(SIGHUP, SIG_IGN);   // until it is held back, which keeps it although it is ignored
+    ignore_signals();
     try {
         open_closed_standard_streams();
         return run(argc, argv);

@@ -112,6 +112,20 @@ TEST_CASE("stop: a second signal ends the wait") {
     CHECK(server.output().ends_with("\nstopped; 1 connection cut off\n"));
 }
 
+TEST_CASE("stop: SIGUSR1 and SIGUSR2 do not end it") {
+    const Netns netns;
+    Server server(netns, {"--ports", "7"});
+    Client client(netns, "127.0.0.1", 7);
+    for (const int number : {SIGUSR1, SIGUSR2}) {
+        server.signal(number);
+        client.send("x");
+        CHECK(client.receive(1) == "x");
+    }
+    server.signal(SIGTERM);
+    client.shutdown_write();
+    CHECK(server.wait() == 0);
+}
+
 TEST_CASE("stop: a reader of the log that stalls does not stall the server") {
     const Netns netns;
     Server server(netns, {"--ports", "7", "--verbose"});

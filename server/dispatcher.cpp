@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "echo_dispatch.skel.h"
+#include "log.h"
 #include "netns.h"
 #include "port_map.h"
 #include "privileges.h"
@@ -27,8 +28,14 @@ std::string text_of(int error) { return std::generic_category().message(error); 
     throw std::runtime_error(fmt::format("{}: {}", what, text_of(error)));
 }
 
+// The kernel's verifier says a megabyte at times: it goes out line by line, as every other message does.
 int print_to_stderr(libbpf_print_level /*level*/, const char* format, va_list args) {
-    return std::vfprintf(stderr, format, args);
+    char* text = nullptr;
+    const int size = ::vasprintf(&text, format, args);
+    if (size < 0) return size;
+    const std::unique_ptr<char, decltype(&std::free)> owner(text, &std::free);
+    log_lines({text, static_cast<std::size_t>(size)});
+    return size;
 }
 
 echo_prefix to_key(const AddressPrefix& prefix) {

@@ -7,11 +7,15 @@
 #include <string_view>
 
 /// Writes `line` and a newline to standard output at once. A reader that stalls or went away is no reason to stop
-/// serving: the line is lost then.
+/// serving: the line is lost then. No line is longer than PIPE_BUF (4,096) bytes, or a full pipe would block: a longer one
+/// is cut off, and ends so.
 void log_line(std::string_view line) noexcept;
 
 /// The same on standard error, behind "echo-server: ".
 void log_problem(std::string_view line) noexcept;
+
+/// Writes `text`, of any number of lines, to standard error in the same way.
+void log_lines(std::string_view text) noexcept;
 
 template <typename... Args>
 void log_line(fmt::format_string<Args...> format, Args&&... args) {

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// Where the log goes, nothing may stall, stop or end the server.
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <climits>
+#include <csignal>
+#include <cstdlib>
+#include <string>
+
+#include "child.h"
+#include "client.h"
+#include "server.h"
+
+namespace {
+
+void require(bool done) {
+    if (!done) std::abort();
+}
+
+/// True once it has ended, though nobody reads what it writes.
+bool ends(const Process& process) {
+    return eventually([&] {
+        siginfo_t info{};
+        return ::waitid(P_PID, static_cast<id_t>(process.pid()), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+               info.si_pid == process.pid();
+    });
+}
+
+/// Puts the program to come into the background of a terminal of its own, on which writing stops who is there.
+void go_to_background_of_a_terminal() {
+    const int terminal = ::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    require(terminal >= 0 && ::grantpt(terminal) == 0 && ::unlockpt(terminal) == 0 && ::setsid() > 0);
+    const int shell = ::open(::ptsname(terminal), O_RDWR | O_CLOEXEC);
+    termios settings{};
+    require(shell >= 0 && ::tcgetattr(shell, &settings) == 0);
+    settings.c_lflag |= TOSTOP;
+    require(::tcsetattr(shell, TCSANOW, &settings) == 0);
+    // The shell's part: it stays in the foreground, and waits.
+    const auto job = ::fork();
+    require(job >= 0);
+    if (job > 0) {
+        int status = 0;
+        ::waitpid(job, &status, 0);
+        ::_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+    }
+    require(::prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && ::setpgid(0, 0) == 0);
+    require(::dup2(shell, STDOUT_FILENO) >= 0 && ::dup2(shell, STDERR_FILENO) >= 0);
+}
+
+}  // namespace
+
+TEST_CASE("log: a line longer than a pipe has room for is cut off, and blocks nobody") {
+    const Netns netns;
+    const std::string long_name(100'000, 'x');
+    for (const std::string flag : {"--ports-file", "--ports", "--user"}) {
+        CAPTURE(flag);
+        const auto command =
+            echo_server(flag == "--user" ? Command{"--ports", "7", flag, long_name} : Command{flag, long_name});
+        Process process(netns, command);
+        REQUIRE(ends(process));
+        CHECK(process.wait() == (flag == "--ports" ? 2 : 1));
+        const auto& output = process.output();
+        CHECK(output.size() <= PIPE_BUF);
+        CHECK(output.starts_with("echo-server: "));
+        CHECK(count(output, "\n") == 1);
+        if (output.size() > 1000) CHECK(output.ends_with("xxx... (cut off)\n"));
+    }
+}
+
+TEST_CASE("log: a long line is cut off between two characters") {
+    const Netns netns;
+    std::string name;
+    while (name.size() < 10'000) name += "\u00e4";
+    for (const std::string before : {"", "x"}) {
+        const auto output = run(netns, echo_server({"--ports-file", before + name})).output;
+        CHECK(output.ends_with("\u00e4... (cut off)\n"));
+    }
+}
+
+TEST_CASE("log: a reader that stalls does not stall what libbpf says") {
+    const Netns netns;
+    const Process server(netns, echo_server({"--ports", "7", "--verbose"}), [] {
+        // Of the smallest size, and full.
+        require(::fcntl(STDERR_FILENO, F_SETPIPE_SZ, 4096) == 4096);
+        require(::write(STDERR_FILENO, std::string(4096, '.').data(), 4096) == 4096);
+    });
+    CHECK(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == 0; }));
+    CHECK(echoes(netns, "127.0.0.1", 7));
+}
+
+TEST_CASE("log: a file that has reached its limit of size loses lines, and the server goes on") {
+    const Netns netns;
+    const TempFile log("");
+    Process server(netns, echo_server({"--ports", "7", "--verbose"}), [&] {
+        const int file = ::open(log.path().c_str(), O_WRONLY);
+        const rlimit limit{.rlim_cur = 0, .rlim_max = 0};
+        require(file >= 0 && ::dup2(file, STDOUT_FILENO) >= 0 && ::dup2(file, STDERR_FILENO) >= 0);
+        require(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    });
+    REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == 0; }));
+    CHECK(echoes(netns, "127.0.0.1", 7));
+    server.signal(SIGTERM);
+    CHECK(server.wait() == 0);
+}
+
+TEST_CASE("log: in the background of a terminal with 'stty tostop' the server goes on") {
+    const Netns netns;
+    const Process shell(netns, echo_server({"--ports", "7", "--user", "root", "--verbose"}),
+                        go_to_background_of_a_terminal);
+    REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == 0; }));
+    for (int i = 0; i < 3; ++i) CHECK(echoes(netns, "127.0.0.1", 7));
+}

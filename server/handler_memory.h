@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cassert>
 #include <cstddef>
 #include <new>
 #include <utility>
@@ -13,6 +14,7 @@ class HandlerMemory {
     HandlerMemory() = default;
     HandlerMemory(const HandlerMemory&) = delete;
     HandlerMemory& operator=(const HandlerMemory&) = delete;
+    ~HandlerMemory() { assert(!in_use_); }  // or its io_context will destroy a handler in memory that is gone
 
     void* allocate(std::size_t size) {
         if (in_use_ || size > storage_.size()) throw std::bad_alloc();

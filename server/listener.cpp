@@ -34,20 +34,33 @@ std::string_view hint(int error) {
         fmt::format("listening on {}: {}{}", to_string(address), std::generic_category().message(error), hint(error)));
 }
 
-[[noreturn]] void refuse(std::string_view why) {
+[[noreturn]] void refuse(Origin origin, std::string_view why) {
+    if (origin == Origin::running_server)
+        throw std::runtime_error(fmt::format(
+            "taking the listening socket of the running echo-server: {}; stop that server, then start this", why));
     throw std::runtime_error(
         fmt::format("taking the socket passed by systemd: {}; let the socket unit have "
                     "'ListenStream=[::ffff:127.0.0.1]:7777' and 'BindIPv6Only=both'",
                     why));
 }
 
+template <typename Value>
+bool set(const Fd& socket, int level, int name, const Value& value) {
+    return ::setsockopt(socket.get(), level, name, &value, sizeof(value)) == 0;
+}
+
 // Returns 0, or the error.
 int set_options(const Fd& socket) {
-    const auto set = [&](int level, int name) {
-        const int on = 1;
-        return ::setsockopt(socket.get(), level, name, &on, sizeof(on)) == 0;
-    };
-    const bool done = set(SOL_SOCKET, SO_KEEPALIVE) && set(SOL_SOCKET, SO_OOBINLINE) && set(IPPROTO_TCP, TCP_NODELAY);
+    const bool done = set(socket, SOL_SOCKET, SO_KEEPALIVE, 1) && set(socket, SOL_SOCKET, SO_OOBINLINE, 1) &&
+                      set(socket, IPPROTO_TCP, TCP_NODELAY, 1);
+    return done ? 0 : errno;
+}
+
+// With SO_LINGER close(2) waits, or resets the client; with the others bytes or whole connections wait. Returns 0, or the
+// error.
+int reset_options(const Fd& socket) {
+    const bool done = set(socket, SOL_SOCKET, SO_LINGER, linger{}) && set(socket, SOL_SOCKET, SO_RCVLOWAT, 1) &&
+                      set(socket, IPPROTO_TCP, TCP_CORK, 0) && set(socket, IPPROTO_TCP, TCP_DEFER_ACCEPT, 0);
     return done ? 0 : errno;
 }
 
@@ -103,9 +116,10 @@ std::string why_not_a_listener(const Fd& socket) {
     return {};
 }
 
-Fd adopt_listener(Fd socket) {
-    if (const auto why = why_not_a_listener(socket); !why.empty()) refuse(why);
-    if (const int error = set_options(socket); error != 0) refuse(std::generic_category().message(error));
+Fd adopt_listener(Fd socket, Origin origin) {
+    if (const auto why = why_not_a_listener(socket); !why.empty()) refuse(origin, why);
+    for (const int error : {set_options(socket), reset_options(socket)})
+        if (error != 0) refuse(origin, std::generic_category().message(error));
     return socket;
 }
 

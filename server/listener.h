@@ -20,9 +20,12 @@ std::string why_not_a_listener(const Fd& socket);
 /// Whether a socket listens: no more once it was shut down or destroyed.
 bool is_listening(int fd);
 
-/// Makes `socket`, which systemd has passed or the server that is replaced had, the listener: sets the options that
-/// open_listener() sets. Throws std::runtime_error if it can't serve as one.
-Fd adopt_listener(Fd socket);
+/// Where a socket comes from that the server has not opened.
+enum class Origin { systemd, running_server };
+
+/// Makes `socket` the listener: sets the options that open_listener() sets, and resets what else accepted sockets would
+/// inherit and suffer from. Throws std::runtime_error if it can't serve as one.
+Fd adopt_listener(Fd socket, Origin origin);
 
 /// Tells the socket from all others, as ss does with "sk:" and a dump of echo_socket; 0 if `fd` is no socket.
 std::uint64_t socket_cookie(int fd);

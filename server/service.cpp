@@ -82,7 +82,8 @@ Fd Service::listener() {
             "--replace: systemd has passed a socket, and the running server has another; use one of the two");
     if (!takeover_ && !passed) return open_listener(options_.listen.value_or(parse_endpoint("127.0.0.1:7777")));
 
-    Fd listener = adopt_listener(takeover_ ? takeover_->take_listener() : std::move(*passed));
+    Fd listener = taken ? adopt_listener(std::move(taken), Origin::running_server)
+                        : adopt_listener(std::move(*passed), Origin::systemd);
     const auto bound = to_string(local_endpoint(listener));
     if (options_.listen && to_string(*options_.listen) != bound)
         throw std::runtime_error(fmt::format(

@@ -1,15 +1,30 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // What others do to the listening socket, or have done before it was passed on.
 #include <doctest/doctest.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <list>
+#include <string>
 
 #include "child.h"
 #include "client.h"
+#include "endpoint.h"
+#include "fd.h"
+#include "listener.h"
 #include "server.h"
 
 namespace {
+
+int int_option(const Fd& socket, int level, int name) {
+    int value = -1;
+    socklen_t size = sizeof(value);
+    return ::getsockopt(socket.get(), level, name, &value, &size) == 0 ? value : -1;
+}
 
 void destroy_listener(const Netns& netns) { run_ok(netns, {"ss", "-K", "-tl", "sport = 7777"}); }
 
@@ -33,6 +48,46 @@ TEST_CASE("listener: a server whose listener was destroyed from outside says so,
             "server ends, so that it can be started anew\n"));
         CHECK(objects.gone());
     }
+}
+
+TEST_CASE("listener: options of a passed or taken socket that would hold up connections are reset") {
+    const Netns netns;
+    Fd socket;
+    {
+        const Netns::Entered entered(netns);
+        socket = open_listener(parse_endpoint("127.0.0.1:7777"));
+    }
+    const auto set = [&] {
+        const linger wait{.l_onoff = 1, .l_linger = 5};
+        const int on = 1;
+        const int much = 1000;
+        REQUIRE(::setsockopt(socket.get(), SOL_SOCKET, SO_LINGER, &wait, sizeof(wait)) == 0);
+        REQUIRE(::setsockopt(socket.get(), SOL_SOCKET, SO_RCVLOWAT, &much, sizeof(much)) == 0);
+        REQUIRE(::setsockopt(socket.get(), IPPROTO_TCP, TCP_CORK, &on, sizeof(on)) == 0);
+        REQUIRE(::setsockopt(socket.get(), IPPROTO_TCP, TCP_DEFER_ACCEPT, &on, sizeof(on)) == 0);
+    };
+    const auto check = [&] {
+        linger wait{.l_onoff = 1, .l_linger = 5};
+        socklen_t size = sizeof(wait);
+        REQUIRE(::getsockopt(socket.get(), SOL_SOCKET, SO_LINGER, &wait, &size) == 0);
+        CHECK(wait.l_onoff == 0);
+        CHECK(int_option(socket, SOL_SOCKET, SO_RCVLOWAT) == 1);
+        CHECK(int_option(socket, IPPROTO_TCP, TCP_CORK) == 0);
+        CHECK(int_option(socket, IPPROTO_TCP, TCP_DEFER_ACCEPT) == 0);
+        CHECK(echoes(netns, "127.0.0.1", 7));
+    };
+    set();
+    Server passed(netns, {"--ports", "7"}, [&] {
+        constexpr int first = 3;  // sd_listen_fds(3)
+        if (::dup2(socket.get(), first) != first || ::setenv("LISTEN_FDS", "1", 1) != 0 ||
+            ::setenv("LISTEN_PID", std::to_string(::getpid()).c_str(), 1) != 0)
+            std::abort();
+    });
+    check();
+    set();
+    const Server taken(netns, {"--ports", "7", "--replace"});
+    check();
+    CHECK(passed.wait() == 0);
 }
 
 TEST_CASE("listener: in a drain, a listener that was destroyed from outside counts as closed") {

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <span>
@@ -52,9 +53,10 @@ class EchoServer {
     /// Who serves the connections that clients have completed, but that are not accepted yet.
     enum class Queue { ours, left_to_another_process };
 
-    /// Accepts that queue, if it is ours, closes the listener, and lets run() return when all connections have ended, or
-    /// after `timeout`. To be called once, by a handler of io().
-    void drain(std::chrono::seconds timeout, Queue queue);
+    /// Accepts that queue, if it is ours, for as long as `handshakes_under_way` says that clients are about to get into it,
+    /// then closes the listener, and lets run() return when all connections have ended. All of that may last until
+    /// `timeout`. To be called once, by a handler of io().
+    void drain(std::chrono::seconds timeout, Queue queue, std::function<bool()> handshakes_under_way);
 
     /// Lets run() return at once.
     void stop();
@@ -63,6 +65,8 @@ class EchoServer {
     [[nodiscard]] int listener() { return acceptor_.native_handle(); }
     [[nodiscard]] asio::ip::tcp::endpoint local_endpoint() const { return acceptor_.local_endpoint(); }
     [[nodiscard]] std::size_t open_connections() const;
+    /// False once a drain has closed the listener.
+    [[nodiscard]] bool is_accepting() const { return acceptor_.is_open(); }
 
  private:
     // The accept loop. As long as the listener is open, it waits for exactly one thing: clients, or the end of a pause.
@@ -75,6 +79,7 @@ class EchoServer {
     // Starts sessions for clients that are queued. After all of them, a drain closes the listener; some: there may be more.
     // Throws std::runtime_error if nobody can come any more.
     Accepted accept_some(std::error_code& error);
+    bool more_to_come();
     // Nothing, with errno set, if there is none.
     Fd accept_one();
 
@@ -101,4 +106,6 @@ class EchoServer {
     Settings settings_;
     std::size_t max_connections_ = std::numeric_limits<std::size_t>::max();
     bool draining_ = false;
+    std::function<bool()> handshakes_under_way_;
+    std::chrono::milliseconds handshake_pause_{0};
 };

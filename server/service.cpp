@@ -9,7 +9,9 @@
 #include <cerrno>
 #include <csignal>
 #include <ctime>
+#include <stdexcept>
 #include <system_error>
+#include <utility>
 
 #include "descriptors.h"
 #include "endpoint.h"
@@ -18,6 +20,7 @@
 #include "netns.h"
 #include "processes.h"
 #include "signals.h"
+#include "socket_diag.h"
 #include "systemd.h"
 #include "text.h"
 
@@ -162,14 +165,33 @@ void Service::wait_for_replacement() {
 void Service::stop(EchoServer::Queue queue) {
     if (stopping_) return server_.stop();
     stopping_ = true;
+std::function<bool()> Service::begun_connections() const {
+    PortSet ports;
+    try {
+        ports = dispatcher_.ports();
+    } catch (const std::runtime_error&) {
+        return {};  // a kernel that wants CAP_BPF for it
+    }
+    ports.insert(server_.local_endpoint().port());
+    return [ports] {
+        try {
+            return handshakes_under_way(ports);
+        } catch (const std::runtime_error&) {
+            return false;
+        }
+    };
+}
+
     reload_.stop();
     dispatcher_.detach();
     server_.drain(options_.drain_timeout, queue);
     const auto open = server_.open_connections();
+    auto begun = begun_connections();
     const auto seconds = options_.drain_timeout.count();
-    if (open > 0 && seconds > 0)
-        log_line("{}; waiting up to {} s for {}",
+    if ((open > 0 || server_.is_accepting()) && seconds > 0)
+        log_line("{}; waiting up to {} s for {}{}",
                  queue == EchoServer::Queue::ours ? "stopping: the ports are closed" : "stopping", seconds,
-                 plural(open, "connection"));
+                 plural(open, "connection"),
+                 server_.is_accepting() ? ", and for clients that have begun to connect" : "");
     notify_stopping(fmt::format("Draining: {} open", plural(open, "connection")));
 }

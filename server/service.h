@@ -2,6 +2,7 @@
 #pragma once
 
 #include <asio/posix/stream_descriptor.hpp>
+#include <functional>
 #include <optional>
 
 #include "dispatcher.h"
@@ -44,6 +45,8 @@ class Service {
     void wait_for_stop_signal();
     void wait_for_replacement();
     void stop(EchoServer::Queue queue);
+    // Tells whether clients have begun to connect to a port that is open now, and are not in the queue yet.
+    [[nodiscard]] std::function<bool()> begun_connections() const;
 
     const Options& options_;
     bool by_root_;

@@ -12,11 +12,11 @@
 
 #include <array>
 #include <cerrno>
-#include <cstring>
+#include <functional>
 #include <stdexcept>
 #include <system_error>
 
-#include "fd.h"
+#include "netlink.h"
 
 using asio::ip::tcp;
 
@@ -33,26 +33,6 @@ struct Request {
     nlmsghdr header;
     inet_diag_req_v2 body;
 };
-
-void send_request(const Fd& netlink, int family) {
-    Request request{};
-    request.header.nlmsg_len = sizeof(request);
-    request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
-    request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-    request.body.sdiag_family = static_cast<__u8>(family);
-    request.body.sdiag_protocol = IPPROTO_TCP;
-    request.body.idiag_ext = 1U << (INET_DIAG_SKMEMINFO - 1U);
-    request.body.idiag_states = 1U << TCP_LISTEN;
-    if (::send(netlink.get(), &request, sizeof(request), 0) < 0) fail(errno);
-}
-
-// Copies out of a buffer of messages, where nothing need be aligned for its type.
-template <typename T>
-T read_as(const void* from) {
-    T value;
-    std::memcpy(&value, from, sizeof(value));
-    return value;
-}
 
 template <typename Address>
 asio::ip::address address_of(const __be32 (&words)[4]) {
@@ -86,36 +66,40 @@ ListeningSocket read_socket(const nlmsghdr* header) {
     return socket;
 }
 
-// Returns false at the end of the dump.
-bool receive_some(const Fd& netlink, std::vector<ListeningSocket>& sockets) {
-    alignas(nlmsghdr) std::array<char, 32768> buffer;
-    const auto size = ::recv(netlink.get(), buffer.data(), buffer.size(), 0);
-    if (size < 0 && errno == EINTR) return true;
-    if (size < 0) fail(errno);
-    auto left = static_cast<unsigned>(size);
-    for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer.data()); NLMSG_OK(header, left);
-         header = NLMSG_NEXT(header, left)) {
-        if (header->nlmsg_type == NLMSG_DONE) {
-            // Whether the dump went well is told at its end.
-            const auto error = header->nlmsg_len >= NLMSG_LENGTH(sizeof(int)) ? read_as<int>(NLMSG_DATA(header)) : 0;
-            if (error < 0) fail(-error);
-            return false;
+// Calls `visit` with each TCP socket that is in one of `states`, a bit for each.
+void for_each_socket(unsigned states, const std::function<void(const nlmsghdr*)>& visit) {
+    for (const int family : {AF_INET, AF_INET6}) {
+        Request request{};
+        request.header.nlmsg_len = sizeof(request);
+        request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
+        request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+        request.body.sdiag_family = static_cast<__u8>(family);
+        request.body.sdiag_protocol = IPPROTO_TCP;
+        request.body.idiag_ext = 1U << (INET_DIAG_SKMEMINFO - 1U);
+        request.body.idiag_states = states;
+        try {
+            netlink_dump(NETLINK_SOCK_DIAG, request.header, [&](const nlmsghdr* header) {
+                if (header->nlmsg_type == SOCK_DIAG_BY_FAMILY) visit(header);
+            });
+        } catch (const std::system_error& error) {
+            fail(error.code().value());
         }
-        if (header->nlmsg_type == NLMSG_ERROR) fail(-static_cast<const nlmsgerr*>(NLMSG_DATA(header))->error);
-        if (header->nlmsg_type == SOCK_DIAG_BY_FAMILY) sockets.push_back(read_socket(header));
     }
-    return true;
 }
 
 }  // namespace
 
 std::vector<ListeningSocket> listening_sockets() {
-    const Fd netlink(::socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
-    if (!netlink) fail(errno);
     std::vector<ListeningSocket> sockets;
-    for (const int family : {AF_INET, AF_INET6}) {
-        send_request(netlink, family);
-        while (receive_some(netlink, sockets)) continue;
-    }
+    for_each_socket(1U << TCP_LISTEN, [&](const nlmsghdr* header) { sockets.push_back(read_socket(header)); });
     return sockets;
+}
+
+bool handshakes_under_way(const PortSet& ports) {
+    bool found = false;
+    for_each_socket(1U << TCP_SYN_RECV, [&](const nlmsghdr* header) {
+        const auto* message = static_cast<const inet_diag_msg*>(NLMSG_DATA(header));
+        found = found || ports.contains(ntohs(message->id.idiag_sport));
+    });
+    return found;
 }

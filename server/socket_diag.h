@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "port_set.h"
+
 /// A TCP socket that listens, as the kernel's socket diagnostics show it (sock_diag(7)).
 struct ListeningSocket {
     asio::ip::tcp::endpoint local;
@@ -19,3 +21,7 @@ struct ListeningSocket {
 /// Every TCP socket that listens in the network namespace of the calling thread, on both families. Throws
 /// std::runtime_error if the kernel can't tell.
 std::vector<ListeningSocket> listening_sockets();
+
+/// Whether a TCP handshake with one of `ports` is under way in that network namespace: the client's SYN was answered, and
+/// its ACK has not come yet (SYN-RECV). Throws std::runtime_error if the kernel can't tell.
+bool handshakes_under_way(const PortSet& ports);

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// Clients whose handshake is under way when the server stops: with the kernel's answer their connection is made, for them.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <linux/filter.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <csignal>
+#include <filesystem>
+#include <string>
+
+#include "client.h"
+#include "fd.h"
+#include "listener.h"
+#include "server.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+
+/// The listening socket of a process.
+Fd listener_of(const Process& process) {
+    const Fd opened(static_cast<int>(::syscall(SYS_pidfd_open, process.pid(), 0)));
+    REQUIRE(opened);
+    for (const auto& entry : fs::directory_iterator(fmt::format("/proc/{}/fd", process.pid()))) {
+        if (!fs::read_symlink(entry).string().starts_with("socket:")) continue;
+        const int number = std::stoi(entry.path().filename());
+        Fd copy(static_cast<int>(::syscall(SYS_pidfd_getfd, opened.get(), number, 0)));
+        if (copy && is_listening(copy.get())) return copy;
+    }
+    FAIL("it has no listening socket");
+    return {};
+}
+
+/// Lets a listening socket receive SYNs alone, so that no handshake ends. What clients send afterwards ends it once
+/// receive_all() was called.
+void receive_syns_alone(const Fd& listener) {
+    constexpr unsigned flags = 13;  // offset in a TCP header
+    constexpr unsigned ack = 0x10;
+    std::array program{
+        sock_filter BPF_STMT(BPF_LD | BPF_B | BPF_ABS, flags),
+        sock_filter BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, ack, 0, 1),
+        sock_filter BPF_STMT(BPF_RET | BPF_K, 0),
+        sock_filter BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
+    };
+    const sock_fprog filter{.len = program.size(), .filter = program.data()};
+    REQUIRE(::setsockopt(listener.get(), SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)) == 0);
+}
+
+void receive_all(const Fd& listener) {
+    const int nothing = 0;
+    REQUIRE(::setsockopt(listener.get(), SOL_SOCKET, SO_DETACH_FILTER, &nothing, sizeof(nothing)) == 0);
+}
+
+constexpr auto waiting =
+    "stopping: the ports are closed; waiting up to 3600 s for 0 connections, and for clients that have begun to connect";
+
+}  // namespace
+
+TEST_CASE("stop: a client whose handshake is under way is served") {
+    const Netns netns;
+    for (const std::string address : {"127.0.0.1", "::1"}) {
+        CAPTURE(address);
+        Server server(netns, {"--ports", "7", "--drain-timeout", "3600"});
+        receive_syns_alone(listener_of(server));
+        Client client(netns, address, 7);
+        REQUIRE(client.error() == 0);
+        server.signal(SIGTERM);
+        CHECK(server.next_line() == waiting);
+        CHECK(try_connect(netns, address, 7) == ECONNREFUSED);
+        receive_all(listener_of(server));
+        client.send("late");
+        CHECK(client.receive(4) == "late");
+        client.shutdown_write();
+        CHECK(client.at_end());
+        CHECK(server.wait() == 0);
+        CHECK(server.output().ends_with("\nstopped\n"));
+    }
+}
+
+TEST_CASE("stop: a client that never ends its handshake is waited for until the drain timeout") {
+    const Netns netns;
+    for (const std::string timeout : {"0", "1"}) {
+        Server server(netns, {"--ports", "7", "--drain-timeout", timeout});
+        receive_syns_alone(listener_of(server));
+        const Client client(netns, "127.0.0.1", 7);
+        server.signal(SIGTERM);
+        CHECK(server.wait() == 0);
+        CHECK(server.output().ends_with("\nstopped\n"));
+        CHECK(count(server.output(), "clients that have begun to connect") == (timeout == "0" ? 0 : 1));
+    }
+}
+
+TEST_CASE("stop: a handshake with somebody else's port is not waited for") {
+    const Netns netns;
+    const NamedServer other(netns, NamedServer::Protocol::tcp, "127.0.0.1", 77, "other");
+    receive_syns_alone(Fd(::dup(other.fd())));
+    Server server(netns, {"--ports", "7", "--drain-timeout", "3600"});
+    const Client client(netns, "127.0.0.1", 77);
+    REQUIRE(client.error() == 0);
+    server.signal(SIGTERM);
+    CHECK(server.wait() == 0);
+    CHECK(count(server.output(), "waiting up to") == 0);
+}

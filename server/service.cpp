@@ -23,6 +23,7 @@
 #include "socket_diag.h"
 #include "systemd.h"
 #include "text.h"
+#include "vrf.h"
 
 namespace {
 
@@ -54,6 +55,7 @@ Service::Service(const Options& options)
     dispatcher_.set_listener(server_.listener());
     const auto [ports, warnings] = reload_.first_plan(stop_signals_.native_handle());
     for (const auto& warning : warnings) log_problem(warning);
+    if (const auto warning = explain_vrf(); !warning.empty()) log_problem(warning);
     pin_maps();
     open_ports(ports);
     check_alone(dispatcher_.program_id(), takeover_);

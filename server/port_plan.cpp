@@ -13,9 +13,9 @@
 
 namespace {
 
-PortSet wanted_ports(const Options& options) {
+PortSet wanted_ports(const Options& options, const User& user) {
     PortList list = options.ports;
-    if (options.ports_file) list.add(read_ports_file(*options.ports_file));
+    if (options.ports_file) list.add(read_ports_file(*options.ports_file, user));
     const PortSet ports = list.ports();
     if (ports.empty())
         throw std::runtime_error(
@@ -45,8 +45,8 @@ std::string describe_open(const PortSet& ports) {
     return fmt::format("{} open: {}", plural(ports.size(), "TCP port"), ports.to_string(ranges_in_a_line));
 }
 
-PortPlan plan_ports(const Options& options, const PortSet& open, std::uint64_t listener_cookie) {
-    PortPlan plan{.ports = wanted_ports(options), .warnings = {}};
+PortPlan plan_ports(const Options& options, const User& user, const PortSet& open, std::uint64_t listener_cookie) {
+    PortPlan plan{.ports = wanted_ports(options, user), .warnings = {}};
     plan.warnings = check_listeners(options, plan.ports - open, listener_cookie);
     return plan;
 }

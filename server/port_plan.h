@@ -7,6 +7,7 @@
 
 #include "options.h"
 #include "port_set.h"
+#include "privileges.h"
 
 /// The ports that a start or a reload is to open.
 struct PortPlan {
@@ -23,4 +24,4 @@ constexpr std::size_t ranges_in_a_line = 16;
 /// Puts together the ports of the flags and of the ports file, and asks the kernel who else listens on those that are not
 /// yet `open`; `listener_cookie` is our own socket's. It can take as long as the file system and /proc do. Throws
 /// std::runtime_error if the ports may not be opened.
-PortPlan plan_ports(const Options& options, const PortSet& open, std::uint64_t listener_cookie);
+PortPlan plan_ports(const Options& options, const User& user, const PortSet& open, std::uint64_t listener_cookie);

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "fd.h"
+#include "file_rights.h"
 #include "text.h"
 
 namespace {
@@ -30,17 +31,27 @@ bool changed_since(const Fd& file, const struct stat& before) {
            now.st_mtim.tv_sec != before.st_mtim.tv_sec || now.st_mtim.tv_nsec != before.st_mtim.tv_nsec;
 }
 
+// Only to look at it: opening it for reading could have an effect already, if it is a device, or wait for ever, if it is
+// a FIFO. The link may be a trap of the user's, and this is root.
+Fd open_path(const std::string& path) { return Fd(::open(path.c_str(), O_PATH | O_CLOEXEC)); }
+
+Fd open_for_reading(const Fd& looked_at) {
+    const auto link = fmt::format("/proc/self/fd/{}", looked_at.get());
+    return Fd(::open(link.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+}
+
 std::string read_whole(const std::string& path) {
-    // Without O_NONBLOCK, opening a FIFO would hold up the whole server until somebody writes to it.
-    const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-    if (!file) fail(path, errno);
+    const Fd looked_at = open_path(path);
+    if (!looked_at) fail(path, errno);
     struct stat status {};
-    if (::fstat(file.get(), &status) != 0) fail(path, errno);
+    if (::fstat(looked_at.get(), &status) != 0) fail(path, errno);
     if (S_ISDIR(status.st_mode)) fail(path, EISDIR);
     if (!S_ISREG(status.st_mode)) fail(path, "it is not a regular file, so it can't be read again on SIGHUP");
+    const Fd file = open_for_reading(looked_at);
+    if (!file) fail(path, errno);
 
     std::string text;
-    std::array<char, 65536> buffer;
+    std::array<char, 16384> buffer;  // a stack may be small
     while (text.size() <= max_size) {
         const auto count = ::read(file.get(), buffer.data(), buffer.size());
         if (count < 0 && errno == EINTR) continue;
@@ -54,11 +65,36 @@ std::string read_whole(const std::string& path) {
     fail(path, fmt::format("it is larger than {} MiB", max_size >> 20U));
 }
 
+bool is_readable_by(const User& user, const std::string& path) {
+    try {
+        const FileRightsOf rights(user);
+        const Fd looked_at = open_path(path);
+        struct stat status {};
+        return looked_at && ::fstat(looked_at.get(), &status) == 0 && S_ISREG(status.st_mode) &&
+               open_for_reading(looked_at);
+    } catch (const std::runtime_error&) {
+        return false;
+    }
+}
+
+// Windows' editors write these by default, or did.
+std::string_view without_byte_order_mark(std::string_view text, const std::string& path) {
+    constexpr std::string_view utf8 = "\xEF\xBB\xBF";
+    if (text.starts_with(utf8)) text.remove_prefix(utf8.size());
+    const bool marked = text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF");
+    if (marked || text.substr(0, 2).find('\0') != std::string_view::npos)
+        fail(path, "it is text in UTF-16: save it as UTF-8");
+    return text;
+}
+
 }  // namespace
 
-PortList read_ports_file(const std::string& path) { return parse_ports_file(read_whole(path), path); }
+PortList read_ports_file(const std::string& path, const User& reader) {
+    return parse_ports_file(read_whole(path), path, [&] { return is_readable_by(reader, path); });
+}
 
-PortList parse_ports_file(std::string_view text, const std::string& path) {
+PortList parse_ports_file(std::string_view text, const std::string& path, const std::function<bool()>& may_quote) {
+    text = without_byte_order_mark(text, path);
     PortList list;
     int number = 0;
     for (std::size_t start = 0; start < text.size();) {
@@ -72,7 +108,9 @@ PortList parse_ports_file(std::string_view text, const std::string& path) {
         try {
             list.add(line);
         } catch (const PortListError& error) {
-            throw std::runtime_error(fmt::format("{}:{}: {}", path, number, error.what()));
+            const auto* why =
+                may_quote() ? error.what() : "it is no port list; only who may read the file is shown the line";
+            throw std::runtime_error(fmt::format("{}:{}: {}", path, number, why));
         }
     }
     if (list.empty()) fail(path, "it lists no ports; write at least one, such as 7");

@@ -9,6 +9,7 @@
 #include <csignal>
 #include <new>
 #include <stdexcept>
+#include <utility>
 
 #include "listener.h"
 #include "log.h"
@@ -19,10 +20,11 @@
 using asio::posix::stream_descriptor;
 using std::chrono::steady_clock;
 
-Reload::Reload(asio::io_context& io, HandlerMemory& memory, const Options& options, Dispatcher& dispatcher,
+Reload::Reload(asio::io_context& io, HandlerMemory& memory, const Options& options, User user, Dispatcher& dispatcher,
                int listener)
     : memory_(memory),
       options_(options),
+      user_(std::move(user)),
       dispatcher_(dispatcher),
       listener_cookie_(socket_cookie(listener)),
       hangup_(io, signal_descriptor({SIGHUP}).release()),
@@ -31,8 +33,9 @@ Reload::Reload(asio::io_context& io, HandlerMemory& memory, const Options& optio
 
 void Reload::start_planning(const PortSet& open) {
     // Copies, as the thread may outlive this object.
-    planning_.start(
-        [options = options_, open, cookie = listener_cookie_] { return plan_ports(options, open, cookie); });
+    planning_.start([options = options_, user = user_, open, cookie = listener_cookie_] {
+        return plan_ports(options, user, open, cookie);
+    });
 }
 
 PortPlan Reload::first_plan(int stop_signals) {

@@ -12,13 +12,15 @@
 #include "handler_memory.h"
 #include "options.h"
 #include "port_plan.h"
+#include "privileges.h"
 
 /// Which ports are open: planned at the start, and again on each SIGHUP. What can hang or take long (the ports file, the
 /// search for other listeners) runs in a thread of its own; the event loop only changes the map.
 class Reload {
  public:
     /// `memory` outlives `io`, in which the handlers wait; all others outlive this object. `listener` is in echo_socket.
-    Reload(asio::io_context& io, HandlerMemory& memory, const Options& options, Dispatcher& dispatcher, int listener);
+    Reload(asio::io_context& io, HandlerMemory& memory, const Options& options, User user, Dispatcher& dispatcher,
+           int listener);
     Reload(const Reload&) = delete;
     Reload& operator=(const Reload&) = delete;
 
@@ -49,6 +51,7 @@ class Reload {
 
     HandlerMemory& memory_;  // the loop waits for one thing at a time: a signal, a plan, the end of a pause
     const Options& options_;
+    User user_;
     Dispatcher& dispatcher_;
     std::uint64_t listener_cookie_;
     asio::posix::stream_descriptor hangup_;  // readable while SIGHUP waits

@@ -49,7 +49,7 @@ Service::Service(const Options& options)
       takeover_(prepare_takeover(options.replace)),
       server_(listener(), {.log_connections = options.verbose, .idle_timeout = options.idle_timeout},
               dispatcher_.counters()),
-      reload_(server_.io(), reload_memory_, options, dispatcher_, server_.listener()),
+      reload_(server_.io(), reload_memory_, options, user_, dispatcher_, server_.listener()),
       stop_signals_(server_.io(), signal_descriptor({SIGINT, SIGTERM}).release()),
       replaced_(server_.io(), make_eventfd().release()) {
     dispatcher_.set_listener(server_.listener());

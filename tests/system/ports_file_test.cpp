@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // What others do to the ports file while the server runs. Lists that are wrong are in reload_test.cpp.
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <filesystem>
@@ -10,6 +15,7 @@
 
 #include "child.h"
 #include "client.h"
+#include "fd.h"
 #include "server.h"
 
 namespace fs = std::filesystem;
@@ -78,4 +84,53 @@ TEST_CASE("ports file: one of 100 MiB is refused at once, whatever is in it") {
 #ifdef NDEBUG  // sanitizers keep a multiple of it
     CHECK(server.status_kb("VmHWM") < 32 * 1024);
 #endif
+}
+
+TEST_CASE("ports file: of one that the server's user may not read no error quotes a line") {
+    const Netns netns;
+    const TempFile file("7\nsecret:$6$salt$hash\n");
+    fs::permissions(file.path(), fs::perms::owner_read | fs::perms::owner_write);
+    const auto refusal = [&](const std::string& user) {
+        const auto [code, output] = run(netns, echo_server({"--ports-file", file.path(), "--user", user}));
+        CHECK(code == 1);
+        return output;
+    };
+    const auto hidden = fmt::format(
+        "echo-server: {}:2: it is no port list; only who may read the file is shown the line\n", file.path());
+    CHECK(refusal("nobody") == hidden);
+    CHECK(refusal("root").find("'secret:$6$salt$hash' is not allowed here") != std::string::npos);
+    fs::permissions(file.path(), fs::perms::others_read, fs::perm_options::add);
+    CHECK(refusal("nobody").find("'secret:$6$salt$hash' is not allowed here") != std::string::npos);
+    // Nor if the folder is closed to that user.
+    const auto folder = file.path() + ".folder";
+    fs::create_directory(folder);
+    fs::permissions(folder, fs::perms::owner_all);
+    fs::copy_file(file.path(), folder + "/ports");
+    const auto in_folder = run(netns, echo_server({"--ports-file", folder + "/ports"}));
+    fs::remove_all(folder);
+    CHECK(in_folder.output.find("secret") == std::string::npos);
+}
+
+TEST_CASE("ports file: behind a link nothing but a regular file is opened") {
+    const Netns netns;
+    const TempFile link("");
+    const auto fifo = link.path() + ".fifo";
+    REQUIRE(::mkfifo(fifo.c_str(), 0666) == 0);
+    fs::remove(link.path());
+    fs::create_symlink(fifo, link.path());
+    // Who waits for a reader of the FIFO would see one come.
+    const Fd writer_end(::open(fifo.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
+    REQUIRE(writer_end);
+    const Fd watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+    REQUIRE(::inotify_add_watch(watch.get(), fifo.c_str(), IN_OPEN) >= 0);
+    const auto [code, output] = run(netns, echo_server({"--ports-file", link.path()}));
+    CHECK(code == 1);
+    CHECK(output ==
+          fmt::format("echo-server: reading ports file {}: it is not a regular file, so it can't be read again "
+                      "on SIGHUP\n",
+                      link.path()));
+    std::array<char, 4096> events{};
+    CHECK(::read(watch.get(), events.data(), events.size()) < 0);
+    CHECK(errno == EAGAIN);
+    fs::remove(fifo);
 }

@@ -32,7 +32,7 @@ class Folder {
         REQUIRE(file.flush());
     }
 
-    [[nodiscard]] std::string ports() const { return read_ports_file(path).ports().to_string(); }
+    [[nodiscard]] std::string ports() const { return read_ports_file(path, find_user("root")).ports().to_string(); }
 
     [[nodiscard]] std::string refusal() const {
         try {
@@ -76,6 +76,27 @@ TEST_CASE("ports file: lines, comments, blanks and line ends of all kinds") {
         CAPTURE(one.text);
         folder.write(one.text);
         CHECK(folder.ports() == one.ports);
+    }
+}
+
+TEST_CASE("ports file: a byte order mark is skipped, and UTF-16 is named") {
+    const Folder folder;
+    folder.write(
+        "\xEF\xBB\xBF"
+        "7\n");
+    CHECK(folder.ports() == "7");
+    folder.write("\xEF\xBB\xBF# echo\n7\n");
+    CHECK(folder.ports() == "7");
+    using namespace std::string_view_literals;
+    for (const auto text : {"\xFF\xFE"
+                            "7\0\n\0"sv,
+                            "\xFE\xFF\0"
+                            "7\0\n"sv,
+                            "7\0\n\0"sv,
+                            "\0"
+                            "7\0\n"sv}) {
+        folder.write(text);
+        CHECK(folder.refusal() == "reading ports file " + folder.path + ": it is text in UTF-16: save it as UTF-8");
     }
 }
 

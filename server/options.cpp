@@ -37,7 +37,7 @@ Examples:
   sudo echo-server --ports 7,79 --replace        # in place of the one that runs
   sudo echo-server status                        # or --json, --prometheus)";
 
-constexpr auto status_description = "Show the echo-servers of this namespace; takes root.";
+constexpr auto status_description = "Show the echo-servers of this namespace; needs root.";
 
 constexpr auto status_notes = R"(It asks no process: process, user, ports and counters are read from the kernel,
 where each server keeps them beside its BPF program. The exit code is 1 if none
@@ -46,9 +46,9 @@ runs.
 Example, for node_exporter's textfile collector:
   sudo sh -c 'echo-server status --prometheus > DIR/new; mv DIR/new DIR/echo-server.prom')";
 
-int wrong_usage(const std::string& why, std::string_view command = "echo-server") {
-    log_problem("{}; see {} --help", why, command);
-    return 2;
+Exit wrong_usage(const std::string& why, bool of_status) {
+    log_problem("{}; see echo-server {}--help", why, of_status ? "status " : "");
+    return Exit{2};
 }
 
 // CLI11's own words are "--user: At Most 1 required but received 2", "--user: 1 required NAME missing", and "replace was
@@ -213,13 +213,12 @@ std::variant<Options, StatusOptions, Exit> parse_command_line(int argc, char** a
         return Exit{app.exit(done)};
     } catch (const CLI::ExtrasError&) {
         const auto word = app.remaining(true).front();
-        if (status_command->parsed())
-            return Exit{wrong_usage(quote(word) + " is not an option of status", "echo-server status")};
-        return Exit{wrong_usage(wrong_word(word))};
+        const bool of_status = status_command->parsed();
+        return wrong_usage(of_status ? quote(word) + " is not an option of status" : wrong_word(word), of_status);
     } catch (const CLI::ArgumentMismatch& error) {
-        return Exit{wrong_usage(wrong_count(app, error.what()))};
+        return wrong_usage(wrong_count(app, error.what()), status_command->parsed());
     } catch (const std::runtime_error& error) {
-        return Exit{wrong_usage(error.what())};
+        return wrong_usage(error.what(), status_command->parsed());
     }
     return options;
 }

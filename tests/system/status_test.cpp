@@ -199,7 +199,7 @@ TEST_CASE("status: nothing running, or not root, is said, with exit code 1") {
     CHECK(denied.output == "echo-server: status: looking for BPF programs needs CAP_SYS_ADMIN; start it as root\n");
 }
 
-TEST_CASE("status: wrong usage is exit code 2") {
+TEST_CASE("status: wrong usage is exit code 2, and points to the help of status") {
     const Netns netns;
     const auto both = run(netns, echo_server({"status", "--json", "--prometheus"}));
     CHECK(both.code == 2);

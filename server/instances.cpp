@@ -16,6 +16,10 @@ namespace {
 
 constexpr std::string_view program_name = "echo_dispatch";
 
+// Who can load a program of that name can give its maps any size: what is read of one has a limit.
+constexpr std::size_t max_value_size = 4096;
+constexpr std::size_t max_maps = 64;
+
 template <typename Info>
 bool get_info(const Fd& fd, Info& info) {
     __u32 size = sizeof(info);
@@ -37,8 +41,8 @@ void for_each(int (*next_id)(__u32, __u32*), int (*open)(__u32), Visit visit) {
     if (errno != ENOENT) throw std::system_error(errno, std::generic_category(), "looking for BPF objects");
 }
 
-// Of each program that is attached as sk_lookup: the inode of the network namespace.
-std::map<__u32, std::uint64_t> attached_programs() {
+// Of each program with a link as sk_lookup: the inode of the network namespace, or 0 if it was detached.
+std::map<__u32, std::uint64_t> linked_programs() {
     std::map<__u32, std::uint64_t> programs;
     for_each(bpf_link_get_next_id, bpf_link_get_fd_by_id, [&](const Fd& fd) {
         bpf_link_info info{};
@@ -51,7 +55,7 @@ std::map<__u32, std::uint64_t> attached_programs() {
 std::vector<MapHandle> maps_of(const Fd& program) {
     bpf_prog_info info{};
     if (!get_info(program, info)) return {};
-    std::vector<__u32> ids(info.nr_map_ids);
+    std::vector<__u32> ids(std::min<std::size_t>(info.nr_map_ids, max_maps));
     info = {};
     info.nr_map_ids = static_cast<__u32>(ids.size());
     info.map_ids = reinterpret_cast<__u64>(ids.data());
@@ -65,13 +69,30 @@ std::vector<MapHandle> maps_of(const Fd& program) {
     return maps;
 }
 
+// `link` is the inode of the namespace that its link names, 0 for none any more.
+Instance::State state_of(const Instance& instance, std::optional<std::uint64_t> link) {
+    const bool has_socket = instance.listener_cookie() != 0;
+    if (link.value_or(0) != 0) return has_socket ? Instance::State::serving : Instance::State::socketless;
+    return link && has_socket ? Instance::State::detached : Instance::State::draining;
+}
+
+// Detached is also the program of a server that was replaced, as long as somebody looks at its link.
+void tell_replaced(std::vector<Instance>& instances) {
+    for (auto& one : instances) {
+        const bool serves_elsewhere = std::any_of(instances.begin(), instances.end(), [&](const Instance& other) {
+            return other.attached() && other.listener_cookie() == one.listener_cookie();
+        });
+        if (one.state == Instance::State::detached && serves_elsewhere) one.state = Instance::State::draining;
+    }
+}
+
 }  // namespace
 
 bool MapHandle::read(const void* key, std::size_t key_size, void* value, std::size_t value_size) const {
     // What holds one value a CPU would write more than value_size says.
     if (info.type != BPF_MAP_TYPE_ARRAY && info.type != BPF_MAP_TYPE_HASH && info.type != BPF_MAP_TYPE_SOCKMAP)
         return false;
-    if (info.key_size != key_size) return false;
+    if (info.key_size != key_size || info.value_size > max_value_size) return false;
     std::vector<char> whole(info.value_size);
     if (bpf_map_lookup_elem(fd.get(), key, whole.data()) != 0) return false;
     std::memcpy(value, whole.data(), std::min(whole.size(), value_size));
@@ -109,24 +130,27 @@ bool has_ended(const echo_instance& identity) {
 
 std::vector<Instance> find_instances() {
     const auto here = CurrentNetns().inode;
-    const auto attached = attached_programs();
+    const auto linked = linked_programs();
     std::vector<Instance> instances;
     for_each(bpf_prog_get_next_id, bpf_prog_get_fd_by_id, [&](const Fd& fd) {
         bpf_prog_info info{};
         if (!get_info(fd, info) || info.type != BPF_PROG_TYPE_SK_LOOKUP || info.name != program_name) return;
-        const auto link = attached.find(info.id);
-        if (link != attached.end() && link->second != here) return;
-        Instance instance{.program = info.id, .attached = link != attached.end(), .maps = maps_of(fd), .identity = {}};
+        const auto found = linked.find(info.id);
+        const auto link = found == linked.end() ? std::nullopt : std::optional(found->second);
+        if (link.value_or(0) != 0 && *link != here) return;
+        Instance instance{.program = info.id, .maps = maps_of(fd), .identity = {}};
         instance.identity = read_identity(instance);
-        const bool drains_here = instance.identity && instance.identity->pid != 0 && instance.identity->netns == here;
-        if (instance.attached || drains_here) instances.push_back(std::move(instance));
+        instance.state = state_of(instance, link);
+        const bool was_here = instance.identity && instance.identity->pid != 0 && instance.identity->netns == here;
+        if (instance.attached() || was_here) instances.push_back(std::move(instance));
     });
+    tell_replaced(instances);
     return instances;
 }
 
-bool other_programs_attached() {
+std::size_t attached_programs() {
     const CurrentNetns netns;
     __u32 flags = 0;
     __u32 count = 0;
-    return bpf_prog_query(netns.fd.get(), BPF_SK_LOOKUP, 0, &flags, nullptr, &count) == 0 && count > 0;
+    return bpf_prog_query(netns.fd.get(), BPF_SK_LOOKUP, 0, &flags, nullptr, &count) == 0 ? count : 0;
 }

@@ -3,6 +3,7 @@
 
 #include <linux/bpf.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -30,11 +31,19 @@ struct MapHandle {
 /// An echo-server in the network namespace of the calling thread, as the kernel shows it: by its program, that is, not
 /// by asking the process.
 struct Instance {
+    enum class State {
+        serving,     ///< connections are steered to it
+        socketless,  ///< its program is attached, and its listening socket is gone: connections are refused
+        detached,    ///< its socket listens, and its program was detached from outside: its ports are closed
+        draining,    ///< it serves the connections that it has
+    };
+
     std::uint32_t program = 0;  ///< id of its program
-    bool attached = false;      ///< connections are steered to it; otherwise it only drains
+    State state = State::draining;
     std::vector<MapHandle> maps;
     std::optional<echo_instance> identity;  ///< nothing if it is of a version that has none
 
+    [[nodiscard]] bool attached() const { return state == State::serving || state == State::socketless; }
     [[nodiscard]] const MapHandle* map(std::string_view name) const;
     /// The socket in its echo_socket, by its cookie; 0 for none.
     [[nodiscard]] std::uint64_t listener_cookie() const;
@@ -54,5 +63,6 @@ bool has_ended(const echo_instance& identity);
 /// not allowed to look, which takes CAP_SYS_ADMIN.
 std::vector<Instance> find_instances();
 
-/// True if any sk_lookup program at all is attached to that network namespace. Takes CAP_NET_ADMIN only.
-bool other_programs_attached();
+/// How many sk_lookup programs, of whatever kind, are attached to that network namespace; 0 if the kernel does not tell.
+/// Needs CAP_NET_ADMIN only.
+std::size_t attached_programs();

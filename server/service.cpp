@@ -85,7 +85,8 @@ Fd Service::listener() {
     if (takeover_ && passed)
         throw std::runtime_error(
             "--replace: systemd has passed a socket, and the running server has another; use one of the two");
-    if (!takeover_ && !passed) return open_listener(options_.listen.value_or(parse_endpoint("127.0.0.1:7777")));
+    Fd taken = takeover_ ? takeover_->take_listener() : Fd();
+    if (!taken && !passed) return open_listener(options_.listen.value_or(parse_endpoint("127.0.0.1:7777")));
 
     Fd listener = taken ? adopt_listener(std::move(taken), Origin::running_server)
                         : adopt_listener(std::move(*passed), Origin::systemd);
@@ -164,9 +165,6 @@ void Service::wait_for_replacement() {
     });
 }
 
-void Service::stop(EchoServer::Queue queue) {
-    if (stopping_) return server_.stop();
-    stopping_ = true;
 std::function<bool()> Service::begun_connections() const {
     PortSet ports;
     try {
@@ -184,11 +182,14 @@ std::function<bool()> Service::begun_connections() const {
     };
 }
 
+void Service::stop(EchoServer::Queue queue) {
+    if (stopping_) return server_.stop();
+    stopping_ = true;
     reload_.stop();
-    dispatcher_.detach();
-    server_.drain(options_.drain_timeout, queue);
-    const auto open = server_.open_connections();
     auto begun = begun_connections();
+    dispatcher_.detach();
+    server_.drain(options_.drain_timeout, queue, std::move(begun));
+    const auto open = server_.open_connections();
     const auto seconds = options_.drain_timeout.count();
     if ((open > 0 || server_.is_accepting()) && seconds > 0)
         log_line("{}; waiting up to {} s for {}{}",

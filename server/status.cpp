@@ -50,11 +50,14 @@ std::chrono::nanoseconds since_boot() {
 
 std::optional<std::vector<AddressPrefix>> read_addresses(const MapHandle* map) {
     if (!is(map, BPF_MAP_TYPE_LPM_TRIE, sizeof(echo_prefix), 1)) return {};
+    constexpr __u32 max_prefixes = 65536;
     std::vector<AddressPrefix> prefixes;
     echo_prefix key{};
     const void* previous = nullptr;
     // One that is removed meanwhile makes the search start anew, so it must have an end of its own.
-    for (__u32 i = 0; i < map->info.max_entries && bpf_map_get_next_key(map->fd.get(), previous, &key) == 0; ++i) {
+    for (__u32 i = 0;
+         i < std::min(map->info.max_entries, max_prefixes) && bpf_map_get_next_key(map->fd.get(), previous, &key) == 0;
+         ++i) {
         previous = &key;
         const unsigned length = key.bits < 32 ? 0 : key.bits - 32;
         asio::ip::address_v6::bytes_type bytes;
@@ -96,10 +99,10 @@ std::optional<echo_counters> read_counters(const MapHandle* map) {
 
 }  // namespace
 
-InstanceStatus read_status(const Instance& instance, const std::vector<ListeningSocket>& sockets) {
+InstanceStatus read_status(const Instance& instance, const std::optional<std::vector<ListeningSocket>>& sockets) {
     InstanceStatus status;
     status.program = instance.program;
-    status.serving = instance.attached;
+    status.state = instance.state;
     status.identity = instance.identity;
     if (const auto& identity = instance.identity) {
         status.ended = has_ended(*identity);
@@ -117,12 +120,18 @@ InstanceStatus read_status(const Instance& instance, const std::vector<Listening
         status.drops.emplace();
         std::copy_n(drops->begin(), ECHO_DROP_REASONS, status.drops->begin());
     }
-    if (!instance.attached) return status;
+    if (instance.state == Instance::State::draining) return status;
 
-    const auto cookie = instance.listener_cookie();
-    const auto listener = std::find_if(sockets.begin(), sockets.end(),
-                                       [&](const ListeningSocket& socket) { return socket.cookie == cookie; });
-    if (listener != sockets.end()) status.listener = *listener;
+    if (sockets) {
+        const auto cookie = instance.listener_cookie();
+        const auto listener = std::find_if(sockets->begin(), sockets->end(),
+                                           [&](const ListeningSocket& socket) { return socket.cookie == cookie; });
+        if (listener != sockets->end())
+            status.listener = *listener;
+        else
+            status.state = Instance::State::socketless;  // the map keeps one that was destroyed
+    }
+    if (status.state != Instance::State::serving) return status;
     if (const auto* ports = instance.map("echo_ports"); is(ports, BPF_MAP_TYPE_HASH, sizeof(__u16), 1))
         status.ports = read_ports(ports->fd.get());
     return status;
@@ -132,7 +141,7 @@ int print_status(StatusOptions::Format format) {
     std::vector<InstanceStatus> all;
     try {
         const auto instances = find_instances();
-        std::vector<ListeningSocket> sockets;
+        std::optional<std::vector<ListeningSocket>> sockets;
         try {
             sockets = listening_sockets();
         } catch (const std::runtime_error& error) {
@@ -146,7 +155,8 @@ int print_status(StatusOptions::Format format) {
     const auto text = format == StatusOptions::Format::json         ? to_json(all)
                       : format == StatusOptions::Format::prometheus ? to_prometheus(all)
                                                                     : to_text(all);
-    if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
+    const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+    if (!written && errno != EPIPE)  // 'head', say, has seen enough
         throw std::runtime_error("status: writing it: " + std::generic_category().message(errno));
     if (!all.empty()) return 0;
     log_problem("no echo-server runs in this network namespace");

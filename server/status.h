@@ -16,10 +16,10 @@
 #include "socket_diag.h"
 
 /// What 'echo-server status' shows of one echo-server. What can't be read, as that one is of another version, is absent,
-/// and so are PID and user of a process in another PID namespace, and listener and ports of one that drains.
+/// and so are PID and user of a process in another PID namespace, and ports and listener of one that no longer has them.
 struct InstanceStatus {
     std::uint32_t program = 0;  ///< id of its BPF program
-    bool serving = false;       ///< otherwise it drains: its ports are closed
+    Instance::State state = Instance::State::draining;
     std::optional<echo_instance> identity;
     bool ended = false;  ///< the process is gone; somebody keeps its BPF program
     std::optional<std::uint32_t>
@@ -34,8 +34,8 @@ struct InstanceStatus {
     std::optional<std::array<std::uint64_t, ECHO_DROP_REASONS>> drops;
 };
 
-/// Reads the maps of `instance`; `sockets` are all that listen here.
-InstanceStatus read_status(const Instance& instance, const std::vector<ListeningSocket>& sockets);
+/// Reads the maps of `instance`; `sockets` are all that listen here, if that is known.
+InstanceStatus read_status(const Instance& instance, const std::optional<std::vector<ListeningSocket>>& sockets);
 
 /// 'echo-server status': prints what runs in this network namespace. Returns the exit code: 1 if nothing does. Throws
 /// std::runtime_error if that can't be found out.

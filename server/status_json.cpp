@@ -1,12 +1,23 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "endpoint.h"
 #include "status_figures.h"
 #include "status_text.h"
 
 namespace {
+
+std::string_view state_of(const InstanceStatus& one) {
+    switch (one.state) {
+        case Instance::State::serving: return "serving";
+        case Instance::State::socketless: return "without socket";
+        case Instance::State::detached: return "detached";
+        case Instance::State::draining: return "draining";
+    }
+    return "";
+}
 
 nlohmann::ordered_json to_json(const InstanceStatus& one) {
     nlohmann::ordered_json json{{"pid", nullptr},
@@ -15,7 +26,8 @@ nlohmann::ordered_json to_json(const InstanceStatus& one) {
                                 {"user", nullptr},
                                 {"uptime_seconds", nullptr},
                                 {"program_id", one.program},
-                                {"serving", one.serving},
+                                {"serving", one.state == Instance::State::serving},
+                                {"state", state_of(one)},
                                 {"listener", nullptr},
                                 {"ports", nullptr},
                                 {"addresses", nullptr},

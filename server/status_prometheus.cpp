@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include <fmt/format.h>
 
-#include <chrono>
+#include <cstdint>
 #include <functional>
+#include <string>
 #include <string_view>
 
 #include "endpoint.h"
@@ -10,11 +11,6 @@
 #include "status_text.h"
 
 namespace {
-
-double start_time(const InstanceStatus& one) {
-    const auto start = std::chrono::system_clock::now().time_since_epoch() - *one.uptime;
-    return std::chrono::duration<double>(start).count();
-}
 
 std::string label(std::string_view name, std::string_view value) {
     std::string text = fmt::format("{}=\"", name);
@@ -25,8 +21,8 @@ std::string label(std::string_view name, std::string_view value) {
     return text + '"';
 }
 
-// A metric of every instance: its header, and the samples that `sample` adds by calling its argument with further labels
-// and the value.
+// A metric of every instance: its header, and the samples that `sample` adds by calling its argument with labels and the
+// value.
 using Sampler = std::function<void(const InstanceStatus&, const std::function<void(std::string, std::string)>&)>;
 
 std::string metric(const std::vector<InstanceStatus>& instances, std::string_view name, std::string_view type,
@@ -34,9 +30,12 @@ std::string metric(const std::vector<InstanceStatus>& instances, std::string_vie
     std::string samples;
     for (const auto& one : instances) {
         if (!one.identity) continue;
-        sample(one, [&](const std::string& labels, const std::string& value) {
-            samples += fmt::format("echo_server_{}{{program=\"{}\",pid=\"{}\"{}{}}} {}\n", name, one.program,
-                                   one.identity->pid, labels.empty() ? "" : ",", labels, value);
+        sample(one, [&](std::string labels, const std::string& value) {
+            // Only where it is needed: a label that a restart changes makes each restart begin new series.
+            if (instances.size() > 1 && name != "info")
+                labels = label("program", std::to_string(one.program)) + (labels.empty() ? "" : ",") + labels;
+            if (!labels.empty()) labels = "{" + labels + "}";
+            samples += fmt::format("echo_server_{}{} {}\n", name, labels, value);
         });
     }
     if (samples.empty()) return {};
@@ -59,16 +58,21 @@ std::string to_prometheus(const std::vector<InstanceStatus>& instances) {
     };
     using Status = InstanceStatus;
     add("info", "gauge", "Who serves, and where its one socket is bound.", [](const Status& one, const auto& sample) {
-        sample(label("version", version_of(one)) + "," + label("user", one.user.value_or("")) + "," +
+        sample(label("program", std::to_string(one.program)) + "," +
+                   label("pid", one.pid ? std::to_string(*one.pid) : "") + "," + label("version", version_of(one)) +
+                   "," + label("user", one.user.value_or("")) + "," +
                    label("listener", one.listener ? to_string(one.listener->local) : ""),
                "1");
     });
     add("start_time_seconds", "gauge", "When it was started, in seconds since 1970.",
         [](const Status& one, const auto& sample) {
-            if (one.uptime) sample("", fmt::format("{:.3f}", start_time(one)));
+            // As it was written at the start: made of the uptime and the clock of now, it would never be the same twice.
+            if (const auto started = one.identity->started_wall; started != 0)
+                sample("", fmt::format("{:.3f}", static_cast<double>(started) / 1e9));
         });
-    add("serving", "gauge", "1 if connections are steered to it, 0 if it drains.",
-        [](const Status& one, const auto& sample) { sample("", one.serving ? "1" : "0"); });
+    add("serving", "gauge",
+        "1 if connections are steered to it; 0 if it drains, or has lost its program or its socket.",
+        [](const Status& one, const auto& sample) { sample("", one.state == Instance::State::serving ? "1" : "0"); });
     add_figure("ports", "gauge", "Ports that are open.", &Status::ports,
                [](const auto& ports) { return ports.size(); });
     add_figure("backlog_connections", "gauge", "Connections that wait to be accepted.", &Status::listener,
@@ -98,11 +102,5 @@ std::string to_prometheus(const std::vector<InstanceStatus>& instances) {
     add_figure("attempts_steered_total", "counter",
                "Connection attempts (and stray segments) that the BPF program gave to the socket.", &Status::steered,
                sum);
-    add("port_attempts_steered_total", "counter", "The same by port, of the busiest ports.",
-        [](const Status& one, const auto& sample) {
-            if (!one.steered) return;
-            for (const auto& [port, count] : busiest(*one.steered))
-                sample(label("port", std::to_string(port)), fmt::format("{}", count));
-        });
     return text;
 }

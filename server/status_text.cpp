@@ -38,10 +38,19 @@ std::string process_of(const InstanceStatus& one) {
                                    : " of another PID namespace");
 }
 
+std::string_view state_of(const InstanceStatus& one) {
+    switch (one.state) {
+        case Instance::State::serving: return "";
+        case Instance::State::socketless: return ", without its listening socket: its ports are closed";
+        case Instance::State::detached: return ", with its program detached: its ports are closed";
+        case Instance::State::draining: return ", draining";
+    }
+    return "";
+}
+
 std::string title(const InstanceStatus& one) {
     return fmt::format("echo-server {}: {}, user {}, up {}{}\n", version_of(one), process_of(one),
-                       one.user.value_or("?"), one.uptime ? duration(*one.uptime) : "?",
-                       one.serving ? "" : ", draining");
+                       one.user.value_or("?"), one.uptime ? duration(*one.uptime) : "?", state_of(one));
 }
 
 std::string listener_line(const ListeningSocket& listener) {

@@ -52,11 +52,14 @@ bool is_eventfd(const Fd& fd) {
     return target == "anon_inode:[eventfd]";
 }
 
+// Nothing if the process has lost it.
 Fd duplicate_listener(const Instance& running, const Fd& process, pid_t pid) {
+    if (running.state == Instance::State::socketless) return {};
     Fd listener = duplicate(process, pid, running.identity->listener, "socket:[", "listening socket");
     // An older server could write into echo_instance without privileges.
     if (const auto cookie = socket_cookie(listener.get()); cookie == 0 || cookie != running.listener_cookie())
         fail(pid, "the socket in the map echo_socket is not its own, or there is none; stop it and start anew");
+    if (!is_listening(listener.get())) return {};  // it was destroyed, and is of no use to anybody
     if (const auto why = why_not_a_listener(listener); !why.empty()) fail(pid, "the socket in echo_socket: " + why);
     return listener;
 }
@@ -67,13 +70,26 @@ Fd duplicate_eventfd(const Instance& running, const Fd& process, pid_t pid) {
     return replaced;
 }
 
+bool is_running(const Instance& one) {
+    return one.state != Instance::State::draining && !(one.identity && has_ended(*one.identity));
+}
+
+// One whose program is attached has the ports; beside it, one that is detached is nobody's concern.
 std::vector<Instance> find_running() {
     auto instances = find_instances();
-    instances.erase(
-        std::remove_if(instances.begin(), instances.end(),
-                       [](const Instance& one) { return !one.attached || (one.identity && has_ended(*one.identity)); }),
-        instances.end());
+    const auto remove = [&](auto condition) {
+        instances.erase(std::remove_if(instances.begin(), instances.end(), condition), instances.end());
+    };
+    remove([](const Instance& one) { return !is_running(one); });
+    if (std::any_of(instances.begin(), instances.end(), [](const Instance& one) { return one.attached(); }))
+        remove([](const Instance& one) { return !one.attached(); });
     return instances;
+}
+
+void warn_of_other_programs(std::size_t known, std::string_view whose) {
+    if (attached_programs() > known)
+        log_problem("another sk_lookup program is attached here{}. This one comes last and wins where both have a port",
+                    whose);
 }
 
 // The instances that serve here, the newest first.
@@ -84,12 +100,7 @@ std::vector<Instance> running_instances(bool needed) {
     } catch (const std::system_error& error) {
         if (error.code() != std::errc::operation_not_permitted) throw;
         if (needed)
-            throw std::runtime_error(
-                "looking for the echo-server to replace: that needs CAP_SYS_ADMIN; start as root");
-        if (other_programs_attached())
-            log_problem(
-                "another sk_lookup program is attached here; only root could tell whether it is an "
-                "echo-server's. This one comes last and wins where both have a port");
+            throw std::runtime_error("looking for the echo-server to replace: that needs CAP_SYS_ADMIN; start as root");
         return {};
     }
     const auto started = [](const Instance& one) { return one.identity ? one.identity->started : 0; };
@@ -115,8 +126,11 @@ std::vector<std::uint32_t> programs_of(const std::vector<Instance>& instances) {
         who = fmt::format("process {} of another PID namespace", first.identity->pid);
         what_to_do = "stop it first, there";
     }
+    const std::string_view state = first.state == Instance::State::detached     ? ", with its program detached"
+                                   : first.state == Instance::State::socketless ? ", without its socket"
+                                                                                : "";
     throw std::runtime_error(
-        fmt::format("an echo-server runs in this network namespace already ({}): {}", who, what_to_do));
+        fmt::format("an echo-server runs in this network namespace already ({}){}: {}", who, state, what_to_do));
 }
 
 }  // namespace
@@ -180,12 +194,16 @@ std::optional<Takeover> prepare_takeover(bool replace) {
 void check_alone(std::uint32_t own_program, const std::optional<Takeover>& takeover) {
     std::vector<Instance> instances;
     try {
-        instances = find_running();
+        instances = find_instances();
     } catch (const std::system_error& error) {
-        if (error.code() == std::errc::operation_not_permitted) return;  // as when it was first looked for
-        throw;
+        if (error.code() != std::errc::operation_not_permitted) throw;
+        return warn_of_other_programs(1, "; only root could tell whether it is an echo-server's");
     }
     for (const auto& one : instances)
-        if (one.program != own_program && !(takeover && takeover->includes(one.program)))
+        if (one.program != own_program && one.attached() && is_running(one) &&
+            !(takeover && takeover->includes(one.program)))
             throw std::runtime_error("another echo-server has started at the same moment; try again");
+    const auto known =
+        std::count_if(instances.begin(), instances.end(), [](const auto& one) { return one.attached(); });
+    warn_of_other_programs(static_cast<std::size_t>(known), ", which is no echo-server's");
 }

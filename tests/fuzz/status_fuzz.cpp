@@ -45,6 +45,13 @@ constexpr std::array other_types = {
     BPF_MAP_TYPE_QUEUE,       BPF_MAP_TYPE_STACK,    BPF_MAP_TYPE_RINGBUF,  BPF_MAP_TYPE_BLOOM_FILTER,
 };
 
+constexpr std::array states = {
+    Instance::State::serving,
+    Instance::State::socketless,
+    Instance::State::detached,
+    Instance::State::draining,
+};
+
 void distort(Shape& shape, FuzzedDataProvider& data) {
     switch (data.ConsumeIntegralInRange(0, 7)) {
         case 0: shape.type = data.PickValueInArray(other_types); break;
@@ -90,7 +97,7 @@ extern "C" int LLVMFuzzerInitialize(int* /*argc*/, char*** /*argv*/) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
     FuzzedDataProvider data(bytes, size);
-    Instance instance{.program = 1, .attached = data.ConsumeBool(), .maps = {}, .identity = {}};
+    Instance instance{.program = 1, .state = data.PickValueInArray(states), .maps = {}, .identity = {}};
     for (auto shape : shapes) {
         if (data.ConsumeIntegralInRange(0, 15) == 0) continue;
         distort(shape, data);

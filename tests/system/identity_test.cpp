@@ -4,12 +4,14 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <climits>
+#include <cstdlib>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -126,6 +128,17 @@ TEST_CASE("status: the process that a server says it is, is the process that is 
         CHECK(run(netns, echo_server({"--ports", "7"})).output.find(fmt::format("(process {})", ::getpid())) !=
               std::string::npos);
     }
+}
+
+TEST_CASE("status: maps of any size cost it little memory") {
+    const Netns netns;
+    const StandIn other(netns, std::size_t{1} << 30U);
+    const auto [code, output] = run(netns, echo_server({"status"}), [] {
+        const rlimit limit{.rlim_cur = std::size_t{256} << 20U, .rlim_max = std::size_t{256} << 20U};
+        if (::setrlimit(RLIMIT_DATA, &limit) != 0) std::abort();
+    });
+    CHECK(code == 0);
+    CHECK(output.starts_with("echo-server ?: BPF program "));
 }
 
 TEST_CASE("replace: of the running process no descriptor is touched that is not what it is said to be") {

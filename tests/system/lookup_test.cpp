@@ -95,6 +95,24 @@ TEST_CASE("lookup: of two programs that want a port the one attached last has it
     CHECK(who(network, 7) == "other");
 }
 
+TEST_CASE("lookup: that another program is attached is said to root too, and only of those that are no echo-server") {
+    const Netns netns;
+    const std::string line =
+        "echo-server: another sk_lookup program is attached here, which is no echo-server's. This one comes last and wins "
+        "where both have a port\n";
+    {
+        const OtherProgram other(netns, 77, nullptr);
+        Server older(netns, {"--ports", "7"});
+        CHECK(older.output().starts_with(line));
+        Server newer(netns, {"--ports", "7", "--replace"});
+        CHECK(newer.output().starts_with(line));
+    }
+    Server older(netns, {"--ports", "7"});
+    CHECK(count(older.output(), "another sk_lookup program") == 0);
+    Server newer(netns, {"--ports", "7", "--replace"});
+    CHECK(count(newer.output(), "another sk_lookup program") == 0);
+}
+
 TEST_CASE("lookup: what another program drops we serve all the same") {
     const Network network;
     const OtherProgram before(network.vm, 7, nullptr);

@@ -5,11 +5,15 @@
 #include <fmt/format.h>
 #include <linux/capability.h>
 
+#include <chrono>
 #include <csignal>
 #include <list>
 #include <nlohmann/json.hpp>
 #include <regex>
+#include <set>
+#include <sstream>
 #include <string>
+#include <vector>
 
 #include "child.h"
 #include "client.h"
@@ -19,6 +23,7 @@
 namespace {
 
 using nlohmann::json;
+using namespace std::chrono_literals;
 
 json status(const Netns& netns) { return json::parse(run_ok(netns, echo_server({"status", "--json"})))["instances"]; }
 
@@ -84,26 +89,94 @@ TEST_CASE("status: the three formats agree with what an nmap scan of 1,000 ports
     }
 
     const auto metrics = run_ok(network.vm, echo_server({"status", "--prometheus"}));
-    const auto labels = fmt::format(R"(program="{}",pid="{}")", BpfObjects(network.vm).program, server.pid());
     for (const std::string sample :
-         {"connections_accepted_total{} 1011", "connections{} 0", "ports{} 1000", "received_bytes_total{} 12",
-          "sent_bytes_total{} 12", "attempts_steered_total{} 1011", "serving{} 1", "backlog_dropped_total{} 0"}) {
-        auto line = "\necho_server_" + sample + "\n";
-        line.insert(line.find('}'), labels);
-        CAPTURE(line);
-        CHECK(metrics.find(line) != std::string::npos);
+         {"connections_accepted_total 1011", "connections 0", "ports 1000", "received_bytes_total 12",
+          "sent_bytes_total 12", "attempts_steered_total 1011", "serving 1", "backlog_dropped_total 0"}) {
+        CAPTURE(sample);
+        CHECK(metrics.find("\necho_server_" + sample + "\n") != std::string::npos);
     }
-    CHECK(metrics.find("echo_server_port_attempts_steered_total{" + labels + ",port=\"991\"} 2\n") !=
-          std::string::npos);
+    CHECK(metrics.find(fmt::format(R"(echo_server_info{{program="{}",pid="{}",version="{}",user="nobody",)",
+                                   BpfObjects(network.vm).program, server.pid(), ECHO_SERVER_VERSION) +
+                       "listener=\"127.0.0.1:7777\"} 1\n") != std::string::npos);
+}
+
+TEST_CASE("status: for Prometheus a restart begins no new series, and none comes and goes") {
+    const Netns netns;
+    const auto series = [&] {
+        std::string names;
+        std::istringstream lines(run_ok(netns, echo_server({"status", "--prometheus"})));
+        for (std::string line; std::getline(lines, line);)
+            if (!line.starts_with('#') && !line.starts_with("echo_server_info"))
+                names += line.substr(0, line.rfind(' ')) + "\n";
+        return names;
+    };
+    std::string before;
+    for (int i = 0; i < 2; ++i) {
+        Server server(netns, {"--ports", "1-100"});
+        CHECK(series() == (before.empty() ? series() : before));
+        for (std::uint16_t port = 1; port <= 20; ++port) CHECK(echoes(netns, "127.0.0.1", port));
+        before = series();
+        CHECK(before.find("echo_server_connections_accepted_total\n") != std::string::npos);
+        CHECK(before.find("program=") == std::string::npos);
+        CHECK(before.find("port=") == std::string::npos);
+        server.signal(SIGTERM);
+        CHECK(server.wait() == 0);
+    }
+}
+
+TEST_CASE("status: for Prometheus the time of the start is the same at each look") {
+    const Netns netns;
+    const auto before = std::chrono::system_clock::now();
+    const Server server(netns, {"--ports", "7"});
+    const auto after = std::chrono::system_clock::now();
+    const std::string name = "\necho_server_start_time_seconds ";
+    std::set<std::string> seen;
+    for (int i = 0; i < 20; ++i) {
+        const auto metrics = run_ok(netns, echo_server({"status", "--prometheus"}));
+        const auto start = metrics.find(name);
+        REQUIRE(start != std::string::npos);
+        seen.insert(metrics.substr(start + name.size(), metrics.find('\n', start + 1) - start - name.size()));
+    }
+    REQUIRE(seen.size() == 1);
+    const std::chrono::duration<double> started(std::stod(*seen.begin()));
+    CHECK(started >= before.time_since_epoch() - 1ms);  // it is rounded to milliseconds
+    CHECK(started <= after.time_since_epoch() + 1ms);
 }
 
 TEST_CASE("status: what it prints for Prometheus is clean under promtool") {
     const Netns netns;
-    Server server(netns, {"--ports", "7", "--address", "127.0.0.0/8"});
-    REQUIRE(echoes(netns, "127.0.0.1", 7));
-    const auto checked = run(netns, {"sh", "-c", ECHO_SERVER " status --prometheus | " PROMTOOL " check metrics"});
-    CHECK(checked.code == 0);
-    CHECK(checked.output.empty());
+    const auto check = [&] {
+        const auto checked = run(netns, {"sh", "-c", ECHO_SERVER " status --prometheus | " PROMTOOL " check metrics"});
+        CHECK(checked.code == 0);
+        CHECK(checked.output.empty());
+    };
+    Server older(netns, {"--ports", "7", "--address", "127.0.0.0/8", "--drain-timeout", "3600"});
+    Client client(netns, "127.0.0.1", 7);
+    client.send("x");
+    REQUIRE(client.receive(1) == "x");
+    check();
+    const Server newer(netns, {"--ports", "7", "--replace"});
+    older.wait_for("waiting up to");
+    CHECK(count(run_ok(netns, echo_server({"status", "--prometheus"})), "echo_server_serving{program=") == 2);
+    check();
+}
+
+TEST_CASE("status: a reader that has seen enough is no failure, and a full disk is") {
+    const Netns netns;
+    const Server server(netns, {"--ports", "1-30000"});
+    for (int port = 1; port <= 2000; ++port) try_connect(netns, "127.0.0.1", static_cast<std::uint16_t>(port));
+    const auto status = [&](const std::string& rest) {
+        return run(netns, {"bash", "-c", "set -o pipefail; " ECHO_SERVER " status --json " + rest});
+    };
+    const auto piped = status("| head -c 1");
+    CHECK(piped.code == 0);
+    CHECK(piped.output == "{");
+    const auto closed = status("| true");
+    CHECK(closed.code == 0);
+    CHECK(closed.output.empty());
+    const auto full = status("> /dev/full");
+    CHECK(full.code == 1);
+    CHECK(full.output == "echo-server: status: writing it: No space left on device\n");
 }
 
 TEST_CASE("status: open connections, drops, prefixes and a drain are seen") {
@@ -201,15 +274,22 @@ TEST_CASE("status: nothing running, or not root, is said, with exit code 1") {
 
 TEST_CASE("status: wrong usage is exit code 2, and points to the help of status") {
     const Netns netns;
-    const auto both = run(netns, echo_server({"status", "--json", "--prometheus"}));
-    CHECK(both.code == 2);
-    CHECK(both.output.find("status: choose one of --json and --prometheus; see echo-server --help\n") !=
-          std::string::npos);
-    const auto unknown = run(netns, echo_server({"status", "--yaml"}));
-    CHECK(unknown.code == 2);
-    CHECK(unknown.output == "echo-server: '--yaml' is not an option of status; see echo-server status --help\n");
-    const auto mixed = run(netns, echo_server({"--ports", "7", "status"}));
-    CHECK(mixed.code == 2);
+    struct Case {
+        Command arguments;
+        std::string says;
+    };
+    const std::vector<Case> cases = {
+        {{"status", "--json", "--prometheus"}, "status: choose one of --json and --prometheus"},
+        {{"status", "--yaml"}, "'--yaml' is not an option of status"},
+        {{"status", "7"}, "'7' is not an option of status"},
+        {{"status", "--json=3"}, "--json takes no value"},
+        {{"--ports", "7", "status"}, "--ports is not for status"},
+    };
+    for (const auto& [arguments, says] : cases) {
+        const auto [code, output] = run(netns, echo_server(arguments));
+        CHECK(code == 2);
+        CHECK(output == fmt::format("echo-server: {}; see echo-server status --help\n", says));
+    }
     CHECK(run(netns, echo_server({"status", "--help"})).output.find("--prometheus") != std::string::npos);
 }
 
@@ -229,11 +309,11 @@ TEST_CASE("status: a program of another version, with other maps or none, does n
 
     const auto one = only_status(netns);
     for (const std::string unknown :
-         {"pid", "version", "user", "uptime_seconds", "listener", "connections", "attempts"}) {
+         {"pid", "version", "user", "uptime_seconds", "listener", "ports", "connections", "attempts"}) {
         CAPTURE(unknown);
         CHECK(one[unknown] == nullptr);
     }
-    CHECK(one["ports"]["count"] == 0);
+    CHECK(one["state"] == "without socket");
     CHECK(run_ok(netns, echo_server({"status"})).starts_with("echo-server ?: BPF program "));
     CHECK(run_ok(netns, echo_server({"status", "--prometheus"})).empty());
     const auto replace = run(netns, echo_server({"--ports", "7", "--replace"}));

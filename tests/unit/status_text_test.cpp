@@ -13,7 +13,7 @@ namespace {
 InstanceStatus some_status() {
     InstanceStatus status;
     status.program = 12;
-    status.serving = true;
+    status.state = Instance::State::serving;
     echo_instance identity{};
     identity.pid = 34;
     identity.max_connections = 1000;
@@ -84,16 +84,29 @@ TEST_CASE("status_text: of what is not known nothing is made up") {
     CHECK(to_prometheus({status}).empty());
 }
 
+TEST_CASE("status_text: for Prometheus only echo_server_info tells who the one instance is") {
+    auto one = some_status();
+    one.pid = 34;
+    one.identity->started_wall = 1'700'000'000'123'400'000;
+    const auto text = to_prometheus({one});
+    CHECK(has_line(text,
+                   "echo_server_info{program=\"12\",pid=\"34\",version=\"1.2.3\",user=\"nobody\","
+                   "listener=\"127.0.0.1:7777\"} 1"));
+    CHECK(has_line(text, "echo_server_connections 3"));
+    CHECK(has_line(text, "echo_server_attempts_dropped_total{reason=\"not_assigned\"} 13"));
+    CHECK(has_line(text, "echo_server_start_time_seconds 1700000000.123"));
+    CHECK(text.find("port_attempts") == std::string::npos);
+}
+
 TEST_CASE("status_text: for Prometheus each metric has its header once, and a sample of each instance") {
     auto other = some_status();
-    other.identity->pid = 56;
+    other.program = 13;
     other.user = "a\"b\\c";
     const auto text = to_prometheus({some_status(), other});
     CHECK(has_line(text, "# TYPE echo_server_connections gauge"));
-    CHECK(has_line(text, "echo_server_connections{program=\"12\",pid=\"34\"} 3"));
-    CHECK(has_line(text, "echo_server_connections{program=\"12\",pid=\"56\"} 3"));
-    CHECK(has_line(text, "echo_server_attempts_dropped_total{program=\"12\",pid=\"34\",reason=\"not_assigned\"} 13"));
-    CHECK(has_line(text, "echo_server_port_attempts_steered_total{program=\"12\",pid=\"34\",port=\"65535\"} 11"));
+    CHECK(has_line(text, "echo_server_connections{program=\"12\"} 3"));
+    CHECK(has_line(text, "echo_server_connections{program=\"13\"} 3"));
+    CHECK(has_line(text, "echo_server_attempts_dropped_total{program=\"12\",reason=\"not_assigned\"} 13"));
     CHECK(text.find(R"(user="a\"b\\c")") != std::string::npos);
     CHECK(text.find("# TYPE echo_server_connections gauge") == text.rfind("# TYPE echo_server_connections gauge"));
 }

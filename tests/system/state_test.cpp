@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// A server that has lost its program or its socket: 'status' shows it, and another takes over.
+#include <bpf/bpf.h>
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <csignal>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "client.h"
+#include "fd.h"
+#include "server.h"
+
+namespace {
+
+using nlohmann::json;
+
+json only_status(const Netns& netns) {
+    const auto instances = json::parse(run_ok(netns, echo_server({"status", "--json"})))["instances"];
+    REQUIRE(instances.size() == 1);
+    return instances[0];
+}
+
+void detach(const Netns& netns) { run_ok(netns, {"bpftool", "link", "detach", "id", BpfObjects(netns).link}); }
+
+void destroy_listener(const Netns& netns) { run_ok(netns, {"ss", "-K", "-tl", "sport = 7777"}); }
+
+}  // namespace
+
+TEST_CASE("state: a server whose program was detached is shown as that, and --replace takes over from it") {
+    const Netns netns;
+    Server older(netns, {"--ports", "7"});
+    Client client(netns, "127.0.0.1", 7);
+    client.send("x");
+    REQUIRE(client.receive(1) == "x");
+    detach(netns);
+    REQUIRE(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
+
+    const auto one = only_status(netns);
+    CHECK(one["pid"] == older.pid());
+    CHECK(one["serving"] == false);
+    CHECK(one["state"] == "detached");
+    CHECK(one["ports"] == nullptr);
+    CHECK(one["listener"]["address"] == "127.0.0.1:7777");
+    CHECK(one["connections"]["open"] == 1);
+    CHECK(status_shows(netns, ", with its program detached: its ports are closed\n"));
+    const auto metrics = run_ok(netns, echo_server({"status", "--prometheus"}));
+    CHECK(metrics.find("\necho_server_serving 0\n") != std::string::npos);
+
+    const auto second = run(netns, echo_server({"--ports", "7"}));
+    CHECK(second.code == 1);
+    CHECK(
+        second.output ==
+        fmt::format("echo-server: an echo-server runs in this network namespace already (process {}), with its program "
+                    "detached: --replace takes over from it without losing a connection, or stop it first\n",
+                    older.pid()));
+    Server newer(netns, {"--ports", "7", "--replace"});
+    CHECK(newer.output().find(fmt::format("  replaces   process {}, which drains\n", older.pid())) !=
+          std::string::npos);
+    CHECK(echoes(netns, "127.0.0.1", 7));
+    client.send("y");
+    CHECK(client.receive(1) == "y");
+    client.shutdown_write();
+    CHECK(older.wait() == 0);
+}
+
+TEST_CASE("state: a server whose socket is gone is shown as that, and --replace takes over with a socket of its own") {
+    const Netns netns;
+    Server older(netns, {"--ports", "7"});
+    older.freeze();  // or it would notice, and end
+    destroy_listener(netns);
+    const auto one = only_status(netns);
+    CHECK(one["pid"] == older.pid());
+    CHECK(one["serving"] == false);
+    CHECK(one["state"] == "without socket");
+    CHECK(one["ports"] == nullptr);
+    CHECK(one["listener"] == nullptr);
+    CHECK(status_shows(netns, ", without its listening socket: its ports are closed\n"));
+    CHECK(run(netns, echo_server({"--ports", "7"})).output.find(": --replace takes over from it") != std::string::npos);
+
+    Server newer(netns, {"--ports", "7", "--replace"});
+    CHECK(echoes(netns, "127.0.0.1", 7));
+    older.signal(SIGCONT);
+    CHECK(older.wait() >= 0);  // told to drain, or by accept(2) that its socket is gone
+    CHECK(echoes(netns, "127.0.0.1", 7));
+    CHECK(only_status(netns)["state"] == "serving");
+}
+
+TEST_CASE("state: one that was detached and then replaced drains, even while somebody looks at its link") {
+    const Netns netns;
+    Server older(netns, {"--ports", "7", "--drain-timeout", "3600"});
+    Client client(netns, "127.0.0.1", 7);
+    client.send("x");
+    REQUIRE(client.receive(1) == "x");
+    const Fd kept(bpf_link_get_fd_by_id(static_cast<__u32>(std::stoul(BpfObjects(netns).link))));
+    REQUIRE(kept);
+    detach(netns);
+    Server newer(netns, {"--ports", "7", "--replace"});
+    older.wait_for("waiting up to");
+    const auto instances = json::parse(run_ok(netns, echo_server({"status", "--json"})))["instances"];
+    REQUIRE(instances.size() == 2);
+    for (const auto& one : instances) CHECK(one["state"] == (one["pid"] == newer.pid() ? "serving" : "draining"));
+}

@@ -124,6 +124,27 @@ TEST_CASE("limits: any number of descriptors that is too low is one line, and th
 }
 #endif
 
+#ifdef NDEBUG  // sanitizers need more
+TEST_CASE("limits: a stack of 64 KiB is enough") {
+    const Netns netns;
+    const auto little = [] {
+        const rlimit limit{.rlim_cur = 65536, .rlim_max = 65536};
+        if (::setrlimit(RLIMIT_STACK, &limit) != 0) std::abort();
+    };
+    const TempFile file("7\n");
+    Server older(netns, {"--ports-file", file.path(), "--threads", "4"}, little);
+    const auto data = bytes_of('A', 1U << 20U);
+    CHECK(echoes(netns, "127.0.0.1", 7, data));
+    file.write("1-30000\n");
+    CHECK(older.reload().ends_with("; 30000 ports open"));
+    for (const Command& arguments : {Command{"status"}, Command{"status", "--json"}, Command{"status", "--prometheus"}})
+        CHECK(run(netns, echo_server(arguments), little).code == 0);
+    const Server newer(netns, {"--ports-file", file.path(), "--replace"}, little);
+    CHECK(older.wait() == 0);
+    CHECK(echoes(netns, "127.0.0.1", 30000, data));
+}
+#endif
+
 TEST_CASE("limits: --idle-timeout ends a connection on which nothing moves, and no other") {
     const Netns netns;
     Server server(netns, {"--ports", "7", "--idle-timeout", "2"});

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include <array>
+#include <cctype>
 #include <cerrno>
 #include <string_view>
 
@@ -82,7 +83,10 @@ std::string_view without_byte_order_mark(std::string_view text, const std::strin
     constexpr std::string_view utf8 = "\xEF\xBB\xBF";
     if (text.starts_with(utf8)) text.remove_prefix(utf8.size());
     const bool marked = text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF");
-    if (marked || text.substr(0, 2).find('\0') != std::string_view::npos)
+    const auto is_ascii_in_utf16 = [](char zero, unsigned char c) {
+        return zero == '\0' && (std::isgraph(c) != 0 || std::isspace(c) != 0);
+    };
+    if (marked || (text.size() >= 2 && (is_ascii_in_utf16(text[0], text[1]) || is_ascii_in_utf16(text[1], text[0]))))
         fail(path, "it is text in UTF-16: save it as UTF-8");
     return text;
 }

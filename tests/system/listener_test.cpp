@@ -4,8 +4,10 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <list>
@@ -88,6 +90,19 @@ TEST_CASE("listener: options of a passed or taken socket that would hold up conn
     const Server taken(netns, {"--ports", "7", "--replace"});
     check();
     CHECK(passed.wait() == 0);
+}
+
+TEST_CASE("listener: a socket that --replace can't use is not called one of systemd's") {
+    const Netns netns;
+    Server older(netns, {"--ports", "7"});
+    const auto [code, output] =
+        run(netns, echo_server({"--ports", "7", "--replace"}), [] { refuse_system_call(SYS_setsockopt, -1, EPERM); });
+    CHECK(code == 1);
+    CHECK(
+        output ==
+        "echo-server: taking the listening socket of the running echo-server: Operation not permitted; stop that server, "
+        "then start this\n");
+    CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
 TEST_CASE("listener: in a drain, a listener that was destroyed from outside counts as closed") {

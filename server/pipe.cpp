@@ -27,6 +27,7 @@ bool Pipe::empty() const noexcept {
 void Pipe::discard() noexcept {
     in_ = Fd();
     out_ = Fd();
+    make();  // at once, as the descriptors are free now, and connections may need them later
 }
 
 bool Pipe::make() noexcept {

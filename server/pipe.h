@@ -15,7 +15,8 @@ class Pipe {
     bool prepare() noexcept;
     /// Whether no byte is in it. One that is not there holds none.
     [[nodiscard]] bool empty() const noexcept;
-    /// Throws it away, and with it every byte that is in it. Then it is not there until prepare() makes it anew.
+    /// Throws it away, and with it every byte that is in it, for a new one. If the kernel gives none, it is not there until
+    /// prepare() makes it.
     void discard() noexcept;
 
     /// Its ends; -1 if it is not there.

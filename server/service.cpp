@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <csignal>
 #include <ctime>
+#include <exception>
 #include <stdexcept>
 #include <system_error>
 #include <utility>
@@ -82,10 +83,10 @@ void Service::run() {
 
 Fd Service::listener() {
     auto passed = passed_socket();
-    if (takeover_ && passed)
+    Fd taken = takeover_ ? takeover_->take_listener() : Fd();
+    if (taken && passed)
         throw std::runtime_error(
             "--replace: systemd has passed a socket, and the running server has another; use one of the two");
-    Fd taken = takeover_ ? takeover_->take_listener() : Fd();
     if (!taken && !passed) return open_listener(options_.listen.value_or(parse_endpoint("127.0.0.1:7777")));
 
     Fd listener = taken ? adopt_listener(std::move(taken), Origin::running_server)
@@ -94,7 +95,7 @@ Fd Service::listener() {
     if (options_.listen && to_string(*options_.listen) != bound)
         throw std::runtime_error(fmt::format(
             "--listen {}: there is a socket already, from {}, and it is bound to {}; leave out --listen to use it",
-            to_string(*options_.listen), takeover_ ? "the running server" : "systemd", bound));
+            to_string(*options_.listen), passed ? "systemd" : "the running server", bound));
     if (passed && serves_ip4_alone(listener))
         log_problem(
             "the socket is an IPv4 one: clients on IPv6 get no answer; 'ListenStream=[::ffff:127.0.0.1]:7777' "
@@ -166,27 +167,26 @@ void Service::wait_for_replacement() {
 }
 
 std::function<bool()> Service::begun_connections() const {
-    PortSet ports;
     try {
-        ports = dispatcher_.ports();
-    } catch (const std::runtime_error&) {
-        return {};  // a kernel that wants CAP_BPF for it
+        PortSet ports = dispatcher_.ports();
+        ports.insert(server_.local_endpoint().port());
+        return [ports = std::move(ports)] {
+            try {
+                return handshakes_under_way(ports);
+            } catch (const std::exception&) {
+                return false;
+            }
+        };
+    } catch (const std::exception&) {
+        return {};  // there is no memory, or the kernel wants CAP_BPF for it
     }
-    ports.insert(server_.local_endpoint().port());
-    return [ports] {
-        try {
-            return handshakes_under_way(ports);
-        } catch (const std::runtime_error&) {
-            return false;
-        }
-    };
 }
 
 void Service::stop(EchoServer::Queue queue) {
     if (stopping_) return server_.stop();
     stopping_ = true;
     reload_.stop();
-    auto begun = begun_connections();
+    auto begun = begun_connections();  // before the ports close
     dispatcher_.detach();
     server_.drain(options_.drain_timeout, queue, std::move(begun));
     const auto open = server_.open_connections();

@@ -16,7 +16,7 @@ namespace {
 PortSet wanted_ports(const Options& options, const User& user) {
     PortList list = options.ports;
     if (options.ports_file) list.add(read_ports_file(*options.ports_file, user));
-    const PortSet ports = list.ports();
+    PortSet ports = list.ports();
     if (ports.empty())
         throw std::runtime_error(
             fmt::format("reading ports file {}: after the exclusions no port is left", *options.ports_file));

@@ -58,11 +58,12 @@ Capabilities read_capabilities() {
 
 void set_capabilities(const Capabilities& wanted) {
     __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-    std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> data{};
-    for (unsigned i = 0; i < data.size(); ++i)
-        data.at(i) = {.effective = static_cast<__u32>(wanted.effective >> (32U * i)),
-                      .permitted = static_cast<__u32>(wanted.permitted >> (32U * i)),
-                      .inheritable = static_cast<__u32>(wanted.inheritable >> (32U * i))};
+    const auto half = [&](unsigned shift) {
+        return __user_cap_data_struct{.effective = static_cast<__u32>(wanted.effective >> shift),
+                                      .permitted = static_cast<__u32>(wanted.permitted >> shift),
+                                      .inheritable = static_cast<__u32>(wanted.inheritable >> shift)};
+    };
+    const std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> data{half(0), half(32)};
     // It clears from the ambient set what is not inheritable.
     if (::syscall(SYS_capset, &header, data.data()) != 0) fail("changing the capabilities");
 }

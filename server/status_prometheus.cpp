@@ -33,8 +33,8 @@ std::string metric(const std::vector<InstanceStatus>& instances, std::string_vie
         sample(one, [&](std::string labels, const std::string& value) {
             // Only where it is needed: a label that a restart changes makes each restart begin new series.
             if (instances.size() > 1 && name != "info")
-                labels = label("program", std::to_string(one.program)) + (labels.empty() ? "" : ",") + labels;
-            if (!labels.empty()) labels = "{" + labels + "}";
+                labels = fmt::format("program=\"{}\"{}{}", one.program, labels.empty() ? "" : ",", labels);
+            if (!labels.empty()) labels = fmt::format("{{{}}}", labels);
             samples += fmt::format("echo_server_{}{} {}\n", name, labels, value);
         });
     }

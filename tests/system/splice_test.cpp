@@ -41,30 +41,32 @@ TEST_CASE("splice: a fault in any call of a stream lets no byte get to another c
         {"ioctl:EIO", true},
         {"ioctl:EIO pipe2:EMFILE", true},
     };
+    const auto of_before = bytes_of('B', much);
+    const auto of_after = bytes_of('A', much);
+    const auto of_struck = bytes_of('S', 4 * much);
     const Netns netns;
     for (const auto& one : cases) {
         CAPTURE(one.fault);
         Server server(netns, {"--ports", "7,9", "--threads", "1"}, [&] { inject_fault("SPLICE_FAULT", one.fault); });
-        const auto check = [&](Client& client, char name) {
+        const auto check = [&](Client& client, const std::string& bytes) {
             for (const std::size_t size : {much, std::size_t{5}, much}) {
-                client.send(bytes_of(name, size));
-                REQUIRE(client.receive(size) == bytes_of(name, size));
+                const auto sent = bytes.substr(0, size);
+                client.send(sent);
+                REQUIRE(client.receive(size) == sent);
             }
         };
         Client before(netns, "127.0.0.1", 7);
-        check(before, 'B');
+        check(before, of_before);
 
         Client struck(netns, "127.0.0.1", 9);
-        for (int i = 0; i < 4; ++i) struck.send(bytes_of('S', much));
-        std::string expected;
-        for (int i = 0; i < 4; ++i) expected += bytes_of('S', much);
-        const auto received = struck.receive(expected.size());
-        CHECK(expected.starts_with(received));
-        CHECK((received.size() == expected.size()) == one.is_served);
+        struck.send(of_struck);
+        const auto received = struck.receive(of_struck.size());
+        CHECK(of_struck.starts_with(received));
+        CHECK((received.size() == of_struck.size()) == one.is_served);
 
         Client after(netns, "127.0.0.1", 7);
-        check(after, 'A');
-        check(before, 'B');
+        check(after, of_after);
+        check(before, of_before);
         for (auto* client : {&after, &before}) {
             client->shutdown_write();
             CHECK(client->at_end());

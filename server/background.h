@@ -32,12 +32,12 @@ class Background {
     /// and capabilities. Throws std::system_error if there can be no thread, or std::bad_alloc.
     void start(std::function<Result()> work) {
         std::packaged_task<Result()> task(std::move(work));
-        auto result = task.get_future();
+        auto future = task.get_future();
         thread_ = std::thread([task = std::move(task), done = done_]() mutable {
             task();
             ::eventfd_write(done->get(), 1);
         });
-        result_ = std::move(result);
+        result_ = std::move(future);
     }
 
     /// An eventfd(2), readable from the end of the work until result() is called.

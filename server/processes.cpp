@@ -24,7 +24,8 @@ std::uint64_t start_in(const std::string& path) {
     std::string skipped;
     for (int field = 3; field < 22; ++field) fields >> skipped;
     std::uint64_t start = 0;
-    return fields >> start ? start : 0;
+    if (!(fields >> start)) return 0;
+    return start;
 }
 
 }  // namespace

@@ -133,9 +133,9 @@ TEST_CASE("status: the process that a server says it is, is the process that is 
 #ifdef NDEBUG  // sanitizers need memory as well
 TEST_CASE("status: maps of any size cost it little memory") {
     const Netns netns;
-    const StandIn other(netns, std::size_t{1} << 30U);
+    const StandIn other(netns, std::size_t{128} << 20U);
     const auto [code, output] = run(netns, echo_server({"status"}), [] {
-        const rlimit limit{.rlim_cur = std::size_t{256} << 20U, .rlim_max = std::size_t{256} << 20U};
+        const rlimit limit{.rlim_cur = std::size_t{64} << 20U, .rlim_max = std::size_t{64} << 20U};
         if (::setrlimit(RLIMIT_DATA, &limit) != 0) std::abort();
     });
     CHECK(code == 0);

@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <list>
 #include <regex>
 #include <string>
@@ -197,7 +198,8 @@ rlim_t memory_of(const Process& process) { return static_cast<rlim_t>(process.st
 
 TEST_CASE("limits: out of memory it cuts off connections and goes on") {
     const Netns netns;
-    Server server(netns, {"--ports", "7", "--user", "root"});  // whose memory another root may limit
+    // Whose memory another root may limit; all of it in one heap, as the second that a thread brings is large.
+    Server server(netns, {"--ports", "7", "--user", "root"}, [] { ::setenv("MALLOC_ARENA_MAX", "1", 1); });
     Client other(netns, "127.0.0.1", 7);
     other.send("before");
     CHECK(other.receive(6) == "before");

@@ -94,6 +94,7 @@ TEST_CASE("log: a reader that stalls does not stall what libbpf says") {
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
+#ifndef __clang__  // counting lines for the coverage, the program writes a file of its own
 TEST_CASE("log: a file that has reached its limit of size loses lines, and the server goes on") {
     const Netns netns;
     const TempFile log("");
@@ -108,6 +109,7 @@ TEST_CASE("log: a file that has reached its limit of size loses lines, and the s
     server.signal(SIGTERM);
     CHECK(server.wait() == 0);
 }
+#endif
 
 TEST_CASE("log: in the background of a terminal with 'stty tostop' the server goes on") {
     const Netns netns;

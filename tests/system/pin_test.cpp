@@ -98,7 +98,7 @@ TEST_CASE("pin: a reload says that somebody has frozen echo_ports, and the ports
     const TempFile file("7,77\n");
     Server server(netns, {"--ports-file", file.path(), "--pin", bpffs.path()});
     const Command freeze{"bpftool", "map", "freeze", "pinned", bpffs.ports()};
-    REQUIRE((kernel_before(5, 19) ? run(netns, freeze) : run_as_nobody(netns, freeze)).code == 0);
+    REQUIRE((kernel_before(6, 5) ? run(netns, freeze) : run_as_nobody(netns, freeze)).code == 0);
     const auto check_reload = [&](const std::string& what) {
         CHECK(server.reload().starts_with(
             fmt::format("echo-server: {} ports in the map echo_ports: Operation not permitted; somebody who may write "

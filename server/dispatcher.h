@@ -62,7 +62,7 @@ class Dispatcher {
     /// The id of the program, as bpftool shows it.
     [[nodiscard]] std::uint32_t program_id() const;
 
-    /// True if the calling thread may read and change maps as it is now: before Linux 5.19 that takes CAP_BPF.
+    /// True if the calling thread may read and change maps as it is now: before Linux 5.19 that needs CAP_BPF.
     [[nodiscard]] bool may_use_maps() const;
 
     /// Lets others see `instance` in the map echo_instance, for good: to be called once.

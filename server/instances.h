@@ -60,7 +60,7 @@ bool in_this_pid_namespace(const echo_instance& identity);
 bool has_ended(const echo_instance& identity);
 
 /// All of them; those that are only starting are left out. Throws std::system_error; EPERM if the calling process is
-/// not allowed to look, which takes CAP_SYS_ADMIN.
+/// not allowed to look, which needs CAP_SYS_ADMIN.
 std::vector<Instance> find_instances();
 
 /// How many sk_lookup programs, of whatever kind, are attached to that network namespace; 0 if the kernel does not tell.

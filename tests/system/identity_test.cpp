@@ -22,16 +22,11 @@
 #include "echo_dispatch.skel.h"
 #include "processes.h"
 #include "server.h"
+#include "shown_status.h"
 
 namespace {
 
 using nlohmann::json;
-
-json only_status(const Netns& netns) {
-    const auto instances = json::parse(run_ok(netns, echo_server({"status", "--json"})))["instances"];
-    REQUIRE(instances.size() == 1);
-    return instances[0];
-}
 
 /// Our program, attached by somebody who says whatever he likes about himself in echo_instance.
 class StandIn {

@@ -11,16 +11,11 @@
 #include "client.h"
 #include "fd.h"
 #include "server.h"
+#include "shown_status.h"
 
 namespace {
 
 using nlohmann::json;
-
-json only_status(const Netns& netns) {
-    const auto instances = json::parse(run_ok(netns, echo_server({"status", "--json"})))["instances"];
-    REQUIRE(instances.size() == 1);
-    return instances[0];
-}
 
 void detach(const Netns& netns) { run_ok(netns, {"bpftool", "link", "detach", "id", BpfObjects(netns).link}); }
 
@@ -98,7 +93,7 @@ TEST_CASE("state: one that was detached and then replaced drains, even while som
     detach(netns);
     Server newer(netns, {"--ports", "7", "--replace"});
     older.wait_for("waiting up to");
-    const auto instances = json::parse(run_ok(netns, echo_server({"status", "--json"})))["instances"];
+    const auto instances = status(netns);
     REQUIRE(instances.size() == 2);
     for (const auto& one : instances) CHECK(one["state"] == (one["pid"] == newer.pid() ? "serving" : "draining"));
 }

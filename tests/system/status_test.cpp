@@ -19,19 +19,12 @@
 #include "client.h"
 #include "echo_dispatch.skel.h"
 #include "server.h"
+#include "shown_status.h"
 
 namespace {
 
 using nlohmann::json;
 using namespace std::chrono_literals;
-
-json status(const Netns& netns) { return json::parse(run_ok(netns, echo_server({"status", "--json"})))["instances"]; }
-
-json only_status(const Netns& netns) {
-    const auto instances = status(netns);
-    REQUIRE(instances.size() == 1);
-    return instances[0];
-}
 
 /// The counters are written a moment after the client has its answer.
 bool becomes(const Netns& netns, const std::function<bool(const json&)>& condition) {

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "shown_status.h"
+
+#include <doctest/doctest.h>
+
+#include "server.h"
+
+nlohmann::json status(const Netns& netns) {
+    return nlohmann::json::parse(run_ok(netns, echo_server({"status", "--json"})))["instances"];
+}
+
+nlohmann::json only_status(const Netns& netns) {
+    const auto instances = status(netns);
+    REQUIRE(instances.size() == 1);
+    return instances[0];
+}

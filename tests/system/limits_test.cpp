@@ -204,24 +204,32 @@ TEST_CASE("limits: out of memory it cuts off connections and goes on") {
     other.send("before");
     CHECK(other.receive(6) == "before");
 
+    // Open before memory is short: a newcomer could take the last of it, and would be refused in another way.
+    std::list<Client> clients;
+    for (int i = 0; i < 100; ++i) {
+        auto& client = clients.emplace_back(netns, "127.0.0.1", 7);
+        client.send("open");
+        CHECK(client.receive(4) == "open");
+    }
+
     limit_memory(server, memory_of(server) + 65536);
     // Each that does not read makes the server keep up to 64 KiB.
     const std::string much(16U << 20U, 'x');
-    std::list<Client> stalled;
+    auto client = clients.begin();
     while (server.output().find("out of memory: a connection was cut off") == std::string::npos) {
-        REQUIRE(stalled.size() < 100);
-        auto& client = stalled.emplace_back(netns, "127.0.0.1", 7);
-        for (ssize_t taken = 1; taken > 0;) {
-            pollfd ready{.fd = client.fd(), .events = POLLOUT, .revents = 0};
+        REQUIRE(client != clients.end());
+        for (ssize_t sent = 1; sent > 0;) {
+            pollfd ready{.fd = client->fd(), .events = POLLOUT, .revents = 0};
             if (::poll(&ready, 1, 100) != 1) break;
-            taken = ::send(client.fd(), much.data(), much.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+            sent = ::send(client->fd(), much.data(), much.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
         }
+        ++client;
     }
     other.send("during");
     CHECK(other.receive(6) == "during");
 
     limit_memory(server, RLIM_INFINITY);
-    stalled.clear();
+    clients.clear();
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 

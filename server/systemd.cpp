@@ -21,6 +21,8 @@ void notify_stopping(const std::string& status) {
     ::sd_notify(0, fmt::format("STOPPING=1\nSTATUS={}", status).c_str());
 }
 
+bool is_socket_passed() { return ::sd_listen_fds(0) > 0; }
+
 std::optional<Fd> passed_socket() {
     const int count = ::sd_listen_fds(1);
     if (count <= 0) return {};

@@ -19,3 +19,6 @@ void notify_stopping(const std::string& status);
 /// The listening socket that the process was started with, by socket activation. Throws std::runtime_error if it was
 /// passed more than one descriptor.
 std::optional<Fd> passed_socket();
+
+/// Whether the process was started with one, which stays as it is.
+bool is_socket_passed();

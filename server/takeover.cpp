@@ -21,11 +21,24 @@
 #include "log.h"
 #include "netns.h"
 #include "processes.h"
+#include "systemd.h"
 
 namespace {
 
 [[noreturn]] void fail(pid_t pid, std::string_view why) {
     throw std::runtime_error(fmt::format("taking over from process {}: {}; that process goes on as before", pid, why));
+}
+
+std::string name_of(const Instance& one) {
+    if (!one.identity) return fmt::format("BPF program {} of another version", one.program);
+    return fmt::format("process {}{}", one.identity->pid,
+                       in_this_pid_namespace(*one.identity) ? "" : " of another PID namespace");
+}
+
+// A listener can come from one of them alone.
+bool have_one_socket(const std::vector<Instance>& running) {
+    return std::all_of(running.begin(), running.end(),
+                       [&](const Instance& one) { return one.listener_cookie() == running.front().listener_cookie(); });
 }
 
 [[noreturn]] void fail(pid_t pid, std::string_view what, int error) {
@@ -116,21 +129,20 @@ std::vector<std::uint32_t> programs_of(const std::vector<Instance>& instances) {
 }
 
 // Advises --replace only where it would not be refused.
-[[noreturn]] void refuse_second(const Instance& first) {
-    std::string who = fmt::format("BPF program {} of another version", first.program);
-    std::string_view what_to_do = "stop it first";
-    if (first.identity && in_this_pid_namespace(*first.identity)) {
-        who = fmt::format("process {}", first.identity->pid);
-        what_to_do = "--replace takes over from it without losing a connection, or stop it first";
-    } else if (first.identity) {
-        who = fmt::format("process {} of another PID namespace", first.identity->pid);
+[[noreturn]] void refuse_second(const std::vector<Instance>& running) {
+    const auto& first = running.front();
+    std::string_view what_to_do = "--replace takes over from it without losing a connection, or stop it first";
+    if (!first.identity || is_socket_passed())
+        what_to_do = "stop it first";
+    else if (!in_this_pid_namespace(*first.identity))
         what_to_do = "stop it first, there";
-    }
+    else if (!have_one_socket(running))
+        what_to_do = "it is not the only one, and each has a socket of its own: stop them first";
     const std::string_view state = first.state == Instance::State::detached     ? ", with its program detached"
                                    : first.state == Instance::State::socketless ? ", without its socket"
                                                                                 : "";
-    throw std::runtime_error(
-        fmt::format("an echo-server runs in this network namespace already ({}){}: {}", who, state, what_to_do));
+    throw std::runtime_error(fmt::format("an echo-server runs in this network namespace already ({}){}: {}",
+                                         name_of(first), state, what_to_do));
 }
 
 }  // namespace
@@ -141,10 +153,12 @@ Takeover::Takeover(const std::vector<Instance>& running) {
             throw std::runtime_error(
                 fmt::format("taking over from BPF program {}: it is of a version that can't be replaced: stop it first",
                             one.program));
+        if (!in_this_pid_namespace(*one.identity))
+            throw std::runtime_error(fmt::format(
+                "taking over from {}: start the new one there, or stop the old one first, which goes on as before",
+                name_of(one)));
         const auto pid = static_cast<pid_t>(one.identity->pid);
-        if (one.identity->pid_namespace != pid_namespace())
-            fail(pid, "it is in another PID namespace: start the new one there, or stop the old one first");
-        if (one.listener_cookie() != running.front().listener_cookie())
+        if (!have_one_socket(running))
             throw std::runtime_error(
                 "looking for the echo-server to replace: several run here, each with a socket of its own; stop all but "
                 "one first ('echo-server status' shows them)");
@@ -178,7 +192,7 @@ void Takeover::complete() {
 std::optional<Takeover> prepare_takeover(bool replace) {
     auto running = running_instances(replace);
     while (!running.empty()) {
-        if (!replace) refuse_second(running.front());
+        if (!replace) refuse_second(running);
         try {
             return Takeover(running);
         } catch (const std::runtime_error&) {

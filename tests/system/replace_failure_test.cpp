@@ -203,7 +203,13 @@ TEST_CASE("replace: takes root") {
         become_ordinary({CAP_BPF, CAP_NET_ADMIN});
     });
     CHECK(beside.output().starts_with("echo-server: another sk_lookup program is attached here; only root could tell"));
-    // Now there are two, and root is told to choose.
+    // Now there are two, and root is told to choose, at once.
+    const auto third = run(netns, echo_server({"--ports", "9"}));
+    CHECK(third.code == 1);
+    CHECK(third.output ==
+          fmt::format("echo-server: an echo-server runs in this network namespace already (process {}): it "
+                      "is not the only one, and each has a socket of its own: stop them first\n",
+                      beside.pid()));
     const auto two = run(netns, echo_server({"--ports", "7", "--replace"}));
     CHECK(two.code == 1);
     CHECK(two.output.find("several run here, each with a socket of its own; stop all but one first") !=

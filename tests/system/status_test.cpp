@@ -228,8 +228,8 @@ TEST_CASE("status: of a process in another PID namespace it does not guess the u
     CHECK(code == 1);
     CHECK(
         output ==
-        "echo-server: taking over from process 1: it is in another PID namespace: start the new one there, or stop the "
-        "old one first; that process goes on as before\n");
+        "echo-server: taking over from process 1 of another PID namespace: start the new one there, or stop the old one "
+        "first, which goes on as before\n");
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 

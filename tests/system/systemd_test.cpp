@@ -110,6 +110,16 @@ TEST_CASE("systemd: a socket that it passes is used instead of one of our own") 
             "'ListenStream=[::ffff:127.0.0.1]:7777' and 'BindIPv6Only=both'");
         CHECK(server->wait() == 1);
     }
+    SUBCASE("beside a server that has another, which has to be stopped") {
+        const Server running(netns, {"--ports", "7"});
+        const auto server = activate("[::ffff:127.0.0.1]:9000");
+        REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 9000) == 0; }));
+        CHECK(server->wait_for("echo-server: ") ==
+              fmt::format(
+                  "echo-server: an echo-server runs in this network namespace already (process {}): stop it first",
+                  running.pid()));
+        CHECK(server->wait() == 1);
+    }
     SUBCASE("more than one, which is refused") {
         Process server(netns, {"systemd-socket-activate", "-l", "9000", "-l", "9001", ECHO_SERVER, "--ports", "7"});
         REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 9000) == 0; }));

@@ -11,8 +11,10 @@
 #include <ctime>
 #include <exception>
 #include <stdexcept>
+#include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "descriptors.h"
 #include "endpoint.h"
@@ -190,11 +192,12 @@ void Service::stop(EchoServer::Queue queue) {
     dispatcher_.detach();
     server_.drain(options_.drain_timeout, queue, std::move(begun));
     const auto open = server_.open_connections();
-    const auto seconds = options_.drain_timeout.count();
-    if ((open > 0 || server_.is_accepting()) && seconds > 0)
-        log_line("{}; waiting up to {} s for {}{}",
+    std::vector<std::string> waited_for;
+    if (open > 0) waited_for.push_back(plural(open, "connection"));
+    if (server_.is_accepting()) waited_for.emplace_back("clients that are not accepted yet");
+    if (const auto seconds = options_.drain_timeout.count(); !waited_for.empty() && seconds > 0)
+        log_line("{}; waiting up to {} s for {}",
                  queue == EchoServer::Queue::ours ? "stopping: the ports are closed" : "stopping", seconds,
-                 plural(open, "connection"),
-                 server_.is_accepting() ? ", and for clients that have begun to connect" : "");
+                 fmt::join(waited_for, ", and for "));
     notify_stopping(fmt::format("Draining: {} open", plural(open, "connection")));
 }

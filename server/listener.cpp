@@ -2,11 +2,14 @@
 #include "listener.h"
 
 #include <fmt/format.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <cerrno>
+#include <cstring>
 #include <limits>
 #include <stdexcept>
 #include <string_view>
@@ -121,6 +124,13 @@ Fd adopt_listener(Fd socket, Origin origin) {
     for (const int error : {set_options(socket), reset_options(socket)})
         if (error != 0) refuse(origin, std::generic_category().message(error));
     return socket;
+}
+
+std::string bound_interface(int fd) {
+    std::array<char, IFNAMSIZ> name{};
+    socklen_t size = name.size();
+    if (::getsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name.data(), &size) != 0) return {};
+    return {name.data(), ::strnlen(name.data(), size)};
 }
 
 bool serves_ip4_alone(const Fd& listener) { return option(listener.get(), SOL_SOCKET, SO_DOMAIN) == AF_INET; }

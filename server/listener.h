@@ -33,5 +33,8 @@ std::uint64_t socket_cookie(int fd);
 /// The address and port that a socket is bound to.
 asio::ip::tcp::endpoint local_endpoint(const Fd& socket);
 
+/// The interface or VRF that a socket is bound to (SO_BINDTODEVICE in socket(7)); "" if to none.
+std::string bound_interface(int fd);
+
 /// True of an IPv4 socket: to IPv6 clients that are steered there the kernel does not answer.
 bool serves_ip4_alone(const Fd& listener);

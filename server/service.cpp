@@ -42,6 +42,16 @@ std::uint64_t nanoseconds_of(clockid_t clock) {
     return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
+// The program steers clients of every interface to the socket, and the kernel does not check again.
+void warn_of_interfaces(int listener) {
+    if (const auto name = bound_interface(listener); !name.empty())
+        return log_problem(
+            "the socket is bound to the interface {} ('BindToDevice=' in the socket unit, or 'ip vrf exec'): clients that "
+            "come by another get no answer",
+            name);
+    if (const auto warning = explain_vrf(); !warning.empty()) log_problem(warning);
+}
+
 }  // namespace
 
 Service::Service(const Options& options)
@@ -58,7 +68,7 @@ Service::Service(const Options& options)
     dispatcher_.set_listener(server_.listener());
     const auto [ports, warnings] = reload_.first_plan(stop_signals_.native_handle());
     for (const auto& warning : warnings) log_problem(warning);
-    if (const auto warning = explain_vrf(); !warning.empty()) log_problem(warning);
+    warn_of_interfaces(server_.listener());
     pin_maps();
     open_ports(ports);
     check_alone(dispatcher_.program_id(), takeover_);

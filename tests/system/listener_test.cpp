@@ -28,6 +28,19 @@ int int_option(const Fd& socket, int level, int name) {
     return ::getsockopt(socket.get(), level, name, &value, &size) == 0 ? value : -1;
 }
 
+Fd open_in(const Netns& netns) {
+    const Netns::Entered entered(netns);
+    return open_listener(parse_endpoint("127.0.0.1:7777"));
+}
+
+/// As systemd does. To be called in the child.
+void pass(const Fd& socket) {
+    constexpr int first = 3;  // sd_listen_fds(3)
+    if (::dup2(socket.get(), first) != first || ::setenv("LISTEN_FDS", "1", 1) != 0 ||
+        ::setenv("LISTEN_PID", std::to_string(::getpid()).c_str(), 1) != 0)
+        std::abort();
+}
+
 void destroy_listener(const Netns& netns) { run_ok(netns, {"ss", "-K", "-tl", "sport = 7777"}); }
 
 }  // namespace
@@ -54,11 +67,7 @@ TEST_CASE("listener: a server whose listener was destroyed from outside says so,
 
 TEST_CASE("listener: options of a passed or taken socket that would hold up connections are reset") {
     const Netns netns;
-    Fd socket;
-    {
-        const Netns::Entered entered(netns);
-        socket = open_listener(parse_endpoint("127.0.0.1:7777"));
-    }
+    const Fd socket = open_in(netns);
     const auto set = [&] {
         const linger wait{.l_onoff = 1, .l_linger = 5};
         const int on = 1;
@@ -79,17 +88,28 @@ TEST_CASE("listener: options of a passed or taken socket that would hold up conn
         CHECK(echoes(netns, "127.0.0.1", 7));
     };
     set();
-    Server passed(netns, {"--ports", "7"}, [&] {
-        constexpr int first = 3;  // sd_listen_fds(3)
-        if (::dup2(socket.get(), first) != first || ::setenv("LISTEN_FDS", "1", 1) != 0 ||
-            ::setenv("LISTEN_PID", std::to_string(::getpid()).c_str(), 1) != 0)
-            std::abort();
-    });
+    Server passed(netns, {"--ports", "7"}, [&] { pass(socket); });
     check();
     set();
     const Server taken(netns, {"--ports", "7", "--replace"});
     check();
     CHECK(passed.wait() == 0);
+}
+
+TEST_CASE("listener: of a socket that is bound to an interface the start says whom it serves") {
+    const Netns netns;
+    const Fd socket = open_in(netns);
+    const auto start_bound_to = [&](const std::string& interface) {
+        REQUIRE(::setsockopt(socket.get(), SOL_SOCKET, SO_BINDTODEVICE, interface.data(),
+                             static_cast<socklen_t>(interface.size())) == 0);
+        Server server(netns, {"--ports", "7"}, [&] { pass(socket); });
+        CHECK(echoes(netns, "127.0.0.1", 7));
+        return server.output();
+    };
+    CHECK(start_bound_to("lo").starts_with(
+        "echo-server: the socket is bound to the interface lo ('BindToDevice=' in the socket unit, or 'ip vrf exec'): "
+        "clients that come by another get no answer\n"));
+    CHECK(start_bound_to("").starts_with("echo-server " ECHO_SERVER_VERSION ": "));
 }
 
 TEST_CASE("listener: a socket that --replace can't use is not called one of systemd's") {

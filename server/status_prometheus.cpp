@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -28,11 +29,13 @@ using Sampler = std::function<void(const InstanceStatus&, const std::function<vo
 std::string metric(const std::vector<InstanceStatus>& instances, std::string_view name, std::string_view type,
                    std::string_view help, const Sampler& sample) {
     std::string samples;
+    const auto is_shown = [](const InstanceStatus& one) { return one.identity.has_value(); };
+    const auto shown = std::count_if(instances.begin(), instances.end(), is_shown);
     for (const auto& one : instances) {
-        if (!one.identity) continue;
+        if (!is_shown(one)) continue;
         sample(one, [&](std::string labels, const std::string& value) {
             // Only where it is needed: a label that a restart changes makes each restart begin new series.
-            if (instances.size() > 1 && name != "info")
+            if (shown > 1 && name != "info")
                 labels = fmt::format("program=\"{}\"{}{}", one.program, labels.empty() ? "" : ",", labels);
             if (!labels.empty()) labels = fmt::format("{{{}}}", labels);
             samples += fmt::format("echo_server_{}{} {}\n", name, labels, value);
@@ -100,7 +103,7 @@ std::string to_prometheus(const std::vector<InstanceStatus>& instances) {
             sample(label("reason", "not_assigned"), fmt::format("{}", (*one.drops)[ECHO_DROP_NOT_ASSIGNED]));
         });
     add_figure("attempts_steered_total", "counter",
-               "Connection attempts (and stray segments) that the BPF program gave to the socket.", &Status::steered,
+               "Lookups for which the BPF program gave the socket, which can be several for a connection.", &Status::steered,
                sum);
     return text;
 }

@@ -88,7 +88,9 @@ TEST_CASE("status_text: for Prometheus only echo_server_info tells who the one i
     auto one = some_status();
     one.pid = 34;
     one.identity->started_wall = 1'700'000'000'123'400'000;
-    const auto text = to_prometheus({one});
+    InstanceStatus unknown;  // of another version; it has no metrics
+    unknown.program = 13;
+    const auto text = to_prometheus({unknown, one});
     CHECK(has_line(text,
                    "echo_server_info{program=\"12\",pid=\"34\",version=\"1.2.3\",user=\"nobody\","
                    "listener=\"127.0.0.1:7777\"} 1"));

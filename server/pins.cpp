@@ -35,12 +35,12 @@ Fd open_bpffs(const std::string& folder) {
     Fd opened(::open(folder.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (!opened)
         fail(what, errno,
-             errno == ENOENT ? fmt::format("; make it with 'mkdir {0}' and 'sudo mount -t bpf none {0}'", folder) : "");
+             errno == ENOENT ? fmt::format("; make it with 'mkdir {0}' and 'mount -t bpf none {0}'", folder) : "");
     struct statfs status {};
     if (::fstatfs(opened.get(), &status) != 0) fail(what, errno);
     if (status.f_type != BPF_FS_MAGIC)
         throw std::runtime_error(fmt::format(
-            "{}: it is not on a BPF file system; 'sudo mount -t bpf none DIR' makes an empty folder DIR one", what));
+            "{}: it is not on a BPF file system; 'mount -t bpf none DIR' makes an empty folder DIR one", what));
     return opened;
 }
 

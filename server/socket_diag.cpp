@@ -24,7 +24,7 @@ namespace {
 
 [[noreturn]] void fail(int error) {
     const auto* hint =
-        error == ENOENT ? "; the kernel has it in the module tcp_diag: 'sudo modprobe tcp_diag' loads it" : "";
+        error == ENOENT ? "; the kernel has it in the module tcp_diag: 'modprobe tcp_diag' loads it" : "";
     throw std::runtime_error(fmt::format("asking the kernel for listening sockets (sock_diag): {}{}",
                                          std::generic_category().message(error), hint));
 }

@@ -199,6 +199,6 @@ TEST_CASE("pin: elsewhere than on a BPF file system is an error that says how to
         CHECK(output == fmt::format("echo-server: pinning maps in {}: {}\n", folder, says));
         CHECK(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
     };
-    check("/tmp", "it is not on a BPF file system; 'sudo mount -t bpf none DIR' makes an empty folder DIR one");
-    check("/nowhere", "No such file or directory; make it with 'mkdir /nowhere' and 'sudo mount -t bpf none /nowhere'");
+    check("/tmp", "it is not on a BPF file system; 'mount -t bpf none DIR' makes an empty folder DIR one");
+    check("/nowhere", "No such file or directory; make it with 'mkdir /nowhere' and 'mount -t bpf none /nowhere'");
 }

@@ -41,13 +41,17 @@ Fd open_for_reading(const Fd& looked_at) {
     return Fd(::open(link.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
 }
 
-std::string read_whole(const std::string& path) {
-    const Fd looked_at = open_path(path);
+struct stat status_of(const Fd& looked_at, const std::string& path) {
     if (!looked_at) fail(path, errno);
     struct stat status {};
     if (::fstat(looked_at.get(), &status) != 0) fail(path, errno);
     if (S_ISDIR(status.st_mode)) fail(path, EISDIR);
     if (!S_ISREG(status.st_mode)) fail(path, "it is not a regular file, so it can't be read again on SIGHUP");
+    return status;
+}
+
+std::string read_whole(const Fd& looked_at, const std::string& path) {
+    const auto status = status_of(looked_at, path);
     const Fd file = open_for_reading(looked_at);
     if (!file) fail(path, errno);
 
@@ -66,13 +70,15 @@ std::string read_whole(const std::string& path) {
     fail(path, fmt::format("it is larger than {} MiB", max_size >> 20U));
 }
 
-bool is_readable_by(const User& user, const std::string& path) {
+// By the same path: it may lead through folders that are closed to the user. And it has to lead to the same file still,
+// as the user may have put another there.
+bool is_readable_by(const User& user, const Fd& file, const std::string& path) {
     try {
+        const auto read = status_of(file, path);
         const FileRightsOf rights(user);
         const Fd looked_at = open_path(path);
-        struct stat status {};
-        return looked_at && ::fstat(looked_at.get(), &status) == 0 && S_ISREG(status.st_mode) &&
-               open_for_reading(looked_at);
+        const auto now = status_of(looked_at, path);
+        return now.st_dev == read.st_dev && now.st_ino == read.st_ino && open_for_reading(looked_at);
     } catch (const std::runtime_error&) {
         return false;
     }
@@ -94,7 +100,8 @@ std::string_view without_byte_order_mark(std::string_view text, const std::strin
 }  // namespace
 
 PortList read_ports_file(const std::string& path, const User& reader) {
-    return parse_ports_file(read_whole(path), path, [&] { return is_readable_by(reader, path); });
+    const Fd file = open_path(path);
+    return parse_ports_file(read_whole(file, path), path, [&] { return is_readable_by(reader, file, path); });
 }
 
 PortList parse_ports_file(std::string_view text, const std::string& path, const std::function<bool()>& may_quote) {

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <csignal>
 #include <filesystem>
+#include <fstream>
 #include <string>
 
 #include "child.h"
@@ -109,6 +110,28 @@ TEST_CASE("ports file: of one that the server's user may not read no error quote
     const auto in_folder = run(netns, echo_server({"--ports-file", folder + "/ports"}));
     fs::remove_all(folder);
     CHECK(in_folder.output.find("secret") == std::string::npos);
+}
+
+TEST_CASE("ports file: a link that turns to a file of the user's meanwhile lets no line be quoted either") {
+    const Netns netns;
+    const TempFile secret("secret:$6$salt$hash\n");
+    fs::permissions(secret.path(), fs::perms::owner_read | fs::perms::owner_write);
+    const TempFile own("7\n");
+    const auto link = own.path() + ".link";
+    fs::create_symlink(secret.path(), link);
+    const auto hang = secret.path() + ".hang";
+    const auto hangs = secret.path() + ".hangs";
+    std::ofstream(hang).close();
+    Process server(netns, echo_server({"--ports-file", link}), [&] { inject_fault("HANG_FAULT", secret.path()); });
+    REQUIRE(eventually([&] { return fs::exists(hangs); }));
+    fs::remove(link);
+    fs::create_symlink(own.path(), link);
+    fs::remove(hang);
+    CHECK(server.wait() == 1);
+    CHECK(server.output() ==
+          fmt::format("echo-server: {}:1: it is no port list; only who may read the file is shown the line\n", link));
+    fs::remove(link);
+    fs::remove(hangs);
 }
 
 TEST_CASE("ports file: behind a link nothing but a regular file is opened") {

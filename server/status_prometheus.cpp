@@ -103,7 +103,7 @@ std::string to_prometheus(const std::vector<InstanceStatus>& instances) {
             sample(label("reason", "not_assigned"), fmt::format("{}", (*one.drops)[ECHO_DROP_NOT_ASSIGNED]));
         });
     add_figure("attempts_steered_total", "counter",
-               "Lookups for which the BPF program gave the socket, which can be several for a connection.", &Status::steered,
-               sum);
+               "Lookups for which the BPF program gave the socket, which can be several for a connection.",
+               &Status::steered, sum);
     return text;
 }

@@ -48,7 +48,7 @@ std::vector<std::unique_ptr<Worker>> make_workers(const Fd& listener, std::span<
         for (auto& one : counters) workers.push_back(std::make_unique<Worker>(family_of(listener), one, idle_timeout));
     } catch (const std::system_error& error) {
         fail_to_start(counters.size(), error.code(),
-                      "each takes five descriptors: raise the limit ('ulimit -n', or LimitNOFILE in the systemd unit)");
+                      "each needs five descriptors: raise the limit ('ulimit -n', or LimitNOFILE in the systemd unit)");
     }
     return workers;
 }

@@ -147,7 +147,7 @@ void add_server_flags(CLI::App& app, Options& options, Texts& texts) {
     add_list(app, "--address", texts.addresses, "Answer only at addresses in it; may be repeated")->type_name("PREFIX");
     app.add_flag("--shadow-listeners", options.shadow_listeners, "Take ports from those who listen on them")
         ->disable_flag_override();
-    app.add_flag("--allow-ephemeral", options.allow_ephemeral, "Open even all ports that the host connects from")
+    app.add_flag("--allow-ephemeral", options.allow_ephemeral, "Open even ports that the host itself needs")
         ->disable_flag_override();
     app.add_option("--listen", texts.listen, "Where the one socket is bound (127.0.0.1:7777)")->type_name("ADDR:PORT");
     app.add_flag("--replace", options.replace, "Take over from the one that runs, which drains")

@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "log.h"
 
+#include <fcntl.h>
 #include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <climits>
+#include <span>
+
+#include "fd.h"
 
 namespace {
 
@@ -19,11 +26,19 @@ std::string_view cut_at(std::string_view text, std::size_t size) {
     return text.substr(0, size);
 }
 
-void write_line(int fd, std::string_view prefix, std::string_view line) {
-    // A reader that stalls (a pager, a stopped terminal) must not stall the server: it misses lines instead.
+// A reader that stalls (a pager, a stopped terminal) must not stall the server: it misses lines instead.
+void write_if_there_is_room(int fd, std::span<iovec> parts) {
+    msghdr message{};
+    message.msg_iov = parts.data();
+    message.msg_iovlen = parts.size();
+    if (::sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || errno != ENOTSOCK) return;
     pollfd ready{.fd = fd, .events = POLLOUT, .revents = 0};
     if (::poll(&ready, 1, 0) != 1) return;
-    // POLLOUT promises a pipe room for that much and no more.
+    [[maybe_unused]] const auto written = ::writev(fd, parts.data(), static_cast<int>(parts.size()));
+}
+
+void write_line(int fd, std::string_view prefix, std::string_view line) {
+    // POLLOUT promises a pipe room for that much and no more, and only so many bytes are written all or not at all.
     constexpr std::string_view newline = "\n";
     constexpr std::string_view cut_off = "... (cut off)\n";
     std::string_view end = newline;
@@ -32,11 +47,26 @@ void write_line(int fd, std::string_view prefix, std::string_view line) {
         line = cut_at(line, PIPE_BUF - prefix.size() - cut_off.size());
     }
     // One write a line keeps lines whole where several processes share the output.
-    const std::array parts{part(prefix), part(line), part(end)};
-    [[maybe_unused]] const auto written = ::writev(fd, parts.data(), parts.size());
+    std::array parts{part(prefix), part(line), part(end)};
+    write_if_there_is_room(fd, parts);
+}
+
+// POLLOUT does not promise a line room on a terminal, and on a pipe another writer may be faster. O_NONBLOCK does, but it is
+// shared with whoever has the same open file: the parent, say. So the file is opened once more.
+void reopen_without_blocking(int fd) {
+    struct stat file {};
+    if (::fstat(fd, &file) != 0 || (!S_ISFIFO(file.st_mode) && ::isatty(fd) == 0)) return;
+    const auto path = fmt::format("/proc/self/fd/{}", fd);
+    // Where that is refused, as by somebody else's terminal, the log goes where it went before.
+    const Fd own(::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+    if (own) ::dup2(own.get(), fd);
 }
 
 }  // namespace
+
+void keep_log_from_blocking() {
+    for (const int stream : {STDOUT_FILENO, STDERR_FILENO}) reopen_without_blocking(stream);
+}
 
 void log_line(std::string_view line) noexcept { write_line(STDOUT_FILENO, "", line); }
 

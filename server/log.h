@@ -6,6 +6,9 @@
 #include <chrono>
 #include <string_view>
 
+/// To be called once, before a server logs: from then on no line waits for the reader of a terminal or of a pipe.
+void keep_log_from_blocking();
+
 /// Writes `line` and a newline to standard output at once. A reader that stalls or went away is no reason to stop
 /// serving: the line is lost then. No line is longer than PIPE_BUF (4,096) bytes, or a full pipe would block: a longer one
 /// is cut off, and ends so.

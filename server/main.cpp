@@ -34,6 +34,7 @@ int run(int argc, char** argv) {
     if (const auto* status = std::get_if<StatusOptions>(&parsed)) return print_status(status->format);
     const auto& options = std::get<Options>(parsed);
 
+    keep_log_from_blocking();
     check_descriptor_limit(options.threads, options.max_connections);
     set_libbpf_verbose(options.verbose);
     hold_back_signals();

@@ -95,6 +95,27 @@ TEST_CASE("log: a reader that stalls does not stall what libbpf says") {
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
+TEST_CASE("log: a terminal that nobody reads stalls neither clients nor a stop") {
+    const Netns netns;
+    const Fd reader(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
+    REQUIRE((::grantpt(reader.get()) == 0 && ::unlockpt(reader.get()) == 0));
+    const Fd terminal(::open(::ptsname(reader.get()), O_RDWR | O_NOCTTY | O_CLOEXEC));
+    REQUIRE(terminal);
+    Process server(netns, echo_server({"--ports", "7", "--user", "root", "--verbose"}), [&] {
+        require(::dup2(terminal.get(), STDOUT_FILENO) >= 0 && ::dup2(terminal.get(), STDERR_FILENO) >= 0);
+    });
+    REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == 0; }));
+
+    constexpr int more_lines_than_it_holds = 2000;
+    int served = 0;
+    while (served < more_lines_than_it_holds && echoes(netns, "127.0.0.1", 7)) ++served;
+    CHECK(served == more_lines_than_it_holds);
+    CHECK((::fcntl(terminal.get(), F_GETFL) & O_NONBLOCK) == 0);  // whoever shares it still waits
+    server.signal(SIGTERM);
+    REQUIRE(ends(server));
+    CHECK(server.wait() == 0);
+}
+
 TEST_CASE("log: a file that has reached its limit of size loses lines, and the server goes on") {
     const Netns netns;
     const TempFile log("");

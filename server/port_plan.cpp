@@ -45,6 +45,16 @@ std::string describe_open(const PortSet& ports) {
     return fmt::format("{} open: {}", plural(ports.size(), "TCP port"), ports.to_string(ranges_in_a_line));
 }
 
+PortPlan plan_first_ports(const Options& options, const User& user, std::uint64_t listener_cookie) {
+    auto plan = plan_ports(options, user, {}, listener_cookie);
+    if (!options.ports_file) return plan;
+    if (const auto why = why_not_readable(*options.ports_file, user); !why.empty())
+        plan.warnings.push_back(fmt::format(
+            "user {} can't read {} ({}): SIGHUP will fail; let that user read it, or choose another by --user",
+            user.name, *options.ports_file, why));
+    return plan;
+}
+
 PortPlan plan_ports(const Options& options, const User& user, const PortSet& open, std::uint64_t listener_cookie) {
     PortPlan plan{.ports = wanted_ports(options, user), .warnings = {}};
     plan.warnings = check_listeners(options, plan.ports - open, listener_cookie);

@@ -25,3 +25,6 @@ constexpr std::size_t ranges_in_a_line = 16;
 /// yet `open`; `listener_cookie` is our own socket's. It can take as long as the file system and /proc do. Throws
 /// std::runtime_error if the ports may not be opened.
 PortPlan plan_ports(const Options& options, const User& user, const PortSet& open, std::uint64_t listener_cookie);
+
+/// The same at the start, when none is open: it also finds out whether `user` will be able to read the ports file again.
+PortPlan plan_first_ports(const Options& options, const User& user, std::uint64_t listener_cookie);

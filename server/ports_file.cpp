@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <array>
 #include <cctype>
@@ -102,6 +103,16 @@ std::string_view without_byte_order_mark(std::string_view text, const std::strin
 PortList read_ports_file(const std::string& path, const User& reader) {
     const Fd file = open_path(path);
     return parse_ports_file(read_whole(file, path), path, [&] { return is_readable_by(reader, file, path); });
+}
+
+std::string why_not_readable(const std::string& path, const User& user) {
+    try {
+        const FileRightsOf rights(user);
+        if (::faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) != 0) return std::generic_category().message(errno);
+    } catch (const std::runtime_error&) {
+        // The kernel does not let it try.
+    }
+    return {};
 }
 
 PortList parse_ports_file(std::string_view text, const std::string& path, const std::function<bool()>& may_quote) {

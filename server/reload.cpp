@@ -31,15 +31,11 @@ Reload::Reload(asio::io_context& io, HandlerMemory& memory, const Options& optio
       planned_(io, ::fcntl(planning_.done(), F_DUPFD_CLOEXEC, 0)),
       pause_(io) {}
 
-void Reload::start_planning(const PortSet& open) {
-    // Copies, as the thread may outlive this object.
-    planning_.start([options = options_, user = user_, open, cookie = listener_cookie_] {
-        return plan_ports(options, user, open, cookie);
-    });
-}
-
 PortPlan Reload::first_plan(int stop_signals) {
-    start_planning({});
+    // Copies, as the thread may outlive this object.
+    planning_.start([options = options_, user = user_, cookie = listener_cookie_] {
+        return plan_first_ports(options, user, cookie);
+    });
     std::array<pollfd, 2> ready{pollfd{.fd = planning_.done(), .events = POLLIN, .revents = 0},
                                 pollfd{.fd = stop_signals, .events = POLLIN, .revents = 0}};
     while (::poll(ready.data(), ready.size(), -1) <= 0) continue;
@@ -100,7 +96,9 @@ bool Reload::start() {
     notify_reloading();
     try {
         if (options_.ports_file) {
-            start_planning(dispatcher_.ports());
+            planning_.start([options = options_, user = user_, open = dispatcher_.ports(), cookie = listener_cookie_] {
+                return plan_ports(options, user, open, cookie);
+            });
             return true;
         }
         log_problem("SIGHUP: there is nothing to re-read without --ports-file; the ports stay as they are");

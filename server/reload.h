@@ -43,7 +43,6 @@ class Reload {
     bool start();
     void finish();
     void apply();
-    void start_planning(const PortSet& open);
     void wait_for_plan();
     void pause();
     void check_steering() const;

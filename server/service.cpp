@@ -80,10 +80,10 @@ Service::Service(const Options& options)
     wait_for_stop_signal();
     wait_for_replacement();
     check_stop_signals();
-    pins_.publish();                       // of the running server, so not before all else is done
-    if (takeover_) takeover_->complete();  // what comes behind it can't fail
-    notify_ready(describe_open(ports));
+    pins_.publish();  // of the running server, so not before all else is done
     warn_of_lost_rights(kept_cap_bpf);
+    if (takeover_) takeover_->complete();  // what comes behind it can't fail, nor hang with a file system
+    notify_ready(describe_open(ports));
     announce(ports, kept_cap_bpf);
 }
 

@@ -1,10 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // What a service says at its start of that which its user can't do.
-#include <unistd.h>
-
-#include <cerrno>
-#include <system_error>
-
 #include "log.h"
 #include "service.h"
 
@@ -24,7 +19,4 @@ void Service::warn_of_lost_rights(bool kept_cap_bpf) const {
         log_problem(
             "SIGHUP will fail: on this kernel it needs CAP_BPF, and the server was started without: give it CAP_BPF "
             "(AmbientCapabilities= in a systemd unit)");
-    if (options_.ports_file && ::access(options_.ports_file->c_str(), R_OK) != 0)
-        log_problem("user {} can't read {} ({}): SIGHUP will fail; let that user read it, or choose another by --user",
-                    user_.name, *options_.ports_file, std::generic_category().message(errno));
 }

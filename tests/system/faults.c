@@ -4,7 +4,8 @@
  * With EPOLL_FAULT=ENOSPC, say, epoll takes no connection. With BPF_FAULT=24:1, say, all calls of bpf() with command 24
  * but the first fail with ENOMEM. With CLOCK_FAULT=1, the wall clock jumps by years. With READ_FAULT=FILE, a line is added
  * to that file whenever its beginning is read, from the third read(2) on. With HANG_FAULT=FILE, reading that file waits for
- * as long as there is FILE.hang, as on a file system whose server does not answer; FILE.hangs says that it waits. With
+ * as long as there is FILE.hang, as on a file system whose server does not answer; FILE.hangs says that it waits. Asking
+ * for the rights to that file waits likewise for FILE.hang_at_access. With
  * RENAME_FAULT=FILE, that file takes the place of the first file that it moves by renameat2() or removes by unlinkat(),
  * at the last moment before. With "SPLICE_FAULT=out:short read:EIO", say, these calls of the splice path fail: "in" and
  * "out" are splice(2) from and to a connection to port 9, "read" is from any pipe, "ioctl" asks any pipe for its bytes,
@@ -139,19 +140,35 @@ int epoll_ctl(int epoll, int operation, int fd, struct epoll_event* event) {
     return -1;
 }
 
-static void hang(int fd, const char* path) {
+static void hang(const char* path, const char* at) {
     const struct timespec moment = {.tv_nsec = 5000000};
     struct stat file;
-    struct stat here;
     char flag[4096];
     char hangs[4096];
 
-    if (fstat(fd, &here) != 0 || stat(path, &file) != 0 || here.st_ino != file.st_ino) return;
-    snprintf(flag, sizeof(flag), "%s.hang", path);
+    snprintf(flag, sizeof(flag), "%s.hang%s", path, at);
     snprintf(hangs, sizeof(hangs), "%s.hangs", path);
-    if (access(flag, F_OK) == 0) close(creat(hangs, 0644));
-    while (access(flag, F_OK) == 0) nanosleep(&moment, NULL);
+    if (stat(flag, &file) == 0) close(creat(hangs, 0644));
+    while (stat(flag, &file) == 0) nanosleep(&moment, NULL);
 }
+
+static void hang_at_read(int fd, const char* path) {
+    struct stat file;
+    struct stat here;
+
+    if (fstat(fd, &here) == 0 && stat(path, &file) == 0 && here.st_ino == file.st_ino) hang(path, "");
+}
+
+int faccessat(int folder, const char* path, int rights, int flags) {
+    static int (*real)(int, const char*, int, int);
+    const char* fault = getenv("HANG_FAULT");
+
+    if (!real) real = (int (*)(int, const char*, int, int))dlsym(RTLD_NEXT, "faccessat");
+    if (fault && strcmp(path, fault) == 0) hang(path, "_at_access");
+    return real(folder, path, rights, flags);
+}
+
+int access(const char* path, int rights) { return faccessat(AT_FDCWD, path, rights, 0); }
 
 ssize_t read(int fd, void* buffer, size_t size) {
     static int calls;
@@ -160,7 +177,7 @@ ssize_t read(int fd, void* buffer, size_t size) {
     struct stat file;
     struct stat here;
 
-    if (getenv("HANG_FAULT")) hang(fd, getenv("HANG_FAULT"));
+    if (getenv("HANG_FAULT")) hang_at_read(fd, getenv("HANG_FAULT"));
 
     if (!real) real = (ssize_t(*)(int, void*, size_t))dlsym(RTLD_NEXT, "read");
     if (getenv("SPLICE_FAULT") && is_pipe(fd)) {

@@ -24,15 +24,6 @@ void require(bool done) {
     if (!done) std::abort();
 }
 
-/// True once it has ended, though nobody reads what it writes.
-bool ends(const Process& process) {
-    return eventually([&] {
-        siginfo_t info{};
-        return ::waitid(P_PID, static_cast<id_t>(process.pid()), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-               info.si_pid == process.pid();
-    });
-}
-
 /// Puts the program to come into the background of a terminal of its own, on which writing stops who is there.
 void go_to_background_of_a_terminal() {
     const int terminal = ::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);

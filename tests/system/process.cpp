@@ -150,6 +150,14 @@ long Process::status_kb(std::string_view name) const { return number_in(fmt::for
 
 long Process::bytes_read() const { return number_in(fmt::format("/proc/{}/io", pid_), "rchar"); }
 
+bool ends(const Process& process) {
+    return eventually([&] {
+        siginfo_t info{};
+        return ::waitid(P_PID, static_cast<id_t>(process.pid()), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+               info.si_pid == process.pid();
+    });
+}
+
 bool comes_to_rest(const Process& process) {
     return eventually([&] {
         const auto cpu = process.cpu_time();

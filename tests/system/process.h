@@ -62,6 +62,9 @@ class Process {
     std::size_t seen_ = 0;
 };
 
+/// True once it has ended, though nobody reads what it writes.
+bool ends(const Process& process);
+
 /// True once it does nothing for half a second. It can take a while: where packets were lost, they are sent again.
 bool comes_to_rest(const Process& process);
 

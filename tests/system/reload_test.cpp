@@ -158,14 +158,21 @@ TEST_CASE("reload: a ports file that hangs holds up neither clients nor a stop")
 TEST_CASE("reload: a start whose ports file hangs can be stopped") {
     const Netns netns;
     const TempFile file("7\n");
-    const auto flag = file.path() + ".hang";
-    std::ofstream(flag).close();
-    Process server(netns, echo_server({"--ports-file", file.path()}), [&] { inject_fault("HANG_FAULT", file.path()); });
-    CHECK(eventually([&] { return std::filesystem::remove(file.path() + ".hangs"); }));
-    server.signal(SIGTERM);
-    CHECK(server.wait() == 1);
-    std::filesystem::remove(flag);
-    CHECK(server.output() == "echo-server: stopped by a signal before the start was complete\n");
+    for (const std::string where : {".hang", ".hang_at_access"}) {
+        CAPTURE(where);
+        const auto flag = file.path() + where;
+        std::ofstream(flag).close();
+        Process server(netns, echo_server({"--ports-file", file.path()}),
+                       [&] { inject_fault("HANG_FAULT", file.path()); });
+        CHECK(eventually([&] { return std::filesystem::remove(file.path() + ".hangs"); }));
+        CHECK(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
+        server.signal(SIGTERM);
+        const bool ended = ends(server);
+        std::filesystem::remove(flag);
+        CHECK(ended);
+        CHECK(server.wait() == 1);
+        CHECK(server.output() == "echo-server: stopped by a signal before the start was complete\n");
+    }
 }
 
 TEST_CASE("reload: a SIGHUP that finds the program detached ends the server, and says so") {

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <new>
@@ -65,9 +66,10 @@ void Reload::wait_for_plan() {
                         }));
 }
 
-// Under a storm of signals half of the time is the clients'.
+// Under a storm of signals half of the time is the clients'. But a plan may have waited for a file system that hung.
 void Reload::pause() {
-    pause_.expires_after(steady_clock::now() - started_);
+    constexpr steady_clock::duration longest = std::chrono::seconds(1);
+    pause_.expires_after(std::min(steady_clock::now() - started_, longest));
     pause_.async_wait(InMemory(memory_, [this](std::error_code) { wait_for_hangup(); }));
 }
 

@@ -5,7 +5,7 @@
  * but the first fail with ENOMEM. With CLOCK_FAULT=1, the wall clock jumps by years. With READ_FAULT=FILE, a line is added
  * to that file whenever its beginning is read, from the third read(2) on. With HANG_FAULT=FILE, reading that file waits for
  * as long as there is FILE.hang, as on a file system whose server does not answer; FILE.hangs says that it waits. Asking
- * for the rights to that file waits likewise for FILE.hang_at_access. With
+ * for the rights to that file waits likewise for FILE.hang_at_access. For the process each such wait lasts an hour. With
  * RENAME_FAULT=FILE, that file takes the place of the first file that it moves by renameat2() or removes by unlinkat(),
  * at the last moment before. With "SPLICE_FAULT=out:short read:EIO", say, these calls of the splice path fail: "in" and
  * "out" are splice(2) from and to a connection to port 9, "read" is from any pipe, "ioctl" asks any pipe for its bytes,
@@ -140,6 +140,8 @@ int epoll_ctl(int epoll, int operation, int fd, struct epoll_event* event) {
     return -1;
 }
 
+static volatile long hung_for; /* seconds */
+
 static void hang(const char* path, const char* at) {
     const struct timespec moment = {.tv_nsec = 5000000};
     struct stat file;
@@ -148,8 +150,10 @@ static void hang(const char* path, const char* at) {
 
     snprintf(flag, sizeof(flag), "%s.hang%s", path, at);
     snprintf(hangs, sizeof(hangs), "%s.hangs", path);
-    if (stat(flag, &file) == 0) close(creat(hangs, 0644));
+    if (stat(flag, &file) != 0) return;
+    close(creat(hangs, 0644));
     while (stat(flag, &file) == 0) nanosleep(&moment, NULL);
+    hung_for += 3600;
 }
 
 static void hang_at_read(int fd, const char* path) {
@@ -224,6 +228,7 @@ int clock_gettime(clockid_t clock, struct timespec* now) {
 
     if (!real) real = (int (*)(clockid_t, struct timespec*))dlsym(RTLD_NEXT, "clock_gettime");
     const int result = real(clock, now);
+    if (clock == CLOCK_MONOTONIC) now->tv_sec += hung_for;
     if (fault && clock == CLOCK_REALTIME) {
         year = (year + 7) % 20;
         now->tv_sec += (year - 10) * 365L * 86400;

@@ -182,9 +182,9 @@ std::function<bool()> Service::begun_connections() const {
     try {
         PortSet ports = dispatcher_.ports();
         ports.insert(server_.local_endpoint().port());
-        return [ports = std::move(ports)] {
+        return [begun = BegunHandshakes(std::move(ports))]() mutable {
             try {
-                return handshakes_under_way(ports);
+                return begun.any_left();
             } catch (const std::exception&) {
                 return false;
             }

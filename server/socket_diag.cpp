@@ -10,11 +10,13 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <functional>
 #include <stdexcept>
 #include <system_error>
+#include <utility>
 
 #include "netlink.h"
 
@@ -48,6 +50,11 @@ void read_attribute(ListeningSocket& socket, const rtattr* attribute) {
         socket.dropped = read_as<std::array<__u32, SK_MEMINFO_DROPS + 1>>(data)[SK_MEMINFO_DROPS];
 }
 
+std::uint64_t cookie_of(const inet_diag_msg& message) {
+    const auto& halves = message.id.idiag_cookie;
+    return halves[0] | static_cast<std::uint64_t>(halves[1]) << 32U;
+}
+
 ListeningSocket read_socket(const nlmsghdr* header) {
     const auto* message = static_cast<const inet_diag_msg*>(NLMSG_DATA(header));
     const auto& id = message->id;
@@ -55,7 +62,7 @@ ListeningSocket read_socket(const nlmsghdr* header) {
                                                           : address_of<asio::ip::address_v6>(id.idiag_src);
     ListeningSocket socket;
     socket.local = tcp::endpoint(address, ntohs(id.idiag_sport));
-    socket.cookie = id.idiag_cookie[0] | static_cast<std::uint64_t>(id.idiag_cookie[1]) << 32U;
+    socket.cookie = cookie_of(*message);
     socket.inode = message->idiag_inode;
     socket.waiting = message->idiag_rqueue;
     socket.backlog = message->idiag_wqueue;
@@ -95,11 +102,16 @@ std::vector<ListeningSocket> listening_sockets() {
     return sockets;
 }
 
-bool handshakes_under_way(const PortSet& ports) {
-    bool found = false;
+bool BegunHandshakes::any_left() {
+    std::vector<std::uint64_t> left;
     for_each_socket(1U << TCP_SYN_RECV, [&](const nlmsghdr* header) {
         const auto* message = static_cast<const inet_diag_msg*>(NLMSG_DATA(header));
-        found = found || ports.contains(ntohs(message->id.idiag_sport));
+        const auto cookie = cookie_of(*message);
+        if (cookies_ ? std::binary_search(cookies_->begin(), cookies_->end(), cookie)
+                     : ports_.contains(ntohs(message->id.idiag_sport)))
+            left.push_back(cookie);
     });
-    return found;
+    std::sort(left.begin(), left.end());
+    cookies_ = std::move(left);
+    return !cookies_->empty();
 }

@@ -3,6 +3,8 @@
 
 #include <asio/ip/tcp.hpp>
 #include <cstdint>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "port_set.h"
@@ -22,6 +24,17 @@ struct ListeningSocket {
 /// std::runtime_error if the kernel can't tell.
 std::vector<ListeningSocket> listening_sockets();
 
-/// Whether a TCP handshake with one of `ports` is under way in that network namespace: the client's SYN was answered, and
-/// its ACK has not come yet (SYN-RECV). Throws std::runtime_error if the kernel can't tell.
-bool handshakes_under_way(const PortSet& ports);
+/// The TCP handshakes with some ports that are under way in that network namespace at one moment: the client's SYN was
+/// answered, and its ACK has not come yet (SYN-RECV).
+class BegunHandshakes {
+ public:
+    explicit BegunHandshakes(PortSet ports) : ports_(std::move(ports)) {}
+
+    /// Whether there are any; from the second call on, whether any that the first found is still under way. Later clients
+    /// may be another listener's. Throws std::runtime_error if the kernel can't tell.
+    bool any_left();
+
+ private:
+    PortSet ports_;
+    std::optional<std::vector<std::uint64_t>> cookies_;  // of their sockets, sorted
+};

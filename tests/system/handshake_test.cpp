@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <linux/filter.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -35,19 +36,37 @@ Fd listener_of(const Process& process) {
     return {};
 }
 
+template <std::size_t size>
+void attach_filter(const Fd& listener, std::array<sock_filter, size> program) {
+    const sock_fprog filter{.len = size, .filter = program.data()};
+    REQUIRE(::setsockopt(listener.get(), SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)) == 0);
+}
+
 /// Lets a listening socket receive SYNs alone, so that no handshake ends. What clients send afterwards ends it once
 /// receive_all() was called.
 void receive_syns_alone(const Fd& listener) {
     constexpr unsigned flags = 13;  // offset in a TCP header
     constexpr unsigned ack = 0x10;
-    std::array program{
-        sock_filter BPF_STMT(BPF_LD | BPF_B | BPF_ABS, flags),
-        sock_filter BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, ack, 0, 1),
-        sock_filter BPF_STMT(BPF_RET | BPF_K, 0),
-        sock_filter BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
-    };
-    const sock_fprog filter{.len = program.size(), .filter = program.data()};
-    REQUIRE(::setsockopt(listener.get(), SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)) == 0);
+    attach_filter(listener, std::array{
+                                sock_filter BPF_STMT(BPF_LD | BPF_B | BPF_ABS, flags),
+                                sock_filter BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, ack, 0, 1),
+                                sock_filter BPF_STMT(BPF_RET | BPF_K, 0),
+                                sock_filter BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
+                            });
+}
+
+/// Lets it receive nothing of one client's.
+void receive_all_but(const Fd& listener, const Client& client) {
+    constexpr unsigned source_port = 0;  // offset in a TCP header
+    sockaddr_in local{};
+    socklen_t size = sizeof(local);
+    REQUIRE(::getsockname(client.fd(), reinterpret_cast<sockaddr*>(&local), &size) == 0);
+    attach_filter(listener, std::array{
+                                sock_filter BPF_STMT(BPF_LD | BPF_H | BPF_ABS, source_port),
+                                sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ntohs(local.sin_port), 0, 1),
+                                sock_filter BPF_STMT(BPF_RET | BPF_K, 0),
+                                sock_filter BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
+                            });
 }
 
 void receive_all(const Fd& listener) {
@@ -91,6 +110,25 @@ TEST_CASE("stop: a client that never ends its handshake is waited for until the 
         CHECK(server.output().ends_with("\nstopped\n"));
         CHECK(count(server.output(), "clients that are not accepted yet") == (timeout == "0" ? 0 : 1));
     }
+}
+
+TEST_CASE("stop: a handshake that begins after the stop is not waited for") {
+    const Netns netns;
+    Server server(netns, {"--ports", "7", "--drain-timeout", "3600"});
+    const auto listener = listener_of(server);
+    receive_syns_alone(listener);
+    Client client(netns, "127.0.0.1", 7);
+    server.signal(SIGTERM);
+    CHECK(server.next_line() == waiting);
+    const Client late(netns, "127.0.0.1", 7777);  // the socket's own port stays open as long as the socket
+    REQUIRE(late.error() == 0);
+    receive_all_but(listener, late);
+    client.send("x");
+    CHECK(client.receive(1) == "x");
+    client.shutdown_write();
+    CHECK(client.at_end());
+    REQUIRE(ends(server));
+    CHECK(server.wait() == 0);
 }
 
 TEST_CASE("stop: a handshake with somebody else's port is not waited for") {

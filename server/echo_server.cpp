@@ -139,7 +139,10 @@ void EchoServer::accept_clients() {
         case Accepted::all:
             if (draining_) return pause_accepting(handshake_pause_);
             return wait_for_clients();
-        case Accepted::some: return wait_for_clients();
+        case Accepted::some:
+            // If these were all, a drain must not wait for more.
+            if (draining_) return pause_accepting(0ms);
+            return wait_for_clients();
         case Accepted::as_many_as_allowed:
             ends_matter_ = true;
             pause_accepting(24h);

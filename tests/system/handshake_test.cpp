@@ -10,6 +10,8 @@
 
 #include <array>
 #include <csignal>
+#include <cstddef>
+#include <deque>
 #include <filesystem>
 #include <string>
 
@@ -127,6 +129,29 @@ TEST_CASE("stop: a handshake that begins after the stop is not waited for") {
     CHECK(client.receive(1) == "x");
     client.shutdown_write();
     CHECK(client.at_end());
+    REQUIRE(ends(server));
+    CHECK(server.wait() == 0);
+}
+
+TEST_CASE("stop: as many handshakes as are accepted in a row") {
+    constexpr std::size_t in_a_row = 256;
+    const Netns netns;
+    Server server(netns, {"--ports", "7", "--drain-timeout", "3600"});
+    const auto listener = listener_of(server);
+    receive_syns_alone(listener);
+    std::deque<Client> clients;
+    while (clients.size() < in_a_row) clients.emplace_back(netns, "127.0.0.1", 7);
+    server.signal(SIGTERM);
+    CHECK(server.next_line() == waiting);
+    server.freeze();
+    receive_all(listener);
+    for (auto& client : clients) client.send("x");
+    server.signal(SIGCONT);
+    for (auto& client : clients) {
+        CHECK(client.receive(1) == "x");
+        client.shutdown_write();
+        CHECK(client.at_end());
+    }
     REQUIRE(ends(server));
     CHECK(server.wait() == 0);
 }

@@ -37,14 +37,18 @@ std::string_view hint(int error) {
         fmt::format("listening on {}: {}{}", to_string(address), std::generic_category().message(error), hint(error)));
 }
 
+constexpr std::string_view does_not_listen = "it does not listen";
+
 [[noreturn]] void refuse(Origin origin, std::string_view why) {
     if (origin == Origin::running_server)
         throw std::runtime_error(fmt::format(
             "taking the listening socket of the running echo-server: {}; stop that server, then start this", why));
-    throw std::runtime_error(
-        fmt::format("taking the socket passed by systemd: {}; let the socket unit have "
-                    "'ListenStream=[::ffff:127.0.0.1]:7777' and 'BindIPv6Only=both'",
-                    why));
+    // systemd goes on passing a socket that was destroyed from outside.
+    throw std::runtime_error(fmt::format(
+        "taking the socket passed by systemd: {}; let the socket unit have "
+        "'ListenStream=[::ffff:127.0.0.1]:7777' and 'BindIPv6Only=both'{}",
+        why,
+        why == does_not_listen ? "; if it has that, restart the unit ('systemctl restart echo-server.socket')" : ""));
 }
 
 template <typename Value>
@@ -109,7 +113,7 @@ std::string why_not_a_listener(const Fd& socket) {
     const int family = option(socket.get(), SOL_SOCKET, SO_DOMAIN);
     if (family != AF_INET && family != AF_INET6) return "it is no TCP socket";
     if (option(socket.get(), SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP) return "it is no TCP socket";
-    if (!is_listening(socket.get())) return "it does not listen";
+    if (!is_listening(socket.get())) return std::string(does_not_listen);
     if (family == AF_INET) return {};
     sockaddr_in6 bound{};
     socklen_t size = sizeof(bound);

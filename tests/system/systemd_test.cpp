@@ -129,3 +129,20 @@ TEST_CASE("systemd: a socket that it passes is used instead of one of our own") 
         CHECK(server.wait() == 1);
     }
 }
+
+TEST_CASE("systemd: a socket that was destroyed before it was passed on needs a restart of its unit") {
+    const Netns netns;
+    const auto result = run(netns, echo_server({"--ports", "7"}), [] {
+        constexpr int first_passed = 3;
+        const int destroyed = ::socket(AF_INET6, SOCK_STREAM, 0);  // like this one it does not listen
+        ::dup2(destroyed, first_passed);
+        ::setenv("LISTEN_FDS", "1", 1);
+        ::setenv("LISTEN_PID", std::to_string(::getpid()).c_str(), 1);
+    });
+    CHECK(result.code == 1);
+    CHECK(
+        result.output ==
+        "echo-server: taking the socket passed by systemd: it does not listen; let the socket unit have "
+        "'ListenStream=[::ffff:127.0.0.1]:7777' and 'BindIPv6Only=both'; if it has that, restart the unit ('systemctl "
+        "restart echo-server.socket')\n");
+}

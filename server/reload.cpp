@@ -27,6 +27,7 @@ Reload::Reload(asio::io_context& io, HandlerMemory& memory, const Options& optio
       options_(options),
       user_(std::move(user)),
       dispatcher_(dispatcher),
+      listener_(listener),
       listener_cookie_(socket_cookie(listener)),
       hangup_(io, signal_descriptor({SIGHUP}).release()),
       planned_(io, ::fcntl(planning_.done(), F_DUPFD_CLOEXEC, 0)),
@@ -85,7 +86,10 @@ bool Reload::with_memory(Step step) noexcept {
 }
 
 void Reload::check_steering() const {
-    if (const auto why = dispatcher_.why_not_steering(listener_cookie_); !why.empty())
+    // It notices a listener that was destroyed by itself, unless it accepts nobody just now. The map may have it still.
+    auto why = is_listening(listener_) ? dispatcher_.why_not_steering(listener_cookie_)
+                                       : "the listening socket was destroyed from outside (by 'ss -K', say)";
+    if (!why.empty())
         throw std::runtime_error(
             fmt::format("SIGHUP: {}: the ports are closed. The server ends, so that it can be started anew", why));
 }

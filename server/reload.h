@@ -52,6 +52,7 @@ class Reload {
     const Options& options_;
     User user_;
     Dispatcher& dispatcher_;
+    int listener_;
     std::uint64_t listener_cookie_;
     asio::posix::stream_descriptor hangup_;  // readable while SIGHUP waits
     Background<PortPlan> planning_;

@@ -190,6 +190,23 @@ TEST_CASE("reload: a SIGHUP that finds the program detached ends the server, and
     }
 }
 
+TEST_CASE("reload: a SIGHUP that finds the listener destroyed ends the server, even while it accepts nobody") {
+    const Netns netns;
+    Server server(netns, {"--ports", "7", "--max-connections", "1"});
+    Client client(netns, "127.0.0.1", 7);
+    client.send("x");
+    REQUIRE(client.receive(1) == "x");
+    const Client newcomer(netns, "127.0.0.1", 7);
+    server.wait_for("newcomers wait");
+    run_ok(netns, {"ss", "-K", "-tl", "sport = 7777"});
+    server.signal(SIGHUP);
+    REQUIRE(ends(server));
+    CHECK(server.wait() == 1);
+    CHECK(server.output().ends_with(
+        "\necho-server: SIGHUP: the listening socket was destroyed from outside (by 'ss -K', say): the ports are closed. "
+        "The server ends, so that it can be started anew\n"));
+}
+
 TEST_CASE("reload: as many as come cost no stream a byte") {
     const Netns netns;
     Server server(netns, {"--ports", "7", "--threads", "1"});

@@ -33,6 +33,7 @@ struct echo_instance {
     char version[20];      /* ends with 0 */
     __u64 started_wall;    /* CLOCK_REALTIME at the start, ns; 0 if not known */
     __u64 process_start;   /* field 22 of /proc/PID/stat: tells it from a later process with that PID; 0 if not known */
+    __u64 time_namespace;  /* inode of the time namespace whose boot time `started` and `process_start` count from */
 };
 
 /* How many values the map echo_counters may have. */

@@ -55,6 +55,12 @@ std::optional<echo_instance> read_identity(const Instance& instance);
 /// True if its PID means the same process here. A PID of another namespace is some stranger's here.
 bool in_this_pid_namespace(const echo_instance& identity);
 
+/// True if its times since the boot mean the same here (time_namespaces(7)).
+bool in_this_time_namespace(const echo_instance& identity);
+
+/// Opens its process, which is of this PID namespace (pidfd_open(2)); ESRCH if it is gone.
+Fd open_process_of(const echo_instance& identity);
+
 /// True if its process is known to be gone. The kernel can keep its program: for a moment if somebody looks at it, and for
 /// as long as somebody has pinned its link.
 bool has_ended(const echo_instance& identity);

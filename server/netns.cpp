@@ -39,3 +39,5 @@ bool in_initial_user_namespace() {
 }
 
 std::uint64_t pid_namespace() { return inode_of("/proc/self/ns/pid"); }
+
+std::uint64_t time_namespace() { return inode_of("/proc/self/ns/time"); }

@@ -122,6 +122,7 @@ void Service::publish() {
     instance.started = nanoseconds_of(CLOCK_BOOTTIME);
     instance.started_wall = nanoseconds_of(CLOCK_REALTIME);
     instance.process_start = start_of_this_process();
+    instance.time_namespace = time_namespace();
     instance.max_connections = server_.max_connections();
     instance.listener = server_.listener();
     instance.replaced = replaced_.native_handle();

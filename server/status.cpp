@@ -109,8 +109,8 @@ InstanceStatus read_status(const Instance& instance, const std::optional<std::ve
         if (in_this_pid_namespace(*identity) && !status.ended) status.pid = identity->pid;
         if (status.pid && proc_is_ours()) status.user = user_of(*status.pid);
         // Whatever the process wrote there.
-        if (const auto now = since_boot();
-            !status.ended && identity->started <= static_cast<std::uint64_t>(now.count()))
+        if (const auto now = since_boot(); !status.ended && in_this_time_namespace(*identity) &&
+                                           identity->started <= static_cast<std::uint64_t>(now.count()))
             status.uptime = now - std::chrono::nanoseconds(identity->started);
     }
     status.addresses = read_addresses(instance.map("echo_addresses"));

@@ -20,7 +20,6 @@
 #include "listener.h"
 #include "log.h"
 #include "netns.h"
-#include "processes.h"
 #include "systemd.h"
 
 namespace {
@@ -162,7 +161,7 @@ Takeover::Takeover(const std::vector<Instance>& running) {
             throw std::runtime_error(
                 "looking for the echo-server to replace: several run here, each with a socket of its own; stop all but "
                 "one first ('echo-server status' shows them)");
-        const Fd process = open_process(pid, one.identity->process_start);
+        const Fd process = open_process_of(*one.identity);
         if (!process) fail(pid, "opening it", errno);
         Fd listener = duplicate_listener(one, process, pid);
         if (!listener_) listener_ = std::move(listener);

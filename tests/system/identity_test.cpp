@@ -2,7 +2,9 @@
 // What 'status' and --replace believe of the map echo_instance, in which a server says who it is.
 #include <bpf/bpf.h>
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -15,6 +17,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 
 #include "child.h"
 #include "client.h"
@@ -63,17 +66,27 @@ class StandIn {
     std::unique_ptr<bpf_link, Destroy> link_;
 };
 
-std::uint64_t pid_namespace_of_this_test() {
+/// Of this test; 0 if the kernel has none of that kind.
+std::uint64_t namespace_of(const std::string& kind) {
     struct stat status {};
-    REQUIRE(::stat("/proc/self/ns/pid", &status) == 0);
-    return status.st_ino;
+    return ::stat(("/proc/self/ns/" + kind).c_str(), &status) == 0 ? status.st_ino : 0;
+}
+
+void enter_time_with_another_boot() {
+    constexpr std::string_view offset = "boottime 100000 0";
+    if (::unshare(CLONE_NEWTIME) != 0) std::abort();
+    const Fd offsets(::open("/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC));
+    if (::write(offsets.get(), offset.data(), offset.size()) != static_cast<ssize_t>(offset.size())) std::abort();
+    const Fd made(::open("/proc/self/ns/time_for_children", O_RDONLY | O_CLOEXEC));
+    if (::setns(made.get(), CLONE_NEWTIME) != 0) std::abort();
 }
 
 /// What a server would say that is `pid`, and was started at `start`.
 echo_instance identity_of(const Netns& netns, pid_t pid, std::uint64_t start) {
     echo_instance identity{};
     identity.netns = netns.inode();
-    identity.pid_namespace = pid_namespace_of_this_test();
+    identity.pid_namespace = namespace_of("pid");
+    identity.time_namespace = namespace_of("time");
     identity.pid = static_cast<__u32>(pid);
     identity.process_start = start;
     return identity;
@@ -123,6 +136,20 @@ TEST_CASE("status: the process that a server says it is, is the process that is 
         CHECK(run(netns, echo_server({"--ports", "7"})).output.find(fmt::format("(process {})", ::getpid())) !=
               std::string::npos);
     }
+}
+
+TEST_CASE("status: a server is the same from a time namespace with another boot") {
+    const Netns netns;
+    Server older(netns, {"--ports", "7"});
+    const auto shown = run(netns, echo_server({"status", "--json"}), enter_time_with_another_boot);
+    const auto one = json::parse(shown.output)["instances"].at(0);
+    CHECK(one["pid"] == older.pid());
+    CHECK(one["uptime_seconds"] == nullptr);
+    const auto second = run(netns, echo_server({"--ports", "7"}), enter_time_with_another_boot);
+    CHECK(second.output.find(fmt::format("(process {})", older.pid())) != std::string::npos);
+    const Server newer(netns, {"--ports", "7", "--replace"}, enter_time_with_another_boot);
+    CHECK(older.wait() == 0);
+    CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
 #ifdef NDEBUG  // sanitizers need memory as well

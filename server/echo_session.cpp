@@ -153,11 +153,12 @@ std::optional<std::size_t> EchoSession::splice_in() {
     auto& pipe = context_.pipe;
     const auto received = ::splice(socket_, nullptr, pipe.in(), nullptr, context_.buffer.size(), SPLICE_F_NONBLOCK);
     if (received > 0) return count(context_.counters.received, received);
-    if (received < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
-    if (!pipe.empty()) {
-        pipe.discard();
-        return {};
-    }
+    const bool nothing_yet = received < 0 && (errno == EAGAIN || errno == EINTR);
+    // Whatever it reports, no byte stays behind for another client. If any did, they are missing here.
+    const auto left = pipe.bytes();
+    if (left != 0) pipe.discard();
+    if (left.value_or(nothing_yet ? 0 : 1) > 0) return {};
+    if (nothing_yet) return 0;
     // The end, urgent data before it, a call that is not allowed, a pipe that is gone: recv(2) tells.
     splices_ = false;
     return receive();

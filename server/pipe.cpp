@@ -14,14 +14,15 @@ Pipe::Pipe() {
 }
 
 bool Pipe::prepare() noexcept {
-    if (!empty()) discard();
+    if (bytes() != 0) discard();
     return in_ || make();
 }
 
-bool Pipe::empty() const noexcept {
-    if (!out_) return true;
+std::optional<int> Pipe::bytes() const noexcept {
+    if (!out_) return 0;
     int bytes = 0;
-    return ::ioctl(out_.get(), FIONREAD, &bytes) == 0 && bytes == 0;
+    if (::ioctl(out_.get(), FIONREAD, &bytes) != 0) return {};
+    return bytes;
 }
 
 void Pipe::discard() noexcept {

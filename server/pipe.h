@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <optional>
+
 #include "fd.h"
 
 /// A pipe through which splice(2) takes bytes from a socket, and back to it, without a copy. Clients share it, one after
@@ -13,8 +15,8 @@ class Pipe {
     /// Makes sure that it is there and empty, for the first bytes of a stream: bytes that were left in it go. Returns
     /// false if the kernel gives none.
     bool prepare() noexcept;
-    /// Whether no byte is in it. One that is not there holds none.
-    [[nodiscard]] bool empty() const noexcept;
+    /// How many bytes are in it, or nothing if the kernel does not tell. One that is not there holds none.
+    [[nodiscard]] std::optional<int> bytes() const noexcept;
     /// Throws it away, and with it every byte that is in it, for a new one. If the kernel gives none, it is not there until
     /// prepare() makes it.
     void discard() noexcept;

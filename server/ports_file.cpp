@@ -3,9 +3,12 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cctype>
 #include <cerrno>
@@ -42,12 +45,23 @@ Fd open_for_reading(const Fd& looked_at) {
     return Fd(::open(link.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
 }
 
+// Their files look regular, and some have an effect when they are read: /proc/kmsg and trace_pipe lose what they show.
+bool is_made_up_by_the_kernel(const Fd& looked_at) {
+    struct statfs status {};
+    if (::fstatfs(looked_at.get(), &status) != 0) return false;
+    const std::array<decltype(status.f_type), 4> file_systems{PROC_SUPER_MAGIC, SYSFS_MAGIC, DEBUGFS_MAGIC,
+                                                              TRACEFS_MAGIC};
+    return std::find(file_systems.begin(), file_systems.end(), status.f_type) != file_systems.end();
+}
+
 struct stat status_of(const Fd& looked_at, const std::string& path) {
     if (!looked_at) fail(path, errno);
     struct stat status {};
     if (::fstat(looked_at.get(), &status) != 0) fail(path, errno);
     if (S_ISDIR(status.st_mode)) fail(path, EISDIR);
     if (!S_ISREG(status.st_mode)) fail(path, "it is not a regular file, so it can't be read again on SIGHUP");
+    if (is_made_up_by_the_kernel(looked_at))
+        fail(path, "it is no file, but a view of the kernel's; write the ports to a file");
     return status;
 }
 

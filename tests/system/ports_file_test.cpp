@@ -157,3 +157,18 @@ TEST_CASE("ports file: behind a link nothing but a regular file is opened") {
     CHECK(errno == EAGAIN);
     fs::remove(fifo);
 }
+
+TEST_CASE("ports file: behind a link nothing is read that the kernel makes up") {
+    const Netns netns;
+    const TempFile link("");
+    for (const std::string view : {"/proc/version", "/sys/kernel/uevent_seqnum"}) {
+        fs::remove(link.path());
+        fs::create_symlink(view, link.path());
+        const auto [code, output] = run(netns, echo_server({"--ports-file", link.path()}));
+        CHECK(code == 1);
+        CHECK(output ==
+              fmt::format("echo-server: reading ports file {}: it is no file, but a view of the kernel's; write "
+                          "the ports to a file\n",
+                          link.path()));
+    }
+}

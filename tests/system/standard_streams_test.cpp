@@ -25,8 +25,8 @@ TEST_CASE("standard streams: whichever are closed, each client gets its own byte
             for (const std::size_t size : {std::size_t{5}, much, std::size_t{5}, much}) {
                 first.send(bytes_of('1', size));
                 second.send(bytes_of('2', size));
-                REQUIRE(first.receive(size) == bytes_of('1', size));
-                REQUIRE(second.receive(size) == bytes_of('2', size));
+                REQUIRE((first.receive(size) == bytes_of('1', size)));
+                REQUIRE((second.receive(size) == bytes_of('2', size)));
             }
         };
         talk();

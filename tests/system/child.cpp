@@ -9,10 +9,12 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <csignal>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
@@ -110,6 +112,18 @@ void limit_descriptors_softly(unsigned long most) {
 void close_standard_streams(unsigned streams) {
     for (int fd = 0; fd <= 2; ++fd)
         if ((streams >> static_cast<unsigned>(fd) & 1U) != 0) require(::close(fd) == 0);
+}
+
+void go_on_in_child() {
+    const auto child = ::fork();
+    require(child >= 0);
+    if (child > 0) {
+        int status = 0;
+        ::waitpid(child, &status, 0);
+        // ThreadSanitizer's _exit() would write what the test has buffered.
+        std::_Exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+    }
+    require(::prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
 }
 
 void inject_fault(const std::string& variable, const std::string& value) {

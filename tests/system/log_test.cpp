@@ -2,9 +2,7 @@
 // Where the log goes, nothing may stall, stop or end the server.
 #include <doctest/doctest.h>
 #include <fcntl.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -34,14 +32,8 @@ void go_to_background_of_a_terminal() {
     settings.c_lflag |= TOSTOP;
     require(::tcsetattr(shell, TCSANOW, &settings) == 0);
     // The shell's part: it stays in the foreground, and waits.
-    const auto job = ::fork();
-    require(job >= 0);
-    if (job > 0) {
-        int status = 0;
-        ::waitpid(job, &status, 0);
-        ::_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
-    }
-    require(::prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && ::setpgid(0, 0) == 0);
+    go_on_in_child();
+    require(::setpgid(0, 0) == 0);
     require(::dup2(shell, STDOUT_FILENO) >= 0 && ::dup2(shell, STDERR_FILENO) >= 0);
 }
 

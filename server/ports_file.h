@@ -17,6 +17,7 @@ PortList read_ports_file(const std::string& path, const User& reader);
 /// Why `user` could not read it, or nothing if that user could, or if there is no finding out.
 std::string why_not_readable(const std::string& path, const User& user);
 
-/// The same as read_ports_file() with what is in it, `text`; `path` is for messages only, and `may_quote` is asked before a line is quoted.
+/// The same as read_ports_file() with what is in it, `text`; `path` is for messages only, and `may_quote` is asked before a
+/// line is quoted.
 PortList parse_ports_file(
     std::string_view text, const std::string& path, const std::function<bool()>& may_quote = [] { return true; });

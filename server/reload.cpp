@@ -86,7 +86,7 @@ bool Reload::with_memory(Step step) noexcept {
 }
 
 void Reload::check_steering() const {
-    // It notices a listener that was destroyed by itself, unless it accepts nobody just now. The map may have it still.
+    // accept(2) tells that the listener was destroyed, but the server may accept nobody just now, and the map may keep it.
     auto why = is_listening(listener_) ? dispatcher_.why_not_steering(listener_cookie_)
                                        : "the listening socket was destroyed from outside (by 'ss -K', say)";
     if (!why.empty())

@@ -9,7 +9,7 @@
 #include <stdexcept>
 #include <string_view>
 
-#include "text.h"
+#include "base/text.h"
 
 using Address = asio::ip::address;
 

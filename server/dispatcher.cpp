@@ -14,11 +14,11 @@
 #include <cstdio>
 #include <string_view>
 
+#include "base/log.h"
+#include "base/namespaces.h"
+#include "base/privileges.h"
 #include "echo_dispatch.skel.h"
-#include "log.h"
-#include "netns.h"
 #include "port_map.h"
-#include "privileges.h"
 
 namespace {
 

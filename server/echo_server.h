@@ -13,10 +13,10 @@
 #include <system_error>
 #include <vector>
 
+#include "base/fd.h"
+#include "base/log.h"
 #include "echo_dispatch.h"
-#include "fd.h"
 #include "handler_memory.h"
-#include "log.h"
 #include "worker.h"
 
 /// Accepts connections from one listening socket and echoes each of them. They are spread over threads at accept, and

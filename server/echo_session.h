@@ -14,9 +14,9 @@
 #include <optional>
 #include <vector>
 
+#include "base/fd.h"
+#include "base/log.h"
 #include "echo_dispatch.h"
-#include "fd.h"
-#include "log.h"
 #include "pipe.h"
 #include "second_look.h"
 

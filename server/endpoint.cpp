@@ -7,7 +7,7 @@
 #include <stdexcept>
 #include <string_view>
 
-#include "text.h"
+#include "base/text.h"
 
 using asio::ip::tcp;
 

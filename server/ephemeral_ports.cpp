@@ -8,8 +8,8 @@
 #include <system_error>
 #include <utility>
 
-#include "sysctl.h"
-#include "text.h"
+#include "base/sysctl.h"
+#include "base/text.h"
 
 namespace {
 

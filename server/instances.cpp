@@ -9,8 +9,8 @@
 #include <map>
 #include <system_error>
 
-#include "netns.h"
-#include "processes.h"
+#include "base/namespaces.h"
+#include "base/processes.h"
 
 namespace {
 

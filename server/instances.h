@@ -9,8 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/fd.h"
 #include "echo_dispatch.h"
-#include "fd.h"
 
 /// A BPF map of some server, perhaps of another version than this one.
 struct MapHandle {

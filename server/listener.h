@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include "fd.h"
+#include "base/fd.h"
 
 /// Opens the one listening socket, with as long a backlog as the kernel allows. `address` is an IPv4 one or [::]: on any
 /// other IPv6 address the kernel would let it serve IPv6 alone. Where the host has IPv6, the socket takes connections

@@ -5,14 +5,14 @@
 #include <system_error>
 #include <variant>
 
-#include "descriptors.h"
+#include "base/descriptor_limit.h"
+#include "base/log.h"
+#include "base/namespaces.h"
+#include "base/signals.h"
+#include "base/standard_streams.h"
 #include "dispatcher.h"
-#include "log.h"
-#include "netns.h"
 #include "options.h"
 #include "service.h"
-#include "signals.h"
-#include "standard_streams.h"
 #include "status.h"
 
 namespace {

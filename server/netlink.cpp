@@ -7,7 +7,7 @@
 #include <system_error>
 #include <vector>
 
-#include "fd.h"
+#include "base/fd.h"
 
 namespace {
 

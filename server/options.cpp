@@ -9,10 +9,10 @@
 #include <cstdio>
 #include <vector>
 
+#include "base/log.h"
+#include "base/text.h"
 #include "echo_dispatch.h"
 #include "endpoint.h"
-#include "log.h"
-#include "text.h"
 
 namespace {
 

@@ -19,10 +19,10 @@
 #include <string_view>
 #include <system_error>
 
-#include "fd.h"
-#include "file_rights.h"
-#include "netns.h"
-#include "text.h"
+#include "base/fd.h"
+#include "base/file_rights.h"
+#include "base/namespaces.h"
+#include "base/text.h"
 
 namespace {
 

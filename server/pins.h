@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "fd.h"
-#include "privileges.h"
+#include "base/fd.h"
+#include "base/privileges.h"
 
 /// Pins of maps in a folder of a BPF file system, by which a user who is not root can use them (bpftool map ... pinned
 /// PATH). They get their names last, when the start can't fail any more: until then the pins of a running server, which

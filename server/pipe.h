@@ -3,7 +3,7 @@
 
 #include <optional>
 
-#include "fd.h"
+#include "base/fd.h"
 
 /// A pipe through which splice(2) takes bytes from a socket, and back to it, without a copy. Clients share it, one after
 /// the other: what one has left in it must never get to the next.

@@ -5,11 +5,11 @@
 
 #include <stdexcept>
 
+#include "base/text.h"
 #include "ephemeral_ports.h"
 #include "ports_file.h"
 #include "shadowing.h"
 #include "socket_diag.h"
-#include "text.h"
 
 namespace {
 

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "base/privileges.h"
 #include "options.h"
 #include "port_set.h"
-#include "privileges.h"
 
 /// The ports that a start or a reload is to open.
 struct PortPlan {

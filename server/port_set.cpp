@@ -8,7 +8,7 @@
 #include <functional>
 #include <optional>
 
-#include "text.h"
+#include "base/text.h"
 
 namespace {
 

@@ -14,9 +14,9 @@
 #include <cerrno>
 #include <string_view>
 
-#include "fd.h"
-#include "file_rights.h"
-#include "text.h"
+#include "base/fd.h"
+#include "base/file_rights.h"
+#include "base/text.h"
 
 namespace {
 

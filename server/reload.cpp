@@ -12,11 +12,11 @@
 #include <stdexcept>
 #include <utility>
 
+#include "base/log.h"
+#include "base/signals.h"
+#include "base/systemd.h"
+#include "base/text.h"
 #include "listener.h"
-#include "log.h"
-#include "signals.h"
-#include "systemd.h"
-#include "text.h"
 
 using asio::posix::stream_descriptor;
 using std::chrono::steady_clock;

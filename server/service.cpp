@@ -16,16 +16,16 @@
 #include <utility>
 #include <vector>
 
-#include "descriptors.h"
+#include "base/descriptor_limit.h"
+#include "base/log.h"
+#include "base/namespaces.h"
+#include "base/processes.h"
+#include "base/signals.h"
+#include "base/systemd.h"
+#include "base/text.h"
 #include "endpoint.h"
 #include "listener.h"
-#include "log.h"
-#include "netns.h"
-#include "processes.h"
-#include "signals.h"
 #include "socket_diag.h"
-#include "systemd.h"
-#include "text.h"
 #include "vrf.h"
 
 namespace {

@@ -5,12 +5,12 @@
 #include <functional>
 #include <optional>
 
+#include "base/privileges.h"
 #include "dispatcher.h"
 #include "echo_server.h"
 #include "handler_memory.h"
 #include "options.h"
 #include "pins.h"
-#include "privileges.h"
 #include "reload.h"
 #include "takeover.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // What a service says at its start of that which its user can't do.
-#include "log.h"
+#include "base/log.h"
 #include "service.h"
 
 void Service::warn_of_lost_rights(bool kept_cap_bpf) const {

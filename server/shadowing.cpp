@@ -13,7 +13,7 @@
 #include <string_view>
 #include <unordered_map>
 
-#include "text.h"
+#include "base/text.h"
 
 namespace {
 

@@ -14,9 +14,9 @@
 #include <stdexcept>
 #include <system_error>
 
-#include "log.h"
+#include "base/log.h"
+#include "base/processes.h"
 #include "port_map.h"
-#include "processes.h"
 #include "status_text.h"
 
 namespace {

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "text.h"
+#include "base/text.h"
 
 std::uint64_t sum(const std::vector<std::uint64_t>& counts) {
     return std::accumulate(counts.begin(), counts.end(), std::uint64_t{0});

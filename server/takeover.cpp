@@ -17,10 +17,10 @@
 #include <system_error>
 #include <vector>
 
+#include "base/log.h"
+#include "base/namespaces.h"
+#include "base/systemd.h"
 #include "listener.h"
-#include "log.h"
-#include "netns.h"
-#include "systemd.h"
 
 namespace {
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "fd.h"
+#include "base/fd.h"
 #include "instances.h"
 
 /// What a new process needs of a running one to take over its service: its listening socket, shared from now on, and the

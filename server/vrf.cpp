@@ -9,8 +9,8 @@
 #include <string_view>
 #include <system_error>
 
+#include "base/sysctl.h"
 #include "netlink.h"
-#include "sysctl.h"
 
 namespace {
 

@@ -9,8 +9,8 @@
 #include <functional>
 #include <thread>
 
+#include "base/fd.h"
 #include "echo_session.h"
-#include "fd.h"
 #include "handler_memory.h"
 
 /// A thread of the server: its event loop, and the sessions that it was given. Nothing of them is shared with others.

@@ -21,9 +21,9 @@
 #include <system_error>
 #include <vector>
 
+#include "base/fd.h"
 #include "dispatcher.h"
 #include "endpoint.h"
-#include "fd.h"
 #include "listener.h"
 #include "port_set.h"
 

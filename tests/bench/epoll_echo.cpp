@@ -16,10 +16,10 @@
 #include <system_error>
 #include <vector>
 
-#include "descriptors.h"
+#include "base/descriptor_limit.h"
+#include "base/fd.h"
 #include "dispatcher.h"
 #include "endpoint.h"
-#include "fd.h"
 #include "listener.h"
 #include "port_set.h"
 

@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "descriptors.h"
+#include "base/descriptor_limit.h"
 #include "endpoint.h"
 #include "load_client.h"
 #include "process_usage.h"

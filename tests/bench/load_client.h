@@ -8,7 +8,7 @@
 #include <deque>
 #include <vector>
 
-#include "fd.h"
+#include "base/fd.h"
 
 /// What every connection of a load does.
 struct Work {

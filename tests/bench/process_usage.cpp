@@ -12,7 +12,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "text.h"
+#include "base/text.h"
 
 namespace {
 

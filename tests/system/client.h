@@ -7,7 +7,7 @@
 #include <string_view>
 #include <thread>
 
-#include "fd.h"
+#include "base/fd.h"
 #include "netns.h"
 
 /// A TCP client with blocking calls that give up after the time limit.

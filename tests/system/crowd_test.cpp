@@ -9,8 +9,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/descriptor_limit.h"
 #include "client.h"
-#include "descriptors.h"
 #include "server.h"
 
 using namespace std::chrono_literals;

@@ -15,8 +15,8 @@
 #include <filesystem>
 #include <string>
 
+#include "base/fd.h"
 #include "client.h"
-#include "fd.h"
 #include "listener.h"
 #include "server.h"
 

@@ -19,11 +19,11 @@
 #include <string>
 #include <string_view>
 
+#include "base/processes.h"
 #include "child.h"
 #include "client.h"
 #include "echo_dispatch.h"
 #include "echo_dispatch.skel.h"
-#include "processes.h"
 #include "server.h"
 #include "shown_status.h"
 

@@ -15,10 +15,10 @@
 #include <thread>
 #include <vector>
 
+#include "base/descriptor_limit.h"
 #include "bpffs.h"
 #include "child.h"
 #include "client.h"
-#include "descriptors.h"
 #include "server.h"
 
 using namespace std::chrono_literals;

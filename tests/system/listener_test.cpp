@@ -13,10 +13,10 @@
 #include <list>
 #include <string>
 
+#include "base/fd.h"
 #include "child.h"
 #include "client.h"
 #include "endpoint.h"
-#include "fd.h"
 #include "listener.h"
 #include "server.h"
 

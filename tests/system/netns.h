@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "fd.h"
+#include "base/fd.h"
 
 /// A pristine network namespace with only a loopback interface, up. It is gone when nobody uses it any more.
 class Netns {

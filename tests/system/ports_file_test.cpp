@@ -14,9 +14,9 @@
 #include <fstream>
 #include <string>
 
+#include "base/fd.h"
 #include "child.h"
 #include "client.h"
-#include "fd.h"
 #include "server.h"
 
 namespace fs = std::filesystem;

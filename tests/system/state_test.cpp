@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "base/fd.h"
 #include "client.h"
-#include "fd.h"
 #include "server.h"
 #include "shown_status.h"
 

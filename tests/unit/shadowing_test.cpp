@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "base/fd.h"
 #include "endpoint.h"
-#include "fd.h"
 
 namespace {
 

@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-#include "fd.h"
+#include "base/fd.h"
 
 // What systemd is told (sd_notify(3)) and what it passes (sd_listen_fds(3)). Without systemd nothing happens.
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "fd.h"
+#include "base/fd.h"
 
 /// Throws std::runtime_error if there is no /proc, which tells of namespaces, of descriptors, and of other processes.
 void check_proc();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "file_rights.h"
+#include "base/file_rights.h"
 
 #include <fmt/format.h>
 #include <linux/capability.h>

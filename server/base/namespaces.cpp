@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "netns.h"
+#include "base/namespaces.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

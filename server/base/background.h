@@ -11,7 +11,7 @@
 #include <thread>
 #include <utility>
 
-#include "fd.h"
+#include "base/fd.h"
 
 /// Work that may take long, or hang with a file system: a thread of its own does it, one piece at a time. If this object
 /// goes first, the thread is left to itself, so `work` owns all that it uses.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "descriptors.h"
+#include "base/descriptor_limit.h"
 
 #include <fmt/format.h>
 #include <sys/resource.h>

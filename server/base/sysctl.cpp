@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "sysctl.h"
+#include "base/sysctl.h"
 
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "fd.h"
-#include "text.h"
+#include "base/fd.h"
+#include "base/text.h"
 
 std::optional<std::string> read_sysctl(const std::string& name) {
     const Fd file(::open(("/proc/sys/" + name).c_str(), O_RDONLY | O_CLOEXEC));

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "fd.h"
+#include "base/fd.h"
 
 // Other processes of this PID namespace. Together with its PID, the start of a process, in clock ticks since the boot
 // (field 22 of /proc/PID/stat, proc(5)), tells it from every later one.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "processes.h"
+#include "base/processes.h"
 
 #include <fmt/format.h>
 #include <sys/syscall.h>

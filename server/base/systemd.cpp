@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "systemd.h"
+#include "base/systemd.h"
 
 #include <fmt/format.h>
 #include <systemd/sd-daemon.h>

@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "privileges.h"
+#include "base/privileges.h"
 
 /// For as long as it lives, the calling thread opens, makes and removes files with the rights of a user: that user's
 /// numbers, no supplementary group, and no capability that is about files. Its other capabilities stay. Where the process

@@ -3,7 +3,7 @@
 
 #include <initializer_list>
 
-#include "fd.h"
+#include "base/fd.h"
 
 // SIGHUP, SIGINT and SIGTERM interrupt nothing: they wait until they are read from a descriptor, which takes its turn like
 // any other. Of each at most one waits, so a storm of them is one reload after the other with time for clients in between.

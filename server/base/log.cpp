@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "log.h"
+#include "base/log.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -14,7 +14,7 @@
 #include <climits>
 #include <span>
 
-#include "fd.h"
+#include "base/fd.h"
 
 namespace {
 

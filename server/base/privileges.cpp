@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "privileges.h"
+#include "base/privileges.h"
 
 #include <fmt/format.h>
 #include <grp.h>
@@ -16,7 +16,7 @@
 #include <string_view>
 #include <system_error>
 
-#include "text.h"
+#include "base/text.h"
 
 namespace {
 

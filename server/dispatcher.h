@@ -10,9 +10,9 @@
 #include <string>
 #include <vector>
 
-#include "address_prefix.h"
 #include "echo_dispatch.h"
-#include "port_set.h"
+#include "net/address_prefix.h"
+#include "net/port_set.h"
 
 struct echo_dispatch_bpf;
 

@@ -13,8 +13,8 @@
 #include <utility>
 
 #include "counters.h"
-#include "endpoint.h"
-#include "listener.h"
+#include "net/endpoint.h"
+#include "net/listener.h"
 
 using asio::ip::tcp;
 using std::error_code;

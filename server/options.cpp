@@ -12,7 +12,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "echo_dispatch.h"
-#include "endpoint.h"
+#include "net/endpoint.h"
 
 namespace {
 

@@ -9,8 +9,8 @@
 #include <variant>
 #include <vector>
 
-#include "address_prefix.h"
-#include "port_set.h"
+#include "net/address_prefix.h"
+#include "net/port_set.h"
 
 /// What the command line asks a server for.
 struct Options {

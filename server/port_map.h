@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-#include "port_set.h"
+#include "net/port_set.h"
 
 // The map echo_ports by its descriptor: a hash whose keys are ports, and whose values, of one byte, mean nothing. What
 // fails throws std::runtime_error.

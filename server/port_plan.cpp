@@ -6,10 +6,10 @@
 #include <stdexcept>
 
 #include "base/text.h"
-#include "ephemeral_ports.h"
+#include "net/ephemeral_ports.h"
+#include "net/socket_diag.h"
 #include "ports_file.h"
 #include "shadowing.h"
-#include "socket_diag.h"
 
 namespace {
 

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "base/privileges.h"
+#include "net/port_set.h"
 #include "options.h"
-#include "port_set.h"
 
 /// The ports that a start or a reload is to open.
 struct PortPlan {

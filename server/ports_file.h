@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "base/privileges.h"
-#include "port_set.h"
+#include "net/port_set.h"
 
 /// Reads a port list from the file at `path`: the syntax of PortList on any number of lines, where '#' starts a
 /// comment. Opens nothing but regular files. Throws std::runtime_error, naming file and line, if the file can't be read

@@ -16,7 +16,7 @@
 #include "base/signals.h"
 #include "base/systemd.h"
 #include "base/text.h"
-#include "listener.h"
+#include "net/listener.h"
 
 using asio::posix::stream_descriptor;
 using std::chrono::steady_clock;

@@ -23,10 +23,10 @@
 #include "base/signals.h"
 #include "base/systemd.h"
 #include "base/text.h"
-#include "endpoint.h"
-#include "listener.h"
-#include "socket_diag.h"
-#include "vrf.h"
+#include "net/endpoint.h"
+#include "net/listener.h"
+#include "net/socket_diag.h"
+#include "net/vrf.h"
 
 namespace {
 

@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "address_prefix.h"
-#include "port_set.h"
-#include "socket_diag.h"
+#include "net/address_prefix.h"
+#include "net/port_set.h"
+#include "net/socket_diag.h"
 
 // sk_lookup comes before the kernel's own search for a listener: a port that is opened here is taken from whoever
 // listens on it, without an error anywhere. This finds out who that would be.

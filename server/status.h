@@ -8,12 +8,12 @@
 #include <string>
 #include <vector>
 
-#include "address_prefix.h"
 #include "echo_dispatch.h"
 #include "instances.h"
+#include "net/address_prefix.h"
+#include "net/port_set.h"
+#include "net/socket_diag.h"
 #include "options.h"
-#include "port_set.h"
-#include "socket_diag.h"
 
 /// What 'echo-server status' shows of one echo-server. What can't be read, as that one is of another version, is absent,
 /// and so are PID and user of a process in another PID namespace, and ports and listener of one that no longer has them.

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "port_set.h"
+#include "net/port_set.h"
 #include "status.h"
 
 // What more than one format of the status shows. `counts` are by port.

@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
-#include "endpoint.h"
+#include "net/endpoint.h"
 #include "status_figures.h"
 #include "status_text.h"
 

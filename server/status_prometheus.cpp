@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "endpoint.h"
+#include "net/endpoint.h"
 #include "status_figures.h"
 #include "status_text.h"
 

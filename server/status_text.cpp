@@ -6,7 +6,7 @@
 #include <chrono>
 #include <string_view>
 
-#include "endpoint.h"
+#include "net/endpoint.h"
 #include "status_figures.h"
 
 namespace {

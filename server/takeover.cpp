@@ -20,7 +20,7 @@
 #include "base/log.h"
 #include "base/namespaces.h"
 #include "base/systemd.h"
-#include "listener.h"
+#include "net/listener.h"
 
 namespace {
 

@@ -19,9 +19,9 @@
 #include "base/descriptor_limit.h"
 #include "base/fd.h"
 #include "dispatcher.h"
-#include "endpoint.h"
-#include "listener.h"
-#include "port_set.h"
+#include "net/endpoint.h"
+#include "net/listener.h"
+#include "net/port_set.h"
 
 namespace {
 

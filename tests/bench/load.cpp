@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "base/descriptor_limit.h"
-#include "endpoint.h"
 #include "load_client.h"
+#include "net/endpoint.h"
 #include "process_usage.h"
 
 namespace {

@@ -14,7 +14,7 @@
 #include <stdexcept>
 #include <system_error>
 
-#include "endpoint.h"
+#include "net/endpoint.h"
 
 namespace {
 

@@ -7,9 +7,9 @@
 #include <stdexcept>
 #include <string>
 
-#include "address_prefix.h"
-#include "endpoint.h"
 #include "expect.h"
+#include "net/address_prefix.h"
+#include "net/endpoint.h"
 
 namespace {
 

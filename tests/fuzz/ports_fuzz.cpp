@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "expect.h"
-#include "port_set.h"
+#include "net/port_set.h"
 #include "ports_file.h"
 
 namespace {

@@ -10,8 +10,8 @@
 #include "dispatcher.h"
 #include "echo_dispatch.h"
 #include "echo_dispatch.skel.h"
-#include "endpoint.h"
-#include "listener.h"
+#include "net/endpoint.h"
+#include "net/listener.h"
 #include "netns.h"
 #include "process.h"
 

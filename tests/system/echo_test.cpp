@@ -9,8 +9,8 @@
 #include <string>
 
 #include "client.h"
-#include "endpoint.h"
-#include "listener.h"
+#include "net/endpoint.h"
+#include "net/listener.h"
 #include "server.h"
 
 TEST_CASE("echo: a byte at a time, in order, both families") {

@@ -17,7 +17,7 @@
 
 #include "base/fd.h"
 #include "client.h"
-#include "listener.h"
+#include "net/listener.h"
 #include "server.h"
 
 namespace {

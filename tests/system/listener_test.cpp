@@ -16,8 +16,8 @@
 #include "base/fd.h"
 #include "child.h"
 #include "client.h"
-#include "endpoint.h"
-#include "listener.h"
+#include "net/endpoint.h"
+#include "net/listener.h"
 #include "server.h"
 
 namespace {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "client.h"
-#include "port_set.h"
+#include "net/port_set.h"
 #include "server.h"
 
 namespace {

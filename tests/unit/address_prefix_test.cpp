@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "address_prefix.h"
+#include "net/address_prefix.h"
 
 #include <doctest/doctest.h>
 

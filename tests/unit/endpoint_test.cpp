@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "endpoint.h"
+#include "net/endpoint.h"
 
 #include <doctest/doctest.h>
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "endpoint.h"
+#include "net/endpoint.h"
 
 namespace {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "port_set.h"
+#include "net/port_set.h"
 
 #include <doctest/doctest.h>
 

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "base/fd.h"
-#include "endpoint.h"
+#include "net/endpoint.h"
 
 namespace {
 

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <string>
 
-#include "endpoint.h"
+#include "net/endpoint.h"
 
 namespace {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "vrf.h"
+#include "net/vrf.h"
 
 #include <doctest/doctest.h>
 #include <linux/if_link.h>

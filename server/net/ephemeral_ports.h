@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "port_set.h"
+#include "net/port_set.h"
 
 // connect() and bind(0) take a local port from net.ipv4.ip_local_port_range, and never one on which a connection was
 // accepted, until the last socket of it is gone, in LAST-ACK or TIME_WAIT even. A server that answers on all of these

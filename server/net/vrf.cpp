@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "vrf.h"
+#include "net/vrf.h"
 
 #include <fmt/format.h>
 #include <linux/if_link.h>
@@ -10,7 +10,7 @@
 #include <system_error>
 
 #include "base/sysctl.h"
-#include "netlink.h"
+#include "net/netlink.h"
 
 namespace {
 

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "port_set.h"
+#include "net/port_set.h"
 
 /// A TCP socket that listens, as the kernel's socket diagnostics show it (sock_diag(7)).
 struct ListeningSocket {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "listener.h"
+#include "net/listener.h"
 
 #include <fmt/format.h>
 #include <net/if.h>
@@ -14,7 +14,7 @@
 #include <stdexcept>
 #include <string_view>
 
-#include "endpoint.h"
+#include "net/endpoint.h"
 
 namespace {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "netlink.h"
+#include "net/netlink.h"
 
 #include <sys/socket.h>
 

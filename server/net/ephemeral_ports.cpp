@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "ephemeral_ports.h"
+#include "net/ephemeral_ports.h"
 
 #include <fmt/format.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "socket_diag.h"
+#include "net/socket_diag.h"
 
 #include <fmt/format.h>
 #include <linux/inet_diag.h>
@@ -18,7 +18,7 @@
 #include <system_error>
 #include <utility>
 
-#include "netlink.h"
+#include "net/netlink.h"
 
 using asio::ip::tcp;
 

@@ -10,7 +10,7 @@
 #include "base/namespaces.h"
 #include "base/signals.h"
 #include "base/standard_streams.h"
-#include "dispatcher.h"
+#include "dispatch/dispatcher.h"
 #include "options.h"
 #include "service.h"
 #include "status.h"

@@ -9,7 +9,7 @@
 
 #include "base/background.h"
 #include "base/privileges.h"
-#include "dispatcher.h"
+#include "dispatch/dispatcher.h"
 #include "handler_memory.h"
 #include "options.h"
 #include "port_plan.h"

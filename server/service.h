@@ -6,11 +6,11 @@
 #include <optional>
 
 #include "base/privileges.h"
-#include "dispatcher.h"
+#include "dispatch/dispatcher.h"
+#include "dispatch/pins.h"
 #include "echo_server.h"
 #include "handler_memory.h"
 #include "options.h"
-#include "pins.h"
 #include "reload.h"
 #include "takeover.h"
 

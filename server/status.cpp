@@ -16,7 +16,7 @@
 
 #include "base/log.h"
 #include "base/processes.h"
-#include "port_map.h"
+#include "dispatch/port_map.h"
 #include "status_text.h"
 
 namespace {

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "dispatch/running_servers.h"
 #include "echo_dispatch.h"
-#include "instances.h"
 #include "net/address_prefix.h"
 #include "net/port_set.h"
 #include "net/socket_diag.h"

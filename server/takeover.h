@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/fd.h"
-#include "instances.h"
+#include "dispatch/running_servers.h"
 
 /// What a new process needs of a running one to take over its service: its listening socket, shared from now on, and the
 /// means to tell it so. Nothing changes for the running one before complete().

@@ -22,7 +22,7 @@
 #include <vector>
 
 #include "base/fd.h"
-#include "dispatcher.h"
+#include "dispatch/dispatcher.h"
 #include "net/endpoint.h"
 #include "net/listener.h"
 #include "net/port_set.h"

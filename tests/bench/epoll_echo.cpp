@@ -18,7 +18,7 @@
 
 #include "base/descriptor_limit.h"
 #include "base/fd.h"
-#include "dispatcher.h"
+#include "dispatch/dispatcher.h"
 #include "net/endpoint.h"
 #include "net/listener.h"
 #include "net/port_set.h"

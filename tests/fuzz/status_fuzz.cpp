@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "dispatch/running_servers.h"
 #include "expect.h"
-#include "instances.h"
 #include "status.h"
 #include "status_text.h"
 

@@ -7,7 +7,7 @@
 
 #include <memory>
 
-#include "dispatcher.h"
+#include "dispatch/dispatcher.h"
 #include "echo_dispatch.h"
 #include "echo_dispatch.skel.h"
 #include "net/endpoint.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "instances.h"
+#include "dispatch/running_servers.h"
 
 #include <bpf/bpf.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "dispatcher.h"
+#include "dispatch/dispatcher.h"
 
 #include <bpf/bpf.h>
 #include <fmt/format.h>
@@ -17,8 +17,8 @@
 #include "base/log.h"
 #include "base/namespaces.h"
 #include "base/privileges.h"
+#include "dispatch/port_map.h"
 #include "echo_dispatch.skel.h"
-#include "port_map.h"
 
 namespace {
 

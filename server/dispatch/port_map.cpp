@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "port_map.h"
+#include "dispatch/port_map.h"
 
 #include <bpf/bpf.h>
 #include <fmt/format.h>

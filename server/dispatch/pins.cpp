@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "pins.h"
+#include "dispatch/pins.h"
 
 #include <bpf/bpf.h>
 #include <fcntl.h>

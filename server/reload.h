@@ -10,7 +10,7 @@
 #include "base/background.h"
 #include "base/privileges.h"
 #include "dispatch/dispatcher.h"
-#include "handler_memory.h"
+#include "echo/handler_memory.h"
 #include "options.h"
 #include "port_plan.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "echo_server.h"
+#include "echo/server.h"
 
 #include <fmt/format.h>
 #include <sys/socket.h>
@@ -12,7 +12,7 @@
 #include <string_view>
 #include <utility>
 
-#include "counters.h"
+#include "echo/counters.h"
 #include "net/endpoint.h"
 #include "net/listener.h"
 

@@ -15,9 +15,9 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "echo/handler_memory.h"
+#include "echo/worker.h"
 #include "echo_dispatch.h"
-#include "handler_memory.h"
-#include "worker.h"
 
 /// Accepts connections from one listening socket and echoes each of them. They are spread over threads at accept, and
 /// share nothing from then on.

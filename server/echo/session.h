@@ -16,9 +16,9 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "echo/pipe.h"
+#include "echo/second_look.h"
 #include "echo_dispatch.h"
-#include "pipe.h"
-#include "second_look.h"
 
 class EchoSession;
 

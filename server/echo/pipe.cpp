@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "pipe.h"
+#include "echo/pipe.h"
 
 #include <fcntl.h>
 #include <sys/ioctl.h>

@@ -6,7 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "handler_memory.h"
+#include "echo/handler_memory.h"
 
 class EchoSession;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "echo_session.h"
+#include "echo/session.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -12,7 +12,7 @@
 #include <system_error>
 #include <utility>
 
-#include "counters.h"
+#include "echo/counters.h"
 
 using asio::ip::tcp;
 using std::error_code;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "worker.h"
+#include "echo/worker.h"
 
 #include <asio/post.hpp>
 #include <new>
 #include <utility>
 
-#include "counters.h"
+#include "echo/counters.h"
 
 using asio::ip::tcp;
 using std::error_code;

@@ -10,8 +10,8 @@
 #include <thread>
 
 #include "base/fd.h"
-#include "echo_session.h"
-#include "handler_memory.h"
+#include "echo/handler_memory.h"
+#include "echo/session.h"
 
 /// A thread of the server: its event loop, and the sessions that it was given. Nothing of them is shared with others.
 class Worker {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "second_look.h"
+#include "echo/second_look.h"
 
 #include <algorithm>
 #include <asio/post.hpp>
 #include <utility>
 
-#include "echo_session.h"
+#include "echo/session.h"
 
 bool SecondLook::pays() {
     constexpr int enough = certain / 4;

@@ -13,7 +13,7 @@
 #include "dispatch/dispatcher.h"
 #include "options.h"
 #include "service.h"
-#include "status.h"
+#include "status/status.h"
 
 namespace {
 

@@ -15,8 +15,8 @@
 
 #include "dispatch/running_servers.h"
 #include "expect.h"
-#include "status.h"
-#include "status_text.h"
+#include "status/format.h"
+#include "status/status.h"
 
 namespace {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "status_text.h"
+#include "status/format.h"
 
 #include <doctest/doctest.h>
 

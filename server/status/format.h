@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "status.h"
+#include "status/status.h"
 
 /// For a reader; some lines for each.
 std::string to_text(const std::vector<InstanceStatus>& instances);

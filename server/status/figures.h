@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "net/port_set.h"
-#include "status.h"
+#include "status/status.h"
 
 // What more than one format of the status shows. `counts` are by port.
 

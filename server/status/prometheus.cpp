@@ -8,8 +8,8 @@
 #include <string_view>
 
 #include "net/endpoint.h"
-#include "status_figures.h"
-#include "status_text.h"
+#include "status/figures.h"
+#include "status/format.h"
 
 namespace {
 

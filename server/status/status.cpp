@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "status.h"
+#include "status/status.h"
 
 #include <bpf/bpf.h>
 #include <fmt/format.h>
@@ -17,7 +17,7 @@
 #include "base/log.h"
 #include "base/processes.h"
 #include "dispatch/port_map.h"
-#include "status_text.h"
+#include "status/format.h"
 
 namespace {
 

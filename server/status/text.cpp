@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "status_text.h"
+#include "status/format.h"
 
 #include <fmt/format.h>
 
@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "net/endpoint.h"
-#include "status_figures.h"
+#include "status/figures.h"
 
 namespace {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "status_figures.h"
+#include "status/figures.h"
 
 #include <algorithm>
 #include <numeric>

@@ -12,7 +12,7 @@
 #include "base/standard_streams.h"
 #include "dispatch/dispatcher.h"
 #include "options.h"
-#include "service.h"
+#include "service/service.h"
 #include "status/status.h"
 
 namespace {

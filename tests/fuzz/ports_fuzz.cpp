@@ -7,7 +7,7 @@
 
 #include "expect.h"
 #include "net/port_set.h"
-#include "ports_file.h"
+#include "service/ports_file.h"
 
 namespace {
 

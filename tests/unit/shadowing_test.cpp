@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "shadowing.h"
+#include "service/port_conflicts.h"
 
 #include <doctest/doctest.h>
 #include <sys/socket.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "takeover.h"
+#include "service/takeover.h"
 
 #include <fmt/format.h>
 #include <poll.h>

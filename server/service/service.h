@@ -11,8 +11,8 @@
 #include "echo/handler_memory.h"
 #include "echo/server.h"
 #include "options.h"
-#include "reload.h"
-#include "takeover.h"
+#include "service/reload.h"
+#include "service/takeover.h"
 
 /// The whole server, from its set-up to its end.
 class Service {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "port_plan.h"
+#include "service/port_plan.h"
 
 #include <fmt/format.h>
 
@@ -8,8 +8,8 @@
 #include "base/text.h"
 #include "net/ephemeral_ports.h"
 #include "net/socket_diag.h"
-#include "ports_file.h"
-#include "shadowing.h"
+#include "service/port_conflicts.h"
+#include "service/ports_file.h"
 
 namespace {
 

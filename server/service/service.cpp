@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "service.h"
+#include "service/service.h"
 
 #include <fmt/format.h>
 #include <sys/eventfd.h>

@@ -12,7 +12,7 @@
 #include "dispatch/dispatcher.h"
 #include "echo/handler_memory.h"
 #include "options.h"
-#include "port_plan.h"
+#include "service/port_plan.h"
 
 /// Which ports are open: planned at the start, and again on each SIGHUP. What can hang or take long (the ports file, the
 /// search for other listeners) runs in a thread of its own; the event loop only changes the map.

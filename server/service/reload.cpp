@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "reload.h"
+#include "service/reload.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // What a service says at its start of that which its user can't do.
 #include "base/log.h"
-#include "service.h"
+#include "service/service.h"
 
 void Service::warn_of_lost_rights(bool kept_cap_bpf) const {
     const bool may_update = dispatcher_.may_use_maps();

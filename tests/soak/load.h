@@ -10,8 +10,8 @@
 #include <string_view>
 #include <thread>
 
-#include "client.h"
-#include "netns.h"
+#include "support/client.h"
+#include "support/netns.h"
 
 /// Clients of every kind, each on a thread of its own, from the host of a network to port 7 of its VM: some connect, send
 /// and end without a pause, some stream, some are idle, some reset, some read slowly. All but those that reset check every

@@ -16,7 +16,7 @@
 #include <utility>
 
 #include "load.h"
-#include "server.h"
+#include "support/server.h"
 
 using namespace std::chrono_literals;
 using std::chrono::steady_clock;

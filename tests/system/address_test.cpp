@@ -4,8 +4,8 @@
 
 #include <string>
 
-#include "client.h"
-#include "server.h"
+#include "support/client.h"
+#include "support/server.h"
 
 TEST_CASE("address: ports answer at addresses of the prefixes, and are closed elsewhere") {
     const Netns netns;

@@ -10,8 +10,8 @@
 #include <string_view>
 
 #include "base/descriptor_limit.h"
-#include "client.h"
-#include "server.h"
+#include "support/client.h"
+#include "support/server.h"
 
 using namespace std::chrono_literals;
 using std::chrono::steady_clock;

@@ -12,8 +12,8 @@
 #include "echo_dispatch.skel.h"
 #include "net/endpoint.h"
 #include "net/listener.h"
-#include "netns.h"
-#include "process.h"
+#include "support/netns.h"
+#include "support/process.h"
 
 namespace {
 

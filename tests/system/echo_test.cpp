@@ -8,10 +8,10 @@
 
 #include <string>
 
-#include "client.h"
 #include "net/endpoint.h"
 #include "net/listener.h"
-#include "server.h"
+#include "support/client.h"
+#include "support/server.h"
 
 TEST_CASE("echo: a byte at a time, in order, both families") {
     const Network network;

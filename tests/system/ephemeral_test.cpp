@@ -14,8 +14,8 @@
 #include <optional>
 #include <string>
 
-#include "client.h"
-#include "server.h"
+#include "support/client.h"
+#include "support/server.h"
 
 namespace {
 

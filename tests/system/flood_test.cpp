@@ -15,8 +15,8 @@
 #include <thread>
 #include <vector>
 
-#include "client.h"
-#include "server.h"
+#include "support/client.h"
+#include "support/server.h"
 
 namespace {
 

@@ -16,9 +16,9 @@
 #include <string>
 
 #include "base/fd.h"
-#include "client.h"
 #include "net/listener.h"
-#include "server.h"
+#include "support/client.h"
+#include "support/server.h"
 
 namespace {
 

@@ -20,12 +20,12 @@
 #include <string_view>
 
 #include "base/processes.h"
-#include "child.h"
-#include "client.h"
 #include "echo_dispatch.h"
 #include "echo_dispatch.skel.h"
-#include "server.h"
-#include "shown_status.h"
+#include "support/child.h"
+#include "support/client.h"
+#include "support/server.h"
+#include "support/shown_status.h"
 
 namespace {
 

@@ -16,10 +16,10 @@
 #include <vector>
 
 #include "base/descriptor_limit.h"
-#include "bpffs.h"
-#include "child.h"
-#include "client.h"
-#include "server.h"
+#include "support/bpffs.h"
+#include "support/child.h"
+#include "support/client.h"
+#include "support/server.h"
 
 using namespace std::chrono_literals;
 

@@ -14,11 +14,11 @@
 #include <string>
 
 #include "base/fd.h"
-#include "child.h"
-#include "client.h"
 #include "net/endpoint.h"
 #include "net/listener.h"
-#include "server.h"
+#include "support/child.h"
+#include "support/client.h"
+#include "support/server.h"
 
 namespace {
 

@@ -12,9 +12,9 @@
 #include <filesystem>
 #include <string>
 
-#include "child.h"
-#include "client.h"
-#include "server.h"
+#include "support/child.h"
+#include "support/client.h"
+#include "support/server.h"
 
 namespace {
 

@@ -12,10 +12,10 @@
 #include <optional>
 #include <string>
 
-#include "child.h"
-#include "client.h"
 #include "other_lookup.skel.h"
-#include "server.h"
+#include "support/child.h"
+#include "support/client.h"
+#include "support/server.h"
 
 namespace {
 

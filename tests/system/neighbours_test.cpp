@@ -4,8 +4,8 @@
 
 #include <csignal>
 
-#include "client.h"
-#include "server.h"
+#include "support/client.h"
+#include "support/server.h"
 
 namespace {
 

@@ -20,10 +20,10 @@
 #include <string>
 #include <vector>
 
-#include "bpffs.h"
-#include "child.h"
-#include "client.h"
-#include "server.h"
+#include "support/bpffs.h"
+#include "support/child.h"
+#include "support/client.h"
+#include "support/server.h"
 
 namespace {
 

@@ -15,10 +15,10 @@
 #include <filesystem>
 #include <string>
 
-#include "bpffs.h"
-#include "child.h"
-#include "client.h"
-#include "server.h"
+#include "support/bpffs.h"
+#include "support/child.h"
+#include "support/client.h"
+#include "support/server.h"
 
 namespace {
 

@@ -15,9 +15,9 @@
 #include <string>
 
 #include "base/fd.h"
-#include "child.h"
-#include "client.h"
-#include "server.h"
+#include "support/child.h"
+#include "support/client.h"
+#include "support/server.h"
 
 namespace fs = std::filesystem;
 

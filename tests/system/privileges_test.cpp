@@ -16,9 +16,9 @@
 #include <sstream>
 #include <string>
 
-#include "child.h"
-#include "client.h"
-#include "server.h"
+#include "support/child.h"
+#include "support/client.h"
+#include "support/server.h"
 
 namespace {
 

@@ -14,9 +14,9 @@
 #include <fstream>
 #include <thread>
 
-#include "child.h"
-#include "client.h"
-#include "server.h"
+#include "support/child.h"
+#include "support/client.h"
+#include "support/server.h"
 
 using namespace std::chrono_literals;
 

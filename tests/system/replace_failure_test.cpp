@@ -13,9 +13,9 @@
 #include <thread>
 #include <vector>
 
-#include "child.h"
-#include "client.h"
-#include "server.h"
+#include "support/child.h"
+#include "support/client.h"
+#include "support/server.h"
 
 TEST_CASE("replace: without it a second instance is an error that names the first") {
     const Netns netns;

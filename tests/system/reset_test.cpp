@@ -9,8 +9,8 @@
 #include <list>
 #include <string>
 
-#include "client.h"
-#include "server.h"
+#include "support/client.h"
+#include "support/server.h"
 
 namespace {
 

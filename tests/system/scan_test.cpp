@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "client.h"
 #include "net/port_set.h"
-#include "server.h"
+#include "support/client.h"
+#include "support/server.h"
 
 namespace {
 

@@ -7,9 +7,9 @@
 
 #include <string>
 
-#include "child.h"
-#include "client.h"
-#include "server.h"
+#include "support/child.h"
+#include "support/client.h"
+#include "support/server.h"
 
 namespace {
 

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "child.h"
-#include "client.h"
-#include "server.h"
+#include "support/child.h"
+#include "support/client.h"
+#include "support/server.h"
 
 TEST_CASE("splice: a fault in any call of a stream lets no byte get to another client") {
     constexpr std::size_t much = 1U << 20U;

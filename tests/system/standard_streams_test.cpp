@@ -6,9 +6,9 @@
 #include <csignal>
 #include <string>
 
-#include "child.h"
-#include "client.h"
-#include "server.h"
+#include "support/child.h"
+#include "support/client.h"
+#include "support/server.h"
 
 TEST_CASE("standard streams: whichever are closed, each client gets its own bytes and no line of the log") {
     constexpr std::size_t much = 400'000;

@@ -9,9 +9,9 @@
 #include <string>
 
 #include "base/fd.h"
-#include "client.h"
-#include "server.h"
-#include "shown_status.h"
+#include "support/client.h"
+#include "support/server.h"
+#include "support/shown_status.h"
 
 namespace {
 

@@ -15,11 +15,11 @@
 #include <string>
 #include <vector>
 
-#include "child.h"
-#include "client.h"
 #include "echo_dispatch.skel.h"
-#include "server.h"
-#include "shown_status.h"
+#include "support/child.h"
+#include "support/client.h"
+#include "support/server.h"
+#include "support/shown_status.h"
 
 namespace {
 

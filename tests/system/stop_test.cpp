@@ -9,9 +9,9 @@
 #include <list>
 #include <string>
 
-#include "child.h"
-#include "client.h"
-#include "server.h"
+#include "support/child.h"
+#include "support/client.h"
+#include "support/server.h"
 
 TEST_CASE("stop: with no connection open it is over at once, and nothing is left") {
     const Netns netns;

@@ -10,8 +10,8 @@
 #include <string>
 #include <utility>
 
-#include "client.h"
-#include "server.h"
+#include "support/client.h"
+#include "support/server.h"
 
 namespace {
 

@@ -10,9 +10,9 @@
 #include <cstdlib>
 #include <string>
 
-#include "child.h"
-#include "client.h"
-#include "server.h"
+#include "support/child.h"
+#include "support/client.h"
+#include "support/server.h"
 
 using namespace std::chrono_literals;
 using std::chrono::steady_clock;

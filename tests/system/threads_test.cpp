@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
-#include "child.h"
-#include "client.h"
-#include "server.h"
+#include "support/child.h"
+#include "support/client.h"
+#include "support/server.h"
 
 namespace {
 

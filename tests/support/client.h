@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "base/fd.h"
-#include "netns.h"
+#include "support/netns.h"
 
 /// A TCP client with blocking calls that give up after the time limit.
 class Client {

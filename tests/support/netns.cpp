@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "netns.h"
+#include "support/netns.h"
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -11,8 +11,8 @@
 #include <fstream>
 #include <string>
 
-#include "client.h"
-#include "process.h"
+#include "support/client.h"
+#include "support/process.h"
 
 namespace {
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "shown_status.h"
+#include "support/shown_status.h"
 
 #include <doctest/doctest.h>
 
-#include "server.h"
+#include "support/server.h"
 
 nlohmann::json status(const Netns& netns) {
     return nlohmann::json::parse(run_ok(netns, echo_server({"status", "--json"})))["instances"];

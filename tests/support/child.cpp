@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "child.h"
+#include "support/child.h"
 
 #include <grp.h>
 #include <linux/audit.h>

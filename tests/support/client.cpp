@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "client.h"
+#include "support/client.h"
 
 #include <arpa/inet.h>
 #include <doctest/doctest.h>
@@ -12,7 +12,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "process.h"
+#include "support/process.h"
 
 namespace {
 

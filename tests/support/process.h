@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "base/fd.h"
-#include "netns.h"
+#include "support/netns.h"
 
 using Command = std::vector<std::string>;
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "process.h"
+#include "support/process.h"
 
 /// The real echo-server, running and ready.
 class Server : public Process {

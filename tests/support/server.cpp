@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "server.h"
+#include "support/server.h"
 
 #include <doctest/doctest.h>
 #include <fmt/format.h>

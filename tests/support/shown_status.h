@@ -4,7 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "netns.h"
+#include "support/netns.h"
 
 /// All of them, as an array. Fails the test if status does.
 nlohmann::json status(const Netns& netns);

@@ -8,7 +8,7 @@
 
 #include <string>
 
-#include "process.h"
+#include "support/process.h"
 
 constexpr uid_t nobody = 65534;
 

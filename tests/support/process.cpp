@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "process.h"
+#include "support/process.h"
 
 #include <doctest/doctest.h>
 #include <fcntl.h>

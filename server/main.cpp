@@ -15,6 +15,8 @@
 #include "service/service.h"
 #include "status/status.h"
 
+namespace echo_server {
+
 namespace {
 
 void ignore_signals() {
@@ -44,7 +46,10 @@ int run(int argc, char** argv) {
 
 }  // namespace
 
+}  // namespace echo_server
+
 int main(int argc, char** argv) {
+    using namespace echo_server;
     ignore_signals();
     try {
         open_closed_standard_streams();

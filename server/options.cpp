@@ -14,6 +14,8 @@
 #include "echo_dispatch.h"
 #include "net/endpoint.h"
 
+namespace echo_server {
+
 namespace {
 
 constexpr auto description = R"(Answers TCP echo (RFC 862) on any set of ports, on IPv4 and IPv6, through one
@@ -222,3 +224,5 @@ std::variant<Options, StatusOptions, Exit> parse_command_line(int argc, char** a
     }
     return options;
 }
+
+}  // namespace echo_server

@@ -12,6 +12,8 @@
 #include "net/address_prefix.h"
 #include "net/port_set.h"
 
+namespace echo_server {
+
 /// What the command line asks a server for.
 struct Options {
     PortList ports;  ///< all of --ports
@@ -44,3 +46,5 @@ struct Exit {
 /// Parses the command line. Prints what --help and --version ask for (Exit 0), and one line to standard error for
 /// wrong usage (Exit 2).
 std::variant<Options, StatusOptions, Exit> parse_command_line(int argc, char** argv);
+
+}  // namespace echo_server

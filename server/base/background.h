@@ -13,6 +13,8 @@
 
 #include "base/fd.h"
 
+namespace echo_server {
+
 /// Work that may take long, or hang with a file system: a thread of its own does it, one piece at a time. If this object
 /// goes first, the thread is left to itself, so `work` owns all that it uses.
 template <typename Result>
@@ -56,3 +58,5 @@ class Background {
     std::thread thread_;
     std::future<Result> result_;
 };
+
+}  // namespace echo_server

@@ -10,6 +10,8 @@
 #include <stdexcept>
 #include <system_error>
 
+namespace echo_server {
+
 namespace {
 
 // For the ports file, the netlink socket, what is looked up in /proc, and a connection that is being accepted.
@@ -72,3 +74,5 @@ std::size_t connection_limit(std::optional<std::size_t> wanted) {
     if (available > 0 && wanted.value_or(1) <= available) return wanted.value_or(available);
     refuse(wanted, wanted.value_or(1) + used + reserve, "");
 }
+
+}  // namespace echo_server

@@ -5,6 +5,8 @@
 #include <optional>
 #include <string>
 
+namespace echo_server {
+
 /// Raises the process's limit of open descriptors (RLIMIT_NOFILE) to the hard one.
 void raise_descriptor_limit();
 
@@ -18,3 +20,5 @@ std::string explain_descriptor_limit(const std::string& problem);
 /// How many connections may be open at a time: `wanted`, or without it what the descriptors that are free now allow,
 /// less a reserve for what else must be opened at times. Throws std::runtime_error if there are too few for that.
 std::size_t connection_limit(std::optional<std::size_t> wanted);
+
+}  // namespace echo_server

@@ -5,6 +5,8 @@
 
 #include <utility>
 
+namespace echo_server {
+
 /// Owns a file descriptor and closes it. Move-only.
 class Fd {
  public:
@@ -29,3 +31,5 @@ class Fd {
  private:
     int fd_ = -1;
 };
+
+}  // namespace echo_server

@@ -11,6 +11,8 @@
 #include <stdexcept>
 #include <system_error>
 
+namespace echo_server {
+
 namespace {
 
 // Not glibc's setgroups(), which changes every thread of the process.
@@ -66,3 +68,5 @@ void FileRightsOf::restore() noexcept {
         // It has less than before then, which is safe.
     }
 }
+
+}  // namespace echo_server

@@ -7,6 +7,8 @@
 
 #include "base/privileges.h"
 
+namespace echo_server {
+
 /// For as long as it lives, the calling thread opens, makes and removes files with the rights of a user: that user's
 /// numbers, no supplementary group, and no capability that is about files. Its other capabilities stay. Where the process
 /// is not root, numbers and groups are its user's already.
@@ -25,3 +27,5 @@ class FileRightsOf {
     std::vector<gid_t> groups_;
     Capabilities capabilities_;
 };
+
+}  // namespace echo_server

@@ -16,6 +16,8 @@
 
 #include "base/fd.h"
 
+namespace echo_server {
+
 namespace {
 
 iovec part(std::string_view text) { return {.iov_base = const_cast<char*>(text.data()), .iov_len = text.size()}; }
@@ -86,3 +88,5 @@ void Warnings::warn(std::string_view problem) noexcept {
     next_ = now + std::chrono::seconds(1);
     log_problem(problem);
 }
+
+}  // namespace echo_server

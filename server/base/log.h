@@ -6,6 +6,8 @@
 #include <chrono>
 #include <string_view>
 
+namespace echo_server {
+
 /// To be called once, before a server logs: from then on no line waits for the reader of a terminal or of a pipe.
 void keep_log_from_blocking();
 
@@ -39,3 +41,5 @@ class Warnings {
  private:
     std::chrono::steady_clock::time_point next_;
 };
+
+}  // namespace echo_server

@@ -9,6 +9,8 @@
 #include <stdexcept>
 #include <system_error>
 
+namespace echo_server {
+
 CurrentNetns::CurrentNetns() : fd(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)) {
     struct stat status {};
     if (!fd || ::fstat(fd.get(), &status) != 0)
@@ -41,3 +43,5 @@ bool in_initial_user_namespace() {
 std::uint64_t pid_namespace() { return inode_of("/proc/self/ns/pid"); }
 
 std::uint64_t time_namespace() { return inode_of("/proc/self/ns/time"); }
+
+}  // namespace echo_server

@@ -5,6 +5,8 @@
 
 #include "base/fd.h"
 
+namespace echo_server {
+
 /// Throws std::runtime_error if there is no /proc, which tells of namespaces, of descriptors, and of other processes.
 void check_proc();
 
@@ -26,3 +28,5 @@ struct CurrentNetns {
     Fd fd;
     std::uint64_t inode = 0;  ///< as 'bpftool link' shows it
 };
+
+}  // namespace echo_server

@@ -18,6 +18,8 @@
 
 #include "base/text.h"
 
+namespace echo_server {
+
 namespace {
 
 [[noreturn]] void fail(std::string_view what, std::string_view hint = "") {
@@ -97,3 +99,5 @@ bool drop_privileges(const User& user, const std::function<bool()>& needs_cap_bp
     set_capabilities(kept ? Capabilities{.permitted = cap_bpf, .effective = cap_bpf} : Capabilities{});
     return kept;
 }
+
+}  // namespace echo_server

@@ -8,6 +8,8 @@
 #include <optional>
 #include <string>
 
+namespace echo_server {
+
 /// Whom the process runs as once it serves.
 struct User {
     std::string name;
@@ -36,3 +38,5 @@ void set_capabilities(const Capabilities& wanted);
 /// it must stay. Returns whether it stayed. Throws std::runtime_error. Of this process only the calling thread is changed: call it before others
 /// are started.
 bool drop_privileges(const User& user, const std::function<bool()>& needs_cap_bpf);
+
+}  // namespace echo_server

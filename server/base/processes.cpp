@@ -12,6 +12,8 @@
 #include <string>
 #include <system_error>
 
+namespace echo_server {
+
 namespace {
 
 std::uint64_t start_in(const std::string& path) {
@@ -47,3 +49,5 @@ bool proc_is_ours() {
     std::error_code error;
     return std::filesystem::read_symlink("/proc/self", error) == std::to_string(::getpid());
 }
+
+}  // namespace echo_server

@@ -7,6 +7,8 @@
 
 #include "base/fd.h"
 
+namespace echo_server {
+
 // Other processes of this PID namespace. Together with its PID, the start of a process, in clock ticks since the boot
 // (field 22 of /proc/PID/stat, proc(5)), tells it from every later one.
 
@@ -19,3 +21,5 @@ Fd open_process(pid_t pid, std::uint64_t start);
 
 /// False where /proc has strangers under the numbers of this PID namespace, as after unshare(1) without --mount-proc.
 bool proc_is_ours();
+
+}  // namespace echo_server

@@ -9,6 +9,8 @@
 #include <stdexcept>
 #include <system_error>
 
+namespace echo_server {
+
 namespace {
 
 sigset_t set_of(std::initializer_list<int> signals) {
@@ -43,3 +45,5 @@ void take_signal(int descriptor) {
     signalfd_siginfo taken{};
     [[maybe_unused]] const auto size = ::read(descriptor, &taken, sizeof(taken));
 }
+
+}  // namespace echo_server

@@ -5,6 +5,8 @@
 
 #include "base/fd.h"
 
+namespace echo_server {
+
 // SIGHUP, SIGINT and SIGTERM interrupt nothing: they wait until they are read from a descriptor, which takes its turn like
 // any other. Of each at most one waits, so a storm of them is one reload after the other with time for clients in between.
 
@@ -20,3 +22,5 @@ Fd signal_descriptor(std::initializer_list<int> signals);
 
 /// Takes the one that waits.
 void take_signal(int descriptor);
+
+}  // namespace echo_server

@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <system_error>
 
+namespace echo_server {
+
 void open_closed_standard_streams() {
     for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
         if (::fcntl(stream, F_GETFD) >= 0) continue;
@@ -16,3 +18,5 @@ void open_closed_standard_streams() {
                                     "opening /dev/null for a standard stream that is closed");
     }
 }
+
+}  // namespace echo_server

@@ -7,6 +7,8 @@
 #include "base/fd.h"
 #include "base/text.h"
 
+namespace echo_server {
+
 std::optional<std::string> read_sysctl(const std::string& name) {
     const Fd file(::open(("/proc/sys/" + name).c_str(), O_RDONLY | O_CLOEXEC));
     if (!file) return {};
@@ -18,3 +20,5 @@ std::optional<std::string> read_sysctl(const std::string& name) {
     value.resize(value.find_last_not_of('\n') + 1);
     return value;
 }
+
+}  // namespace echo_server

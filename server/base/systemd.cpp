@@ -7,6 +7,8 @@
 #include <ctime>
 #include <stdexcept>
 
+namespace echo_server {
+
 void notify_ready(const std::string& status) { ::sd_notify(0, fmt::format("READY=1\nSTATUS={}", status).c_str()); }
 
 void notify_reloading() {
@@ -33,3 +35,5 @@ std::optional<Fd> passed_socket() {
                         count));
     return Fd(SD_LISTEN_FDS_START);
 }
+
+}  // namespace echo_server

@@ -6,6 +6,8 @@
 
 #include "base/fd.h"
 
+namespace echo_server {
+
 // What systemd is told (sd_notify(3)) and what it passes (sd_listen_fds(3)). Without systemd nothing happens.
 
 /// The start, or a reload, is done; `status` says in a line what is served.
@@ -22,3 +24,5 @@ std::optional<Fd> passed_socket();
 
 /// Whether the process was started with one, which stays as it is.
 bool is_socket_passed();
+
+}  // namespace echo_server

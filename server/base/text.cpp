@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+namespace echo_server {
+
 std::string_view trim(std::string_view text) {
     constexpr std::string_view blanks = " \t\r\v\f";
     const auto first = text.find_first_not_of(blanks);
@@ -29,3 +31,5 @@ std::string quote(std::string_view text) {
 std::string plural(std::size_t number, std::string_view noun) {
     return fmt::format("{} {}{}", number, noun, number == 1 ? "" : "s");
 }
+
+}  // namespace echo_server

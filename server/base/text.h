@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+namespace echo_server {
+
 // What users write, on its way in, and back out in messages.
 
 /// `text` without white space at both ends.
@@ -30,3 +32,5 @@ std::optional<Number> parse_number(std::string_view text) {
     if (error != std::errc{} || stop != text.data() + text.size()) return {};
     return number;
 }
+
+}  // namespace echo_server

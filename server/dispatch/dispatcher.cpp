@@ -20,6 +20,8 @@
 #include "dispatch/port_map.h"
 #include "echo_dispatch.skel.h"
 
+namespace echo_server {
+
 namespace {
 
 std::string text_of(int error) { return std::generic_category().message(error); }
@@ -208,3 +210,5 @@ std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap, 
                "on, CONFIG_INET=y and CONFIG_BPF_SYSCALL=y suffice)";
     return fmt::format("{}; --verbose shows what libbpf says", text_of(error));
 }
+
+}  // namespace echo_server

@@ -16,6 +16,8 @@
 
 struct echo_dispatch_bpf;
 
+namespace echo_server {
+
 struct UnmapMemory {
     std::size_t size = 0;
     void operator()(void* memory) const;
@@ -102,3 +104,5 @@ enum class LoadRights { missing, there, of_another_user_namespace };
 
 /// Why the program could not be loaded, in a user's words; `error` is the errno of the attempt.
 std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap, LoadRights rights);
+
+}  // namespace echo_server

@@ -24,6 +24,8 @@
 #include "base/namespaces.h"
 #include "base/text.h"
 
+namespace echo_server {
+
 namespace {
 
 [[noreturn]] void fail(const std::string& what, int error, std::string_view hint = "") {
@@ -85,7 +87,7 @@ Pins::~Pins() {
 }
 
 void Pins::fail(std::string_view name, int error) const {
-    ::fail(fmt::format("pinning {}/{} for user {}", folder_name_, name, owner_.name), error);
+    echo_server::fail(fmt::format("pinning {}/{} for user {}", folder_name_, name, owner_.name), error);
 }
 
 std::string Pins::path_of(std::string_view name) const {
@@ -145,3 +147,5 @@ void Pins::publish_as_root() {
 bool Pins::reachable(const std::string& folder) { return ::access(folder.c_str(), X_OK) == 0; }
 
 bool Pins::removable() const { return ::faccessat(folder_.get(), "", W_OK | X_OK, AT_EMPTY_PATH) == 0; }
+
+}  // namespace echo_server

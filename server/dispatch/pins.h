@@ -10,6 +10,8 @@
 #include "base/fd.h"
 #include "base/privileges.h"
 
+namespace echo_server {
+
 /// Pins of maps in a folder of a BPF file system, by which a user who is not root can use them (bpftool map ... pinned
 /// PATH). They get their names last, when the start can't fail any more: until then the pins of a running server, which
 /// may have the same names, stay what they are. Removed with the object.
@@ -59,3 +61,5 @@ class Pins {
     bool was_there_ = false;
     std::vector<Pin> pins_;
 };
+
+}  // namespace echo_server

@@ -11,6 +11,8 @@
 #include <system_error>
 #include <vector>
 
+namespace echo_server {
+
 namespace {
 
 [[noreturn]] void fail(std::string_view what, int error, std::string_view hint = "") {
@@ -96,3 +98,5 @@ void remove_ports(int map, const PortSet& ports) {
         ++done;
     }
 }
+
+}  // namespace echo_server

@@ -12,6 +12,8 @@
 #include "base/namespaces.h"
 #include "base/processes.h"
 
+namespace echo_server {
+
 namespace {
 
 constexpr std::string_view program_name = "echo_dispatch";
@@ -161,3 +163,5 @@ std::size_t attached_programs() {
     __u32 count = 0;
     return bpf_prog_query(netns.fd.get(), BPF_SK_LOOKUP, 0, &flags, nullptr, &count) == 0 ? count : 0;
 }
+
+}  // namespace echo_server

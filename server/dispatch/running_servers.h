@@ -12,6 +12,8 @@
 #include "base/fd.h"
 #include "echo_dispatch.h"
 
+namespace echo_server {
+
 /// A BPF map of some server, perhaps of another version than this one.
 struct MapHandle {
     Fd fd;
@@ -72,3 +74,5 @@ std::vector<Instance> find_instances();
 /// How many sk_lookup programs, of whatever kind, are attached to that network namespace; 0 if the kernel does not tell.
 /// Needs CAP_NET_ADMIN only.
 std::size_t attached_programs();
+
+}  // namespace echo_server

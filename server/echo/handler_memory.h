@@ -7,6 +7,8 @@
 #include <new>
 #include <utility>
 
+namespace echo_server {
+
 /// Room for one pending Asio handler, so that a loop which waits for one thing after the other can always wait again,
 /// even when the heap is exhausted. Outlives the handler.
 class HandlerMemory {
@@ -71,3 +73,5 @@ class InMemory {
     HandlerMemory* memory_;
     Handler handler_;
 };
+
+}  // namespace echo_server

@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <system_error>
 
+namespace echo_server {
+
 Pipe::Pipe() {
     if (!make()) throw std::system_error(errno, std::generic_category(), "pipe2");
 }
@@ -38,3 +40,5 @@ bool Pipe::make() noexcept {
     in_ = Fd(ends[1]);
     return true;
 }
+
+}  // namespace echo_server

@@ -5,6 +5,8 @@
 
 #include "base/fd.h"
 
+namespace echo_server {
+
 /// A pipe through which splice(2) takes bytes from a socket, and back to it, without a copy. Clients share it, one after
 /// the other: what one has left in it must never get to the next.
 class Pipe {
@@ -31,3 +33,5 @@ class Pipe {
     Fd in_;
     Fd out_;
 };
+
+}  // namespace echo_server

@@ -7,6 +7,8 @@
 
 #include "echo/session.h"
 
+namespace echo_server {
+
 bool SecondLook::pays() {
     constexpr int enough = certain / 4;
     constexpr unsigned probe = 16;  // every so many times it is tried all the same: the load may have changed
@@ -54,3 +56,5 @@ void SecondLook::clear() {
     sessions_.clear();
     later_.clear();
 }
+
+}  // namespace echo_server

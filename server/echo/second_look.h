@@ -8,6 +8,8 @@
 
 #include "echo/handler_memory.h"
 
+namespace echo_server {
+
 class EchoSession;
 
 /// Sessions that have just answered their clients. To wait for more input takes a recv(2) now, an event and another recv(2)
@@ -45,3 +47,5 @@ class SecondLook {
     int success_ = certain;  // how often it lately found input, of `certain`
     unsigned passed_over_ = 0;
 };
+
+}  // namespace echo_server

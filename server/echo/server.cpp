@@ -16,6 +16,8 @@
 #include "net/endpoint.h"
 #include "net/listener.h"
 
+namespace echo_server {
+
 using asio::ip::tcp;
 using std::error_code;
 using std::chrono::steady_clock;
@@ -204,7 +206,7 @@ Fd EchoServer::accept_one() {
     Fd client(::accept4(acceptor_.native_handle(), peer.data(), &size, flags));
     if (!client) return client;
     peer.resize(size);
-    log_line("connection from {} to {}", to_string(peer), to_string(::local_endpoint(client)));
+    log_line("connection from {} to {}", to_string(peer), to_string(echo_server::local_endpoint(client)));
     return client;
 }
 
@@ -246,3 +248,5 @@ void EchoServer::on_session_end_elsewhere() noexcept {
 void EchoServer::stop_when_drained() {
     if (draining_ && !acceptor_.is_open() && open_connections() == 0) stop();
 }
+
+}  // namespace echo_server

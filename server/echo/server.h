@@ -19,6 +19,8 @@
 #include "echo/worker.h"
 #include "echo_dispatch.h"
 
+namespace echo_server {
+
 /// Accepts connections from one listening socket and echoes each of them. They are spread over threads at accept, and
 /// share nothing from then on.
 class EchoServer {
@@ -109,3 +111,5 @@ class EchoServer {
     std::function<bool()> handshakes_under_way_;
     std::chrono::milliseconds handshake_pause_{0};
 };
+
+}  // namespace echo_server

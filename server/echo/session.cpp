@@ -14,6 +14,8 @@
 
 #include "echo/counters.h"
 
+namespace echo_server {
+
 using asio::ip::tcp;
 using std::error_code;
 
@@ -195,3 +197,5 @@ void EchoSession::mark_active() {
     last_active_ = std::chrono::steady_clock::now();
     context_.by_idleness.splice(context_.by_idleness.end(), context_.by_idleness, place_);
 }
+
+}  // namespace echo_server

@@ -20,6 +20,8 @@
 #include "echo/second_look.h"
 #include "echo_dispatch.h"
 
+namespace echo_server {
+
 class EchoSession;
 
 /// What the sessions of one thread share.
@@ -101,3 +103,5 @@ class EchoSession {
     std::chrono::steady_clock::time_point last_active_;
     std::list<EchoSession*>::iterator place_;  // in by_idleness
 };
+
+}  // namespace echo_server

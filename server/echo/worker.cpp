@@ -7,6 +7,8 @@
 
 #include "echo/counters.h"
 
+namespace echo_server {
+
 using asio::ip::tcp;
 using std::error_code;
 using std::chrono::steady_clock;
@@ -55,3 +57,5 @@ void Worker::end_idle_sessions() {
     idle_check_.expires_at(oldest + idle_timeout_);
     idle_check_.async_wait(InMemory(idle_memory_, [this](error_code) { end_idle_sessions(); }));
 }
+
+}  // namespace echo_server

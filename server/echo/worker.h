@@ -13,6 +13,8 @@
 #include "echo/handler_memory.h"
 #include "echo/session.h"
 
+namespace echo_server {
+
 /// A thread of the server: its event loop, and the sessions that it was given. Nothing of them is shared with others.
 class Worker {
  public:
@@ -56,3 +58,5 @@ class Worker {
     asio::steady_timer idle_check_{io_};
     std::thread thread_;
 };
+
+}  // namespace echo_server

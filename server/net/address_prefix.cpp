@@ -11,6 +11,8 @@
 
 #include "base/text.h"
 
+namespace echo_server {
+
 using Address = asio::ip::address;
 
 namespace {
@@ -67,3 +69,5 @@ std::string to_string(const std::vector<AddressPrefix>& prefixes) {
     for (const auto& prefix : prefixes) list += (list.empty() ? "" : ", ") + to_string(prefix);
     return list;
 }
+
+}  // namespace echo_server

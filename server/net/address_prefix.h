@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+namespace echo_server {
+
 /// An IPv4 or IPv6 network, such as 192.0.2.0/24.
 struct AddressPrefix {
     asio::ip::address address;
@@ -23,3 +25,5 @@ std::string to_string(const AddressPrefix& prefix);
 
 /// "192.0.2.0/24, 2001:db8::/64"
 std::string to_string(const std::vector<AddressPrefix>& prefixes);
+
+}  // namespace echo_server

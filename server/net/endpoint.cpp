@@ -9,6 +9,8 @@
 
 #include "base/text.h"
 
+namespace echo_server {
+
 using asio::ip::tcp;
 
 tcp::endpoint parse_endpoint(const std::string& text) {
@@ -33,3 +35,5 @@ std::string to_string(const tcp::endpoint& endpoint) {
     return address.is_v6() ? fmt::format("[{}]:{}", address.to_string(), endpoint.port())
                            : fmt::format("{}:{}", address.to_string(), endpoint.port());
 }
+
+}  // namespace echo_server

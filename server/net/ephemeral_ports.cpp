@@ -11,6 +11,8 @@
 #include "base/sysctl.h"
 #include "base/text.h"
 
+namespace echo_server {
+
 namespace {
 
 // Of Linux since 4.2, where nothing else is set.
@@ -87,3 +89,5 @@ std::optional<std::string> explain_ephemeral(const PortSet& ports, const Ephemer
 void check_ephemeral_ports(const PortSet& ports) {
     if (const auto refusal = explain_ephemeral(ports, ephemeral_ports())) throw std::runtime_error(*refusal);
 }
+
+}  // namespace echo_server

@@ -7,6 +7,8 @@
 
 #include "net/port_set.h"
 
+namespace echo_server {
+
 // connect() and bind(0) take a local port from net.ipv4.ip_local_port_range, and never one on which a connection was
 // accepted, until the last socket of it is gone, in LAST-ACK or TIME_WAIT even. A server that answers on all of these
 // ports lets its clients stop the host's own connections (net/ipv4/inet_hashtables.c: __inet_hash_connect).
@@ -30,3 +32,5 @@ std::optional<std::string> explain_ephemeral(const PortSet& ports, const Ephemer
 
 /// Throws std::runtime_error if opening `ports` could leave this network namespace no port for connections of its own.
 void check_ephemeral_ports(const PortSet& ports);
+
+}  // namespace echo_server

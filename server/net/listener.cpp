@@ -16,6 +16,8 @@
 
 #include "net/endpoint.h"
 
+namespace echo_server {
+
 namespace {
 
 using asio::ip::tcp;
@@ -151,3 +153,5 @@ tcp::endpoint local_endpoint(const Fd& socket) {
     if (::getsockname(socket.get(), bound.data(), &size) == 0) bound.resize(size);
     return bound;
 }
+
+}  // namespace echo_server

@@ -7,6 +7,8 @@
 
 #include "base/fd.h"
 
+namespace echo_server {
+
 /// Opens the one listening socket, with as long a backlog as the kernel allows. `address` is an IPv4 one or [::]: on any
 /// other IPv6 address the kernel would let it serve IPv6 alone. Where the host has IPv6, the socket takes connections
 /// of both families from the dispatch program; by itself it is reachable at `address` alone. Accepted sockets inherit
@@ -38,3 +40,5 @@ std::string bound_interface(int fd);
 
 /// True of an IPv4 socket: to IPv6 clients that are steered there the kernel does not answer.
 bool serves_ip4_alone(const Fd& listener);
+
+}  // namespace echo_server

@@ -9,6 +9,8 @@
 
 #include "base/fd.h"
 
+namespace echo_server {
+
 namespace {
 
 [[noreturn]] void fail(int error) { throw std::system_error(error, std::generic_category(), "netlink"); }
@@ -42,3 +44,5 @@ void netlink_dump(int protocol, const nlmsghdr& request, const std::function<voi
     std::vector<char> buffer(32768);
     while (receive_some(netlink, buffer, visit)) continue;
 }
+
+}  // namespace echo_server

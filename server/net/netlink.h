@@ -6,6 +6,8 @@
 #include <cstring>
 #include <functional>
 
+namespace echo_server {
+
 /// Sends `request`, a message with NLM_F_DUMP, through a socket of its own, and calls `visit` with each message of the
 /// answer (netlink(7)); `protocol` is NETLINK_ROUTE, say. It is about the network namespace of the calling thread. Throws
 /// std::system_error.
@@ -18,3 +20,5 @@ T read_as(const void* from) {
     std::memcpy(&value, from, sizeof(value));
     return value;
 }
+
+}  // namespace echo_server

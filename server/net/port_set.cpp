@@ -10,6 +10,8 @@
 
 #include "base/text.h"
 
+namespace echo_server {
+
 namespace {
 
 constexpr auto all_bits = ~std::uint64_t{0};
@@ -89,7 +91,7 @@ std::string PortSet::to_string(std::size_t max_ranges) const {
     for (const auto& range : ranges()) {
         if (max_ranges-- == 0) return text + fmt::format(" and {} more", left);
         if (!text.empty()) text += ',';
-        text += ::to_string(range);
+        text += echo_server::to_string(range);
         left -= range.size();
     }
     return text;
@@ -134,3 +136,5 @@ void PortList::add_piece(std::string_view piece) {
                         piece.empty() ? "an empty piece" : quote(piece)));
     (exclusion ? excluded_ : included_).insert(range->first, range->last);
 }
+
+}  // namespace echo_server

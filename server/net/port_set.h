@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+namespace echo_server {
+
 /// Ports from `first` to `last`, both included.
 struct PortRange {
     std::uint16_t first = 0;
@@ -74,3 +76,5 @@ class PortList {
     PortSet included_;
     PortSet excluded_;
 };
+
+}  // namespace echo_server

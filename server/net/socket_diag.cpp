@@ -20,6 +20,8 @@
 
 #include "net/netlink.h"
 
+namespace echo_server {
+
 using asio::ip::tcp;
 
 namespace {
@@ -115,3 +117,5 @@ bool BegunHandshakes::any_left() {
     cookies_ = std::move(left);
     return !cookies_->empty();
 }
+
+}  // namespace echo_server

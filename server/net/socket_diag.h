@@ -9,6 +9,8 @@
 
 #include "net/port_set.h"
 
+namespace echo_server {
+
 /// A TCP socket that listens, as the kernel's socket diagnostics show it (sock_diag(7)).
 struct ListeningSocket {
     asio::ip::tcp::endpoint local;
@@ -38,3 +40,5 @@ class BegunHandshakes {
     PortSet ports_;
     std::optional<std::vector<std::uint64_t>> cookies_;  // of their sockets, sorted
 };
+
+}  // namespace echo_server

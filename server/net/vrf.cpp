@@ -12,6 +12,8 @@
 #include "base/sysctl.h"
 #include "net/netlink.h"
 
+namespace echo_server {
+
 namespace {
 
 // What the attribute `type` holds, of those that begin at `first` and have `size` bytes in all.
@@ -62,3 +64,5 @@ std::string explain_vrf() {
         "routing table: set it ('sysctl -w net.ipv4.tcp_l3mdev_accept=1')",
         name);
 }
+
+}  // namespace echo_server

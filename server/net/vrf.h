@@ -5,6 +5,8 @@
 
 #include <string>
 
+namespace echo_server {
+
 // A VRF is a routing table with interfaces of its own (Documentation/networking/vrf.rst in the kernel). A socket outside
 // of it serves its clients only where net.ipv4.tcp_l3mdev_accept is 1. sk_lookup skips that check, and with 0 the answers
 // leave by the main routing table.
@@ -15,3 +17,5 @@ std::string vrf_in(const nlmsghdr* message);
 /// If clients in a VRF of this network namespace would get no answer: why, and what to do. Otherwise, or if the kernel does
 /// not tell, "".
 std::string explain_vrf();
+
+}  // namespace echo_server

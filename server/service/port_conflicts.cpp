@@ -15,6 +15,8 @@
 
 #include "base/text.h"
 
+namespace echo_server {
+
 namespace {
 
 namespace fs = std::filesystem;
@@ -154,3 +156,5 @@ std::string explain_shadowing(const std::vector<ListeningSocket>& sockets) {
               "there";
     return fmt::format(fmt::runtime(text), describe_owners(sockets));
 }
+
+}  // namespace echo_server

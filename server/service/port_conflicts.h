@@ -8,6 +8,8 @@
 #include "net/port_set.h"
 #include "net/socket_diag.h"
 
+namespace echo_server {
+
 // sk_lookup comes before the kernel's own search for a listener: a port that is opened here is taken from whoever
 // listens on it, without an error anywhere. This finds out who that would be.
 
@@ -21,3 +23,5 @@ std::string explain_refusal(const std::vector<ListeningSocket>& sockets);
 
 /// The same as a warning: these ports are taken.
 std::string explain_shadowing(const std::vector<ListeningSocket>& sockets);
+
+}  // namespace echo_server

@@ -11,6 +11,8 @@
 #include "service/port_conflicts.h"
 #include "service/ports_file.h"
 
+namespace echo_server {
+
 namespace {
 
 PortSet wanted_ports(const Options& options, const User& user) {
@@ -60,3 +62,5 @@ PortPlan plan_ports(const Options& options, const User& user, const PortSet& ope
     plan.warnings = check_listeners(options, plan.ports - open, listener_cookie);
     return plan;
 }
+
+}  // namespace echo_server

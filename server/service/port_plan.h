@@ -9,6 +9,8 @@
 #include "net/port_set.h"
 #include "options.h"
 
+namespace echo_server {
+
 /// The ports that a start or a reload is to open.
 struct PortPlan {
     PortSet ports;
@@ -28,3 +30,5 @@ PortPlan plan_ports(const Options& options, const User& user, const PortSet& ope
 
 /// The same at the start, when none is open: it also finds out whether `user` will be able to read the ports file again.
 PortPlan plan_first_ports(const Options& options, const User& user, std::uint64_t listener_cookie);
+
+}  // namespace echo_server

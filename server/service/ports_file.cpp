@@ -18,6 +18,8 @@
 #include "base/file_rights.h"
 #include "base/text.h"
 
+namespace echo_server {
+
 namespace {
 
 // Every port on a line of its own, with a comment behind it, fits.
@@ -152,3 +154,5 @@ PortList parse_ports_file(std::string_view text, const std::string& path, const 
     if (list.empty()) fail(path, "it lists no ports; write at least one, such as 7");
     return list;
 }
+
+}  // namespace echo_server

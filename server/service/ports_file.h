@@ -8,6 +8,8 @@
 #include "base/privileges.h"
 #include "net/port_set.h"
 
+namespace echo_server {
+
 /// Reads a port list from the file at `path`: the syntax of PortList on any number of lines, where '#' starts a
 /// comment. Opens nothing but regular files. Throws std::runtime_error, naming file and line, if the file can't be read
 /// whole, lists nothing, or is wrong in any line; the line is quoted only if `reader`, whom the process is or becomes,
@@ -21,3 +23,5 @@ std::string why_not_readable(const std::string& path, const User& user);
 /// line is quoted.
 PortList parse_ports_file(
     std::string_view text, const std::string& path, const std::function<bool()>& may_quote = [] { return true; });
+
+}  // namespace echo_server

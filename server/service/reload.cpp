@@ -18,6 +18,8 @@
 #include "base/text.h"
 #include "net/listener.h"
 
+namespace echo_server {
+
 using asio::posix::stream_descriptor;
 using std::chrono::steady_clock;
 
@@ -150,3 +152,5 @@ std::string Reload::status_line() const {
         return error.what();
     }
 }
+
+}  // namespace echo_server

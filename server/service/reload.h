@@ -14,6 +14,8 @@
 #include "options.h"
 #include "service/port_plan.h"
 
+namespace echo_server {
+
 /// Which ports are open: planned at the start, and again on each SIGHUP. What can hang or take long (the ports file, the
 /// search for other listeners) runs in a thread of its own; the event loop only changes the map.
 class Reload {
@@ -61,3 +63,5 @@ class Reload {
     std::chrono::steady_clock::time_point started_;
     bool stopping_ = false;
 };
+
+}  // namespace echo_server

@@ -28,6 +28,8 @@
 #include "net/socket_diag.h"
 #include "net/vrf.h"
 
+namespace echo_server {
+
 namespace {
 
 Fd make_eventfd() {
@@ -212,3 +214,5 @@ void Service::stop(EchoServer::Queue queue) {
                  fmt::join(waited_for, ", and for "));
     notify_stopping(fmt::format("Draining: {} open", plural(open, "connection")));
 }
+
+}  // namespace echo_server

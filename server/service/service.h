@@ -14,6 +14,8 @@
 #include "service/reload.h"
 #include "service/takeover.h"
 
+namespace echo_server {
+
 /// The whole server, from its set-up to its end.
 class Service {
  public:
@@ -64,3 +66,5 @@ class Service {
     bool stopping_ = false;
     std::uint64_t netns_ = 0;  // inode of the network namespace
 };
+
+}  // namespace echo_server

@@ -3,6 +3,8 @@
 #include "base/log.h"
 #include "service/service.h"
 
+namespace echo_server {
+
 void Service::warn_of_lost_rights(bool kept_cap_bpf) const {
     const bool may_update = dispatcher_.may_use_maps();
     if (options_.pin && pins_.replace_others() && !takeover_)
@@ -20,3 +22,5 @@ void Service::warn_of_lost_rights(bool kept_cap_bpf) const {
             "SIGHUP will fail: on this kernel it needs CAP_BPF, and the server was started without: give it CAP_BPF "
             "(AmbientCapabilities= in a systemd unit)");
 }
+
+}  // namespace echo_server

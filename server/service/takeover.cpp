@@ -22,6 +22,8 @@
 #include "base/systemd.h"
 #include "net/listener.h"
 
+namespace echo_server {
+
 namespace {
 
 [[noreturn]] void fail(pid_t pid, std::string_view why) {
@@ -220,3 +222,5 @@ void check_alone(std::uint32_t own_program, const std::optional<Takeover>& takeo
         std::count_if(instances.begin(), instances.end(), [](const auto& one) { return one.attached(); });
     warn_of_other_programs(static_cast<std::size_t>(known), ", which is no echo-server's");
 }
+
+}  // namespace echo_server

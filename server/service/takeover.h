@@ -11,6 +11,8 @@
 #include "base/fd.h"
 #include "dispatch/running_servers.h"
 
+namespace echo_server {
+
 /// What a new process needs of a running one to take over its service: its listening socket, shared from now on, and the
 /// means to tell it so. Nothing changes for the running one before complete().
 class Takeover {
@@ -50,3 +52,5 @@ std::optional<Takeover> prepare_takeover(bool replace);
 /// not replace, has come up at the same time. Of two that find each other one gives way, or both. Logs if programs of
 /// another kind are attached as well.
 void check_alone(std::uint32_t own_program, const std::optional<Takeover>& takeover);
+
+}  // namespace echo_server

@@ -6,6 +6,8 @@
 
 #include "base/text.h"
 
+namespace echo_server {
+
 std::uint64_t sum(const std::vector<std::uint64_t>& counts) {
     return std::accumulate(counts.begin(), counts.end(), std::uint64_t{0});
 }
@@ -30,3 +32,5 @@ PortSet reached(const std::vector<std::uint64_t>& counts) {
 std::string version_of(const InstanceStatus& instance) {
     return instance.identity ? printable(instance.identity->version) : "?";
 }
+
+}  // namespace echo_server

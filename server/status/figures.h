@@ -8,6 +8,8 @@
 #include "net/port_set.h"
 #include "status/status.h"
 
+namespace echo_server {
+
 // What more than one format of the status shows. `counts` are by port.
 
 std::uint64_t sum(const std::vector<std::uint64_t>& counts);
@@ -25,3 +27,5 @@ PortSet reached(const std::vector<std::uint64_t>& counts);
 
 /// Fit to be printed; "?" if it is not known.
 std::string version_of(const InstanceStatus& instance);
+
+}  // namespace echo_server

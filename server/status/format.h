@@ -6,6 +6,8 @@
 
 #include "status/status.h"
 
+namespace echo_server {
+
 /// For a reader; some lines for each.
 std::string to_text(const std::vector<InstanceStatus>& instances);
 
@@ -16,3 +18,5 @@ std::string to_json(const std::vector<InstanceStatus>& instances);
 /// the label pid. What is not known is left out. Of the counts by port there are only the highest, so that a scan makes
 /// no 65,535 time series.
 std::string to_prometheus(const std::vector<InstanceStatus>& instances);
+
+}  // namespace echo_server

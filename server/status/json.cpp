@@ -7,6 +7,8 @@
 #include "status/figures.h"
 #include "status/format.h"
 
+namespace echo_server {
+
 namespace {
 
 std::string_view state_of(const InstanceStatus& one) {
@@ -79,3 +81,5 @@ std::string to_json(const std::vector<InstanceStatus>& instances) {
     for (const auto& one : instances) json["instances"].push_back(to_json(one));
     return json.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) + "\n";
 }
+
+}  // namespace echo_server

@@ -11,6 +11,8 @@
 #include "status/figures.h"
 #include "status/format.h"
 
+namespace echo_server {
+
 namespace {
 
 std::string label(std::string_view name, std::string_view value) {
@@ -107,3 +109,5 @@ std::string to_prometheus(const std::vector<InstanceStatus>& instances) {
                &Status::steered, sum);
     return text;
 }
+
+}  // namespace echo_server

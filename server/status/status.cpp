@@ -19,6 +19,8 @@
 #include "dispatch/port_map.h"
 #include "status/format.h"
 
+namespace echo_server {
+
 namespace {
 
 // Whether a map is of the kind that this version makes; of another one nothing is known.
@@ -162,3 +164,5 @@ int print_status(StatusOptions::Format format) {
     log_problem("no echo-server runs in this network namespace");
     return 1;
 }
+
+}  // namespace echo_server

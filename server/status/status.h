@@ -15,6 +15,8 @@
 #include "net/socket_diag.h"
 #include "options.h"
 
+namespace echo_server {
+
 /// What 'echo-server status' shows of one echo-server. What can't be read, as that one is of another version, is absent,
 /// and so are PID and user of a process in another PID namespace, and ports and listener of one that no longer has them.
 struct InstanceStatus {
@@ -40,3 +42,5 @@ InstanceStatus read_status(const Instance& instance, const std::optional<std::ve
 /// 'echo-server status': prints what runs in this network namespace. Returns the exit code: 1 if nothing does. Throws
 /// std::runtime_error if that can't be found out.
 int print_status(StatusOptions::Format format);
+
+}  // namespace echo_server

@@ -9,6 +9,8 @@
 #include "net/endpoint.h"
 #include "status/figures.h"
 
+namespace echo_server {
+
 namespace {
 
 using Count = std::uint64_t;
@@ -104,3 +106,5 @@ std::string to_text(const std::vector<InstanceStatus>& instances) {
     }
     return text;
 }
+
+}  // namespace echo_server

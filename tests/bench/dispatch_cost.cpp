@@ -27,6 +27,8 @@
 #include "net/listener.h"
 #include "net/port_set.h"
 
+using namespace echo_server;
+
 namespace {
 
 using std::chrono::steady_clock;

@@ -23,6 +23,8 @@
 #include "net/listener.h"
 #include "net/port_set.h"
 
+using namespace echo_server;
+
 namespace {
 
 struct Connection {

@@ -20,6 +20,8 @@
 #include "net/endpoint.h"
 #include "process_usage.h"
 
+using namespace echo_server;
+
 namespace {
 
 using std::chrono::duration;

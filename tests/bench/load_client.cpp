@@ -16,6 +16,8 @@
 
 #include "net/endpoint.h"
 
+namespace echo_server {
+
 namespace {
 
 using std::chrono::steady_clock;
@@ -138,3 +140,5 @@ void LoadClient::fail(const char* what, int error) const {
                                          to_string(target), received_, what,
                                          error != 0 ? ": " + std::generic_category().message(error) : ""));
 }
+
+}  // namespace echo_server

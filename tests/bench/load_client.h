@@ -10,6 +10,8 @@
 
 #include "base/fd.h"
 
+namespace echo_server {
+
 /// What every connection of a load does.
 struct Work {
     std::size_t message = 64;       ///< bytes; an operation is one message sent and come back, or one whole connection
@@ -61,3 +63,5 @@ class LoadClient {
     bool paused_ = true;
     std::deque<std::chrono::steady_clock::time_point> begun_;  // of each message that is under way
 };
+
+}  // namespace echo_server

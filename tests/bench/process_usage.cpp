@@ -14,6 +14,8 @@
 
 #include "base/text.h"
 
+namespace echo_server {
+
 namespace {
 
 using std::chrono::nanoseconds;
@@ -79,3 +81,5 @@ std::size_t resident_memory(pid_t pid) {
         if (word == "Rss:" && file >> kib) return kib * 1024;
     throw std::runtime_error(fmt::format("there is no process {}", pid));
 }
+
+}  // namespace echo_server

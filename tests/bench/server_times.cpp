@@ -23,6 +23,8 @@
 
 #include "base/fd.h"
 
+using namespace echo_server;
+
 namespace {
 
 using std::chrono::steady_clock;

@@ -11,6 +11,8 @@
 #include "net/address_prefix.h"
 #include "net/endpoint.h"
 
+namespace echo_server {
+
 namespace {
 
 template <typename Parsed>
@@ -35,3 +37,5 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         expect(to_string(parse_endpoint(to_string(*endpoint))) == to_string(*endpoint));
     return 0;
 }
+
+}  // namespace echo_server

@@ -9,6 +9,8 @@
 #include "net/port_set.h"
 #include "service/ports_file.h"
 
+namespace echo_server {
+
 namespace {
 
 void read_list(std::string_view text) {
@@ -42,3 +44,5 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     read_file(text);
     return 0;
 }
+
+}  // namespace echo_server

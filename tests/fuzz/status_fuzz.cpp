@@ -18,6 +18,8 @@
 #include "status/format.h"
 #include "status/status.h"
 
+namespace echo_server {
+
 namespace {
 
 /// A map as the server of this version makes it.
@@ -115,3 +117,5 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
     expect(nlohmann::json::parse(json)["instances"].size() == 1);
     return 0;
 }
+
+}  // namespace echo_server

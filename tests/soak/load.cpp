@@ -8,6 +8,8 @@
 #include <chrono>
 #include <utility>
 
+namespace echo_server {
+
 using namespace std::chrono_literals;
 using std::chrono::steady_clock;
 
@@ -124,3 +126,5 @@ void MixedLoad::read_slowly(Random& random) {
     }
     end(client);
 }
+
+}  // namespace echo_server

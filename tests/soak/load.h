@@ -13,6 +13,8 @@
 #include "support/client.h"
 #include "support/netns.h"
 
+namespace echo_server {
+
 /// Clients of every kind, each on a thread of its own, from the host of a network to port 7 of its VM: some connect, send
 /// and end without a pause, some stream, some are idle, some reset, some read slowly. All but those that reset check every
 /// byte.
@@ -58,3 +60,5 @@ class MixedLoad {
     std::string first_failure_;
     std::list<std::thread> threads_;
 };
+
+}  // namespace echo_server

@@ -18,6 +18,8 @@
 #include "load.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 using namespace std::chrono_literals;
 using std::chrono::steady_clock;
 
@@ -165,3 +167,5 @@ TEST_CASE("soak") {
     CHECK(soak.descriptors() == descriptors);
     soak.finish();
 }
+
+}  // namespace echo_server

@@ -10,6 +10,8 @@
 
 #include "support/process.h"
 
+namespace echo_server {
+
 constexpr uid_t nobody = 65534;
 
 inline struct stat status_of_file(const std::string& path) {
@@ -49,3 +51,5 @@ class Bpffs {
  private:
     std::string path_;
 };
+
+}  // namespace echo_server

@@ -20,6 +20,8 @@
 #include <cstdlib>
 #include <utility>
 
+namespace echo_server {
+
 namespace {
 
 void require(bool done) {
@@ -131,3 +133,5 @@ void inject_fault(const std::string& variable, const std::string& value) {
     require(::setenv("LD_PRELOAD", FAULTS, 1) == 0);
     require(::setenv("ASAN_OPTIONS", "verify_asan_link_order=0", 1) == 0);
 }
+
+}  // namespace echo_server

@@ -6,6 +6,8 @@
 #include <initializer_list>
 #include <string>
 
+namespace echo_server {
+
 /// A user and group with no name and no rights.
 constexpr unsigned ordinary_user = 54321;
 
@@ -43,3 +45,5 @@ void go_on_in_child();
 
 /// Preloads faults.c, which says what there is, with one of its faults: "ACCEPT_FAULT", "EMFILE".
 void inject_fault(const std::string& variable, const std::string& value);
+
+}  // namespace echo_server

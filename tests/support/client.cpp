@@ -14,6 +14,8 @@
 
 #include "support/process.h"
 
+namespace echo_server {
+
 namespace {
 
 struct Address {
@@ -165,3 +167,5 @@ std::string who_answers(const Netns& netns, NamedServer::Protocol protocol, cons
     const auto count = ::recv(socket.get(), buffer.data(), buffer.size(), 0);
     return count > 0 ? std::string(buffer.data(), static_cast<std::size_t>(count)) : "nobody";
 }
+
+}  // namespace echo_server

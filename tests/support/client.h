@@ -10,6 +10,8 @@
 #include "base/fd.h"
 #include "support/netns.h"
 
+namespace echo_server {
+
 /// A TCP client with blocking calls that give up after the time limit.
 class Client {
  public:
@@ -69,3 +71,5 @@ class NamedServer {
 /// Who answers there: what comes back until the end (TCP) or in one datagram (UDP), or "nobody".
 std::string who_answers(const Netns& netns, NamedServer::Protocol protocol, const std::string& address,
                         std::uint16_t port);
+
+}  // namespace echo_server

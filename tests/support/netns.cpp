@@ -14,6 +14,8 @@
 #include "support/client.h"
 #include "support/process.h"
 
+namespace echo_server {
+
 namespace {
 
 Fd current() {
@@ -70,3 +72,5 @@ Network::Network() {
     for (const std::string address : {vm_ip4, vm_ip6})
         REQUIRE(eventually([&] { return try_connect(host, address, 1) == ECONNREFUSED; }));
 }
+
+}  // namespace echo_server

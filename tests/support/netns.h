@@ -5,6 +5,8 @@
 
 #include "base/fd.h"
 
+namespace echo_server {
+
 /// A pristine network namespace with only a loopback interface, up. It is gone when nobody uses it any more.
 class Netns {
  public:
@@ -47,3 +49,5 @@ struct Network {
     Netns host;
     Netns vm;
 };
+
+}  // namespace echo_server

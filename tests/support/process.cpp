@@ -19,6 +19,8 @@
 #include <sstream>
 #include <thread>
 
+namespace echo_server {
+
 using namespace std::chrono_literals;
 using std::chrono::steady_clock;
 
@@ -182,3 +184,5 @@ std::string run_ok(const Netns& netns, const Command& command) {
     if (code != 0) FAIL(fmt::format("{}", fmt::join(command, " ")), ": exit code ", code, ": ", output);
     return output;
 }
+
+}  // namespace echo_server

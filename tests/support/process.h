@@ -13,6 +13,8 @@
 #include "base/fd.h"
 #include "support/netns.h"
 
+namespace echo_server {
+
 using Command = std::vector<std::string>;
 
 /// Longer than anything takes that is going to happen, on a slow machine and under a sanitizer.
@@ -81,3 +83,5 @@ Result run(const Netns& netns, const Command& command, const std::function<void(
 
 /// The same, and fails the test if it fails; returns what it wrote.
 std::string run_ok(const Netns& netns, const Command& command);
+
+}  // namespace echo_server

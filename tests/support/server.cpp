@@ -13,6 +13,8 @@
 #include <regex>
 #include <sstream>
 
+namespace echo_server {
+
 Server::Server(const Netns& netns, const Command& arguments, const std::function<void()>& in_child)
     : Process(netns, echo_server(arguments), in_child) {
     wait_for("  stop ");
@@ -128,3 +130,5 @@ bool BpfObjects::gone() const {
                std::none_of(maps.begin(), maps.end(), [&](const auto& map) { return shows("map", map.second); });
     });
 }
+
+}  // namespace echo_server

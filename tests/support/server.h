@@ -8,6 +8,8 @@
 
 #include "support/process.h"
 
+namespace echo_server {
+
 /// The real echo-server, running and ready.
 class Server : public Process {
  public:
@@ -61,3 +63,5 @@ class BpfObjects {
  private:
     const Netns& netns_;
 };
+
+}  // namespace echo_server

@@ -5,6 +5,8 @@
 
 #include "support/server.h"
 
+namespace echo_server {
+
 nlohmann::json status(const Netns& netns) {
     return nlohmann::json::parse(run_ok(netns, echo_server({"status", "--json"})))["instances"];
 }
@@ -14,3 +16,5 @@ nlohmann::json only_status(const Netns& netns) {
     REQUIRE(instances.size() == 1);
     return instances[0];
 }
+
+}  // namespace echo_server

@@ -6,8 +6,12 @@
 
 #include "support/netns.h"
 
+namespace echo_server {
+
 /// All of them, as an array. Fails the test if status does.
 nlohmann::json status(const Netns& netns);
 
 /// The one that is there. Fails the test if there is none, or more.
 nlohmann::json only_status(const Netns& netns);
+
+}  // namespace echo_server

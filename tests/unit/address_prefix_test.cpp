@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+namespace echo_server {
+
 TEST_CASE("address_prefix: what is read is shown the same way") {
     for (const std::string text : {"192.0.2.0/24", "0.0.0.0/0", "::/0", "2001:db8::/64", "192.0.2.7", "2001:db8::7",
                                    "10.0.0.0/7", "2001:db8:8000::/33"}) {
@@ -60,3 +62,5 @@ TEST_CASE("address_prefix: anything else is refused, with what to write") {
     CHECK(refusal("192.0.2.7/24") == "'192.0.2.7/24' goes on after its 24 bits: write 192.0.2.0/24");
     CHECK(refusal("::ffff:192.0.2.0/120") == "'::ffff:192.0.2.0/120' stands for IPv4: write it as an IPv4 prefix");
 }
+
+}  // namespace echo_server

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+namespace echo_server {
+
 TEST_CASE("why a BPF program could not be loaded") {
     struct Case {
         int error;
@@ -38,3 +40,5 @@ TEST_CASE("why a BPF program could not be loaded") {
               std::string::npos);
     }
 }
+
+}  // namespace echo_server

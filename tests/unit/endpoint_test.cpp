@@ -5,6 +5,8 @@
 
 #include <stdexcept>
 
+namespace echo_server {
+
 TEST_CASE("endpoint: reads what it writes") {
     for (const std::string text : {"127.0.0.1:7777", "0.0.0.0:1", "192.0.2.1:65535", "[::]:7777", "[2001:db8::1]:0"}) {
         CAPTURE(text);
@@ -21,3 +23,5 @@ TEST_CASE("endpoint: refuses anything else") {
         CHECK_THROWS_AS(parse_endpoint(text), std::runtime_error);
     }
 }
+
+}  // namespace echo_server

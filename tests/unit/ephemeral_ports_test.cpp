@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+namespace echo_server {
+
 namespace {
 
 PortSet ports_of(const std::string& list) {
@@ -109,3 +111,5 @@ TEST_CASE("ephemeral ports: a refusal says why, what it counted, and both ways o
               ->find("from these (the kernel's default, as net.ipv4.ip_local_port_range can't be read: Permission "
                      "denied), and") != std::string::npos);
 }
+
+}  // namespace echo_server

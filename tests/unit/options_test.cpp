@@ -8,6 +8,8 @@
 
 #include "net/endpoint.h"
 
+namespace echo_server {
+
 namespace {
 
 std::variant<Options, StatusOptions, Exit> parse(std::vector<std::string> arguments) {
@@ -85,3 +87,5 @@ TEST_CASE("options: status and its formats") {
 TEST_CASE("options: a port list out of brackets is not taken apart") {
     CHECK(std::get<Exit>(parse({"--ports", "[7,77]"})).code == 2);
 }
+
+}  // namespace echo_server

@@ -14,6 +14,8 @@
 #include "base/fd.h"
 #include "net/endpoint.h"
 
+namespace echo_server {
+
 namespace {
 
 ListeningSocket socket_on(const std::string& endpoint, bool both_families = false) {
@@ -130,3 +132,5 @@ TEST_CASE("shadowing: with prefixes, who listens on none of their addresses keep
         CHECK(is_shadowed(one.socket, {one.prefix, one.prefix}) == one.shadowed);
     }
 }
+
+}  // namespace echo_server

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+namespace echo_server {
+
 namespace {
 
 std::string parsed(std::string_view text) {
@@ -187,3 +189,5 @@ TEST_CASE("port set: a long list is cut short and says by how much") {
     CHECK(set.to_string(3) == "1,3,5 and 47 more");
     CHECK(set.to_string(50) == set.to_string());
 }
+
+}  // namespace echo_server

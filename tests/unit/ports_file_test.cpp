@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+namespace echo_server {
+
 namespace {
 
 /// A folder of the test's own, and the file "ports" in it.
@@ -157,3 +159,5 @@ TEST_CASE("ports file: a range on each line costs little more than a port on eac
     MESSAGE("4 MiB of ports: ", of_ports.count(), " us, of ranges: ", of_ranges.count(), " us of CPU time");
     CHECK(of_ranges < 50 * of_ports);  // bit by bit it is a thousand times as much
 }
+
+}  // namespace echo_server

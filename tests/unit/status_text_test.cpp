@@ -8,6 +8,8 @@
 
 #include "net/endpoint.h"
 
+namespace echo_server {
+
 namespace {
 
 InstanceStatus some_status() {
@@ -118,3 +120,5 @@ TEST_CASE("status_text: what another process wrote can't reach the terminal as i
     std::strcpy(status.identity->version, "\x1b[31m");
     CHECK(to_text({status}).starts_with("echo-server \\x1b[31m: "));
 }
+
+}  // namespace echo_server

@@ -9,6 +9,8 @@
 #include <string>
 #include <string_view>
 
+namespace echo_server {
+
 namespace {
 
 std::string attribute(unsigned short type, std::string_view data) {
@@ -46,3 +48,5 @@ TEST_CASE("vrf: of all interfaces only a VRF is found") {
     CHECK(found_in(RTM_NEWLINK, "").empty());
     CHECK(found_in(RTM_DELLINK, name + kind("vrf\0"sv)).empty());
 }
+
+}  // namespace echo_server

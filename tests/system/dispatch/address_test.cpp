@@ -7,6 +7,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 TEST_CASE("address: ports answer at addresses of the prefixes, and are closed elsewhere") {
     const Netns netns;
     run_ok(netns, {"ip", "route", "add", "local", "192.0.2.0/24", "dev", "lo"});
@@ -35,3 +37,5 @@ TEST_CASE("address: the longest prefix changes nothing, and a family without one
     CHECK(echoes(netns, "127.0.0.1", 7));
     CHECK(try_connect(netns, "::1", 7) == ECONNREFUSED);
 }
+
+}  // namespace echo_server

@@ -15,6 +15,8 @@
 #include "support/netns.h"
 #include "support/process.h"
 
+namespace echo_server {
+
 namespace {
 
 enum SkAction : std::uint32_t { drop = SK_DROP, pass = SK_PASS };
@@ -175,3 +177,5 @@ TEST_CASE("dispatch: that nothing is steered to the socket any more is noticed, 
     CHECK(
         eventually([&] { return dispatcher.why_not_steering(cookie).starts_with("the listening socket is not in"); }));
 }
+
+}  // namespace echo_server

@@ -17,6 +17,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 namespace {
 
 constexpr auto tcp = NamedServer::Protocol::tcp;
@@ -145,3 +147,5 @@ TEST_CASE("lookup: a link that somebody is just making, in any namespace, keeps 
     const Server server(netns, {"--ports", "7"}, [] { refuse_system_call(SYS_bpf, BPF_LINK_GET_FD_BY_ID, EAGAIN); });
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
+
+}  // namespace echo_server

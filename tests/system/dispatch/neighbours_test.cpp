@@ -7,6 +7,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 namespace {
 
 constexpr auto tcp = NamedServer::Protocol::tcp;
@@ -48,3 +50,5 @@ TEST_CASE("neighbours: after kill -9 nothing is left, and the ports are closed")
     CHECK(try_connect(network.host, Network::vm_ip4, 7) == ECONNREFUSED);
     CHECK(try_connect(network.host, Network::vm_ip6, 777) == ECONNREFUSED);
 }
+
+}  // namespace echo_server

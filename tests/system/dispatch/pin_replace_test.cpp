@@ -25,6 +25,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 namespace {
 
 namespace fs = std::filesystem;
@@ -253,3 +255,5 @@ TEST_CASE("pin: where one of the names is a folder's, no pin is replaced") {
         pins.check_are_as_they_were();
     }
 }
+
+}  // namespace echo_server

@@ -20,6 +20,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 namespace {
 
 namespace fs = std::filesystem;
@@ -202,3 +204,5 @@ TEST_CASE("pin: elsewhere than on a BPF file system is an error that says how to
     check("/tmp", "it is not on a BPF file system; 'mount -t bpf none DIR' makes an empty folder DIR one");
     check("/nowhere", "No such file or directory; make it with 'mkdir /nowhere' and 'mount -t bpf none /nowhere'");
 }
+
+}  // namespace echo_server

@@ -12,6 +12,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 namespace {
 
 /// The ports that nmap finds open.
@@ -142,3 +144,5 @@ TEST_CASE("scan: maps and program have the talk's names and shapes") {
     CHECK(socket.find("sockmap  name echo_socket  flags 0x0") != std::string::npos);
     CHECK(socket.find("key 4B  value 8B  max_entries 1 ") != std::string::npos);
 }
+
+}  // namespace echo_server

@@ -13,6 +13,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 using namespace std::chrono_literals;
 using std::chrono::steady_clock;
 
@@ -99,3 +101,5 @@ TEST_CASE("crowd: 10,000 slow readers get every byte, and nobody waits for them"
         if (client.at_end()) ++ended;
     CHECK(ended == crowd);
 }
+
+}  // namespace echo_server

@@ -13,6 +13,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 TEST_CASE("echo: a byte at a time, in order, both families") {
     const Network network;
     Server server(network.vm, {"--ports", "7"});
@@ -88,3 +90,5 @@ TEST_CASE("listener: an address of this machine only, of all interfaces, and one
         CHECK(echoes(network.host, Network::vm_ip6, 7));
     }
 }
+
+}  // namespace echo_server

@@ -18,6 +18,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 namespace {
 
 /// A SYN from `source` to port 7 of the machine under attack, with a header of IP and all (RFC 791, RFC 9293).
@@ -143,3 +145,5 @@ TEST_CASE("flood: when the accept queue is full clients wait, and all are served
     CHECK(full);
     CHECK(served == 25);
 }
+
+}  // namespace echo_server

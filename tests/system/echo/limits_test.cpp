@@ -21,6 +21,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 using namespace std::chrono_literals;
 
 TEST_CASE("limits: with 64 descriptors and 500 clients it waits without spinning, and serves all in the end") {
@@ -280,3 +282,5 @@ TEST_CASE("limits: no error of accept() ends the loop or makes it spin") {
         CHECK(complaints <= 2);  // at most one a second
     }
 }
+
+}  // namespace echo_server

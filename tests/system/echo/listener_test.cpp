@@ -20,6 +20,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 namespace {
 
 int int_option(const Fd& socket, int level, int name) {
@@ -138,3 +140,5 @@ TEST_CASE("listener: in a drain, a listener that was destroyed from outside coun
     CHECK(server.wait() == 0);
     CHECK(server.output().ends_with("\nstopped\n"));
 }
+
+}  // namespace echo_server

@@ -12,6 +12,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 namespace {
 
 // Sends until nobody takes any more.
@@ -103,3 +105,5 @@ TEST_CASE("reset: what a drain waits for may end by a RST as well") {
     CHECK(server.wait() == 0);
     CHECK(server.output().ends_with("\nstopped\n"));
 }
+
+}  // namespace echo_server

@@ -10,6 +10,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 TEST_CASE("splice: a fault in any call of a stream lets no byte get to another client") {
     constexpr std::size_t much = 1U << 20U;
     struct Case {
@@ -78,3 +80,5 @@ TEST_CASE("splice: a fault in any call of a stream lets no byte get to another c
         CHECK(server.wait() == 0);
     }
 }
+
+}  // namespace echo_server

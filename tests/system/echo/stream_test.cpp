@@ -13,6 +13,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 namespace {
 
 std::string noise(std::size_t size) {
@@ -163,3 +165,5 @@ TEST_CASE("stream: of those that are cut off nothing gets to others") {
         REQUIRE(other.receive(data.size()) == data);
     }
 }
+
+}  // namespace echo_server

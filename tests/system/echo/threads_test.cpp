@@ -16,6 +16,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 namespace {
 
 // What each thread of the server there has received, in bytes.
@@ -133,3 +135,5 @@ TEST_CASE("threads: as many as the system allows, or a message that says so") {
             R"(the limit is 64: raise it \('ulimit -n 5\d\d', or LimitNOFILE in the systemd unit\), or ask for )"
             "fewer with --threads\n")));
 }
+
+}  // namespace echo_server

@@ -17,6 +17,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 namespace {
 
 constexpr std::uint16_t first_local = 40000;
@@ -215,3 +217,5 @@ TEST_CASE("ephemeral: where the sysctls are hidden, the kernel's default range c
     const Server server(netns, {"--ports", "7,40000-40031"}, hide_sysctls);
     CHECK(echoes(netns, "127.0.0.1", 40000));
 }
+
+}  // namespace echo_server

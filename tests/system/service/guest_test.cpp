@@ -14,6 +14,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 using namespace std::chrono_literals;
 using std::chrono::steady_clock;
 
@@ -107,3 +109,5 @@ TEST_CASE("guest: where a VRF exists whose clients would get no answer, the star
     Server newer(netns, {"--ports", "7", "--replace"});
     CHECK(newer.output().starts_with("echo-server 0"));
 }
+
+}  // namespace echo_server

@@ -20,6 +20,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 namespace {
 
 namespace fs = std::filesystem;
@@ -167,3 +169,5 @@ TEST_CASE("stop: a handshake with somebody else's port is not waited for") {
     CHECK(server.wait() == 0);
     CHECK(count(server.output(), "waiting up to") == 0);
 }
+
+}  // namespace echo_server

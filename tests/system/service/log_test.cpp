@@ -16,6 +16,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 namespace {
 
 void require(bool done) {
@@ -126,3 +128,5 @@ TEST_CASE("log: in the background of a terminal with 'stty tostop' the server go
     REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == 0; }));
     for (int i = 0; i < 3; ++i) CHECK(echoes(netns, "127.0.0.1", 7));
 }
+
+}  // namespace echo_server

@@ -11,6 +11,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 namespace {
 
 constexpr auto tcp = NamedServer::Protocol::tcp;
@@ -131,3 +133,5 @@ TEST_CASE("shadowing: without an answer from the kernel no port opens, unless it
           std::string::npos);
     CHECK(who(netns, 7) == "echo");
 }
+
+}  // namespace echo_server

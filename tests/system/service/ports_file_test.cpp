@@ -19,6 +19,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 namespace fs = std::filesystem;
 
 TEST_CASE("ports file: one that another is renamed over is read anew") {
@@ -172,3 +174,5 @@ TEST_CASE("ports file: behind a link nothing is read that the kernel makes up") 
                           link.path()));
     }
 }
+
+}  // namespace echo_server

@@ -20,6 +20,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 namespace {
 
 /// The value behind `name` in /proc/PID/status, its blanks made single.
@@ -160,3 +162,5 @@ TEST_CASE("privileges: a ports file that the user can't read is said at the star
                     file.path())));
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
+
+}  // namespace echo_server

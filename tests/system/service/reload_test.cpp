@@ -18,6 +18,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 using namespace std::chrono_literals;
 
 TEST_CASE("reload: applies the difference and says what it was") {
@@ -281,3 +283,5 @@ TEST_CASE("reload: a thousand of them cost no client of a port that stays its co
     CHECK(served > 500);
     CHECK(failed == 0);
 }
+
+}  // namespace echo_server

@@ -17,6 +17,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 TEST_CASE("replace: without it a second instance is an error that names the first") {
     const Netns netns;
     Server first(netns, {"--ports", "7"});
@@ -215,3 +217,5 @@ TEST_CASE("replace: takes root") {
     CHECK(two.output.find("several run here, each with a socket of its own; stop all but one first") !=
           std::string::npos);
 }
+
+}  // namespace echo_server

@@ -13,6 +13,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 namespace {
 
 std::string pattern(std::size_t size, unsigned seed) {
@@ -143,3 +145,5 @@ TEST_CASE("replace: the old process ends its connections within its drain timeou
     CHECK(client.at_end());
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
+
+}  // namespace echo_server

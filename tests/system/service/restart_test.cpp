@@ -13,6 +13,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 namespace {
 
 /// Clients that connect, send, check, and do it again, on threads of their own, until finish().
@@ -119,3 +121,5 @@ TEST_CASE("restart: stopped by SIGTERM under load it ends in time, and cuts nobo
     CHECK(load.broken() <= 2);
     CHECK(load.wrong() == 0);
 }
+
+}  // namespace echo_server

@@ -10,6 +10,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 TEST_CASE("standard streams: whichever are closed, each client gets its own bytes and no line of the log") {
     constexpr std::size_t much = 400'000;
     const Netns netns;
@@ -67,3 +69,5 @@ TEST_CASE("standard streams: with any of them closed, status and wrong usage end
         CHECK(run(netns, echo_server({"--nonsense"}), [&] { close_standard_streams(closed); }).code == 2);
     }
 }
+
+}  // namespace echo_server

@@ -20,6 +20,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 namespace {
 
 void become_root_of_a_user_namespace() {
@@ -211,3 +213,5 @@ TEST_CASE("start: on a kernel without IPv6 it serves IPv4") {
     CHECK(echoes(network.host, Network::vm_ip4, 7));
     CHECK(run_ok(network.vm, {"ss", "-Hltn"}).find(" 127.0.0.1:7777 ") != std::string::npos);
 }
+
+}  // namespace echo_server

@@ -13,6 +13,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 TEST_CASE("stop: with no connection open it is over at once, and nothing is left") {
     const Netns netns;
     for (const int number : {SIGINT, SIGTERM}) {
@@ -150,3 +152,5 @@ TEST_CASE("stop: a reader of the log that goes away does not end the server") {
     REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == 0; }));
     for (int i = 0; i < 10; ++i) CHECK(echoes(netns, "127.0.0.1", 7));
 }
+
+}  // namespace echo_server

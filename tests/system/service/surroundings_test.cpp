@@ -14,6 +14,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 using namespace std::chrono_literals;
 using std::chrono::steady_clock;
 
@@ -55,3 +57,5 @@ TEST_CASE("surroundings: a wall clock that jumps ends no connection early, and n
     server.signal(SIGTERM);
     CHECK(server.wait() == 0);
 }
+
+}  // namespace echo_server

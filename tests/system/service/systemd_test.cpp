@@ -17,6 +17,8 @@
 #include "support/client.h"
 #include "support/server.h"
 
+namespace echo_server {
+
 namespace {
 
 /// Stands in for systemd's end of sd_notify(3).
@@ -146,3 +148,5 @@ TEST_CASE("systemd: a socket that was destroyed before it was passed on needs a 
         "'ListenStream=[::ffff:127.0.0.1]:7777' and 'BindIPv6Only=both'; if it has that, restart the unit ('systemctl "
         "restart echo-server.socket')\n");
 }
+
+}  // namespace echo_server

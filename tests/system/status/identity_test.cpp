@@ -27,6 +27,8 @@
 #include "support/server.h"
 #include "support/shown_status.h"
 
+namespace echo_server {
+
 namespace {
 
 using nlohmann::json;
@@ -186,3 +188,5 @@ TEST_CASE("replace: of the running process no descriptor is touched that is not 
     identity.replaced = elsewhere.fd();
     refused(fmt::format("its descriptor {} is no eventfd", identity.replaced));
 }
+
+}  // namespace echo_server

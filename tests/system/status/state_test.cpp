@@ -13,6 +13,8 @@
 #include "support/server.h"
 #include "support/shown_status.h"
 
+namespace echo_server {
+
 namespace {
 
 using nlohmann::json;
@@ -97,3 +99,5 @@ TEST_CASE("state: one that was detached and then replaced drains, even while som
     REQUIRE(instances.size() == 2);
     for (const auto& one : instances) CHECK(one["state"] == (one["pid"] == newer.pid() ? "serving" : "draining"));
 }
+
+}  // namespace echo_server

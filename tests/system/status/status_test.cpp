@@ -21,6 +21,8 @@
 #include "support/server.h"
 #include "support/shown_status.h"
 
+namespace echo_server {
+
 namespace {
 
 using nlohmann::json;
@@ -310,3 +312,5 @@ TEST_CASE("status: a program of another version, with other maps or none, does n
     CHECK(replace.code == 1);
     CHECK(replace.output.find("it is of a version that can't be replaced: stop it first") != std::string::npos);
 }
+
+}  // namespace echo_server

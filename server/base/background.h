@@ -3,7 +3,6 @@
 
 #include <sys/eventfd.h>
 
-#include <cerrno>
 #include <functional>
 #include <future>
 #include <memory>
@@ -11,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/error.h"
 #include "base/fd.h"
 
 namespace echo_server {
@@ -22,7 +22,7 @@ class Background {
  public:
     /// Throws std::system_error.
     Background() : done_(std::make_shared<Fd>(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))) {
-        if (!*done_) throw std::system_error(errno, std::generic_category(), "eventfd");
+        if (!*done_) fail("eventfd");
     }
     ~Background() {
         if (thread_.joinable()) thread_.detach();
@@ -35,10 +35,14 @@ class Background {
     void start(std::function<Result()> work) {
         std::packaged_task<Result()> task(std::move(work));
         auto future = task.get_future();
-        thread_ = std::thread([task = std::move(task), done = done_]() mutable {
-            task();
-            ::eventfd_write(done->get(), 1);
-        });
+        try {
+            thread_ = std::thread([task = std::move(task), done = done_]() mutable {
+                task();
+                ::eventfd_write(done->get(), 1);
+            });
+        } catch (const std::system_error& error) {
+            fail("starting a thread", error.code().value());
+        }
         result_ = std::move(future);
     }
 

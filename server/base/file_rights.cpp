@@ -9,7 +9,8 @@
 
 #include <cerrno>
 #include <stdexcept>
-#include <system_error>
+
+#include "base/error.h"
 
 namespace echo_server {
 
@@ -50,8 +51,8 @@ FileRightsOf::FileRightsOf(const User& user)
                          ::setfsuid(static_cast<uid_t>(-1)) == static_cast<int>(user.uid);
     if (without_groups && changed) return;
     restore();
-    throw std::runtime_error(fmt::format("using files as user {}: {}; that needs CAP_SETUID and CAP_SETGID", user.name,
-                                         std::generic_category().message(without_groups ? EPERM : error)));
+    fail(fmt::format("using files as user {}", user.name), without_groups ? EPERM : error,
+         "that needs CAP_SETUID and CAP_SETGID");
 }
 
 FileRightsOf::~FileRightsOf() { restore(); }

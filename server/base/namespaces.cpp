@@ -5,16 +5,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <stdexcept>
-#include <system_error>
+
+#include "base/error.h"
 
 namespace echo_server {
 
 CurrentNetns::CurrentNetns() : fd(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)) {
     struct stat status {};
-    if (!fd || ::fstat(fd.get(), &status) != 0)
-        throw std::system_error(errno, std::generic_category(), "opening /proc/thread-self/ns/net");
+    if (!fd || ::fstat(fd.get(), &status) != 0) fail("opening /proc/thread-self/ns/net");
     inode = status.st_ino;
 }
 

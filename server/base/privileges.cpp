@@ -14,17 +14,13 @@
 #include <limits>
 #include <stdexcept>
 #include <string_view>
-#include <system_error>
 
+#include "base/error.h"
 #include "base/text.h"
 
 namespace echo_server {
 
 namespace {
-
-[[noreturn]] void fail(std::string_view what, std::string_view hint = "") {
-    throw std::runtime_error(fmt::format("{}: {}{}", what, std::generic_category().message(errno), hint));
-}
 
 // The entry of a user by name or number.
 const passwd* find_entry(const std::string& user) {
@@ -35,13 +31,13 @@ const passwd* find_entry(const std::string& user) {
 
 void become(const User& user) {
     const auto what = fmt::format("becoming user {}", user.name);
-    constexpr auto hint = "; that needs CAP_SETUID and CAP_SETGID: without them, '--user root' stays what it is";
+    constexpr auto hint = "that needs CAP_SETUID and CAP_SETGID: without them, '--user root' stays what it is";
     // The way from root to another user takes all capabilities along, unless they are to be kept.
     if (::prctl(PR_SET_KEEPCAPS, 1) != 0) fail(what);
     if (user.uid != ::geteuid() || user.gid != ::getegid() || ::getgroups(0, nullptr) != 0) {
-        if (::setgroups(0, nullptr) != 0 && user.uid != 0) fail(what, hint);
-        if (::setresgid(user.gid, user.gid, user.gid) != 0) fail(what, hint);
-        if (::setresuid(user.uid, user.uid, user.uid) != 0) fail(what, hint);
+        if (::setgroups(0, nullptr) != 0 && user.uid != 0) fail(what, errno, hint);
+        if (::setresgid(user.gid, user.gid, user.gid) != 0) fail(what, errno, hint);
+        if (::setresuid(user.uid, user.uid, user.uid) != 0) fail(what, errno, hint);
     }
     ::prctl(PR_SET_KEEPCAPS, 0);
 }

@@ -4,10 +4,10 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <csignal>
 #include <stdexcept>
-#include <system_error>
+
+#include "base/error.h"
 
 namespace echo_server {
 
@@ -37,7 +37,7 @@ void check_stop_signals() {
 Fd signal_descriptor(std::initializer_list<int> signals) {
     const auto set = set_of(signals);
     Fd descriptor(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-    if (!descriptor) throw std::system_error(errno, std::generic_category(), "signalfd");
+    if (!descriptor) fail("signalfd");
     return descriptor;
 }
 

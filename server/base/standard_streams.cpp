@@ -4,8 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <system_error>
+#include "base/error.h"
 
 namespace echo_server {
 
@@ -13,9 +12,7 @@ void open_closed_standard_streams() {
     for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
         if (::fcntl(stream, F_GETFD) >= 0) continue;
         // It gets the lowest number that is free, and those below are open by now.
-        if (::open("/dev/null", O_RDWR) < 0)
-            throw std::system_error(errno, std::generic_category(),
-                                    "opening /dev/null for a standard stream that is closed");
+        if (::open("/dev/null", O_RDWR) < 0) fail("opening /dev/null for a standard stream that is closed");
     }
 }
 

@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <string_view>
 
+#include "base/error.h"
 #include "base/log.h"
 #include "base/namespaces.h"
 #include "base/privileges.h"
@@ -23,12 +24,6 @@
 namespace echo_server {
 
 namespace {
-
-std::string text_of(int error) { return std::generic_category().message(error); }
-
-[[noreturn]] void fail(std::string_view what, int error) {
-    throw std::runtime_error(fmt::format("{}: {}", what, text_of(error)));
-}
 
 // The kernel's verifier says a megabyte at times: it goes out line by line, as every other message does.
 int print_to_stderr(libbpf_print_level /*level*/, const char* format, va_list args) {
@@ -85,7 +80,7 @@ void UnmapMemory::operator()(void* memory) const { ::munmap(memory, size); }
 
 Dispatcher::Dispatcher(const std::vector<AddressPrefix>& addresses, std::size_t threads) : threads_(threads) {
     skeleton_.reset(echo_dispatch_bpf::open());
-    if (!skeleton_) fail("opening the BPF program", errno);
+    if (!skeleton_) fail("opening the BPF program");
     skeleton_->rodata->only_some_addresses = addresses.empty() ? 0 : 1;
     auto* trie = skeleton_->maps.echo_addresses;
     bpf_map__set_max_entries(trie, std::max(bpf_map__max_entries(trie), static_cast<__u32>(addresses.size())));
@@ -118,13 +113,13 @@ void Dispatcher::load() {
 void Dispatcher::bind(const bpf_map* map) const {
     // The program does not use this map; bound to it, it is found by who finds the program.
     if (bpf_prog_bind_map(bpf_program__fd(skeleton_->progs.echo_dispatch), bpf_map__fd(map), nullptr) != 0)
-        fail(fmt::format("binding {} to the BPF program", bpf_map__name(map)), errno);
+        fail(fmt::format("binding {} to the BPF program", bpf_map__name(map)));
 }
 
 Dispatcher::SharedMemory Dispatcher::share(const bpf_map* map) {
     const std::size_t size = std::size_t{bpf_map__value_size(map)} * bpf_map__max_entries(map);
     void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(map), 0);
-    if (memory == MAP_FAILED) fail(fmt::format("mapping {} into memory", bpf_map__name(map)), errno);
+    if (memory == MAP_FAILED) fail(fmt::format("mapping {} into memory", bpf_map__name(map)));
     return {memory, UnmapMemory{size}};
 }
 
@@ -136,7 +131,7 @@ void Dispatcher::publish(const echo_instance& instance) {
         error != 0)
         fail("writing the map echo_instance", -error);
     // Root believes what is in it, so nobody may change it: the process will have no privileges.
-    if (bpf_map_freeze(bpf_map__fd(map)) != 0) fail("freezing the map echo_instance", errno);
+    if (bpf_map_freeze(bpf_map__fd(map)) != 0) fail("freezing the map echo_instance");
 }
 
 void Dispatcher::set_listener(int listener) {
@@ -153,7 +148,7 @@ std::uint32_t Dispatcher::program_id() const {
     bpf_prog_info info{};
     __u32 size = sizeof(info);
     const int fd = bpf_program__fd(skeleton_->progs.echo_dispatch);
-    if (bpf_obj_get_info_by_fd(fd, &info, &size) != 0) fail("asking for the id of the BPF program", errno);
+    if (bpf_obj_get_info_by_fd(fd, &info, &size) != 0) fail("asking for the id of the BPF program");
     return info.id;
 }
 
@@ -180,7 +175,7 @@ Dispatcher::Change Dispatcher::set_ports(const PortSet& wanted) {
 void Dispatcher::attach() {
     const CurrentNetns netns;
     link_.reset(bpf_program__attach_netns(skeleton_->progs.echo_dispatch, netns.fd.get()));
-    if (!link_) fail("attaching the BPF program to the network namespace", errno);
+    if (!link_) fail("attaching the BPF program to the network namespace");
 }
 
 std::string Dispatcher::why_not_steering(std::uint64_t listener) const {
@@ -200,7 +195,7 @@ std::string Dispatcher::why_not_steering(std::uint64_t listener) const {
 void set_libbpf_verbose(bool verbose) { libbpf_set_print(verbose ? print_to_stderr : nullptr); }
 
 std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap, LoadRights rights) {
-    if (error == EPERM) return fmt::format("{}; {}", text_of(error), why_not_permitted(rights));
+    if (error == EPERM) return fmt::format("{}; {}", error_text(error), why_not_permitted(rights));
     if (error == ENOSYS) return "this kernel has no bpf(): one built with CONFIG_BPF_SYSCALL=y is needed";
     if (!has_sk_lookup)
         return "this kernel has no sk_lookup programs: Linux 5.10 or newer is needed, built with CONFIG_INET=y and "
@@ -208,7 +203,7 @@ std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap, 
     if (!has_sockmap)
         return "this kernel has no sockmap: one built with CONFIG_BPF_STREAM_PARSER=y is needed (from Linux 5.12 "
                "on, CONFIG_INET=y and CONFIG_BPF_SYSCALL=y suffice)";
-    return fmt::format("{}; --verbose shows what libbpf says", text_of(error));
+    return fmt::format("{}; --verbose shows what libbpf says", error_text(error));
 }
 
 }  // namespace echo_server

@@ -19,6 +19,7 @@
 #include <string_view>
 #include <system_error>
 
+#include "base/error.h"
 #include "base/fd.h"
 #include "base/file_rights.h"
 #include "base/namespaces.h"
@@ -28,18 +29,14 @@ namespace echo_server {
 
 namespace {
 
-[[noreturn]] void fail(const std::string& what, int error, std::string_view hint = "") {
-    throw std::runtime_error(fmt::format("{}: {}{}", what, std::generic_category().message(error), hint));
-}
-
 Fd open_bpffs(const std::string& folder) {
     const auto what = fmt::format("pinning maps in {}", folder);
     Fd opened(::open(folder.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (!opened)
         fail(what, errno,
-             errno == ENOENT ? fmt::format("; make it with 'mkdir {0}' and 'mount -t bpf none {0}'", folder) : "");
+             errno == ENOENT ? fmt::format("make it with 'mkdir {0}' and 'mount -t bpf none {0}'", folder) : "");
     struct statfs status {};
-    if (::fstatfs(opened.get(), &status) != 0) fail(what, errno);
+    if (::fstatfs(opened.get(), &status) != 0) fail(what);
     if (status.f_type != BPF_FS_MAGIC)
         throw std::runtime_error(fmt::format(
             "{}: it is not on a BPF file system; 'mount -t bpf none DIR' makes an empty folder DIR one", what));

@@ -6,19 +6,14 @@
 
 #include <cerrno>
 #include <cstdint>
-#include <stdexcept>
 #include <string_view>
-#include <system_error>
 #include <vector>
+
+#include "base/error.h"
 
 namespace echo_server {
 
 namespace {
-
-[[noreturn]] void fail(std::string_view what, int error, std::string_view hint = "") {
-    throw std::runtime_error(
-        fmt::format("{} the map echo_ports: {}{}", what, std::generic_category().message(error), hint));
-}
 
 // Of a change that was refused.
 [[noreturn]] void fail_to_change(int map, std::string_view what, int error) {
@@ -28,7 +23,7 @@ namespace {
     const bool may_look = bpf_map_lookup_elem(map, &port, &value) == 0 || errno != EPERM;
     fail(what, error,
          error == EPERM && may_look
-             ? "; somebody who may write to the map has frozen it: restart the server, which makes a new one"
+             ? "somebody who may write to the map has frozen it: restart the server, which makes a new one"
              : "");
 }
 
@@ -43,7 +38,7 @@ PortSet read_ports_singly(int map) {
     std::uint16_t port = 0;
     int error = bpf_map_get_next_key(map, nullptr, &port);
     for (; error == 0; error = bpf_map_get_next_key(map, &port, &port)) ports.insert(port);
-    if (error != -ENOENT) fail("reading", -error);
+    if (error != -ENOENT) fail("reading the map echo_ports", -error);
     return ports;
 }
 
@@ -51,7 +46,7 @@ void add_ports_singly(int map, const std::vector<std::uint16_t>& ports) {
     const std::uint8_t value = 0;
     for (const auto port : ports) {
         const int error = bpf_map_update_elem(map, &port, &value, BPF_ANY);
-        if (error != 0) fail_to_change(map, "opening ports in", -error);
+        if (error != 0) fail_to_change(map, "opening ports in the map echo_ports", -error);
     }
 }
 
@@ -66,7 +61,7 @@ PortSet read_ports(int map) {
     const int error = bpf_map_lookup_batch(map, nullptr, &position, keys.data(), values.data(), &count, nullptr);
     if (lacks_batches(error)) return read_ports_singly(map);
     // ENOENT says that the end was reached.
-    if (error != 0 && error != -ENOENT) fail("reading", -error);
+    if (error != 0 && error != -ENOENT) fail("reading the map echo_ports", -error);
     PortSet ports;
     for (__u32 i = 0; i < count; ++i) ports.insert(keys[i]);
     return ports;
@@ -79,7 +74,7 @@ void add_ports(int map, const PortSet& ports) {
     if (count == 0) return;
     const int error = bpf_map_update_batch(map, keys.data(), values.data(), &count, nullptr);
     if (lacks_batches(error)) return add_ports_singly(map, keys);
-    if (error != 0) fail_to_change(map, "opening ports in", -error);
+    if (error != 0) fail_to_change(map, "opening ports in the map echo_ports", -error);
 }
 
 void remove_ports(int map, const PortSet& ports) {
@@ -94,7 +89,7 @@ void remove_ports(int map, const PortSet& ports) {
         done += count;
         if (error == 0) continue;
         // Somebody else was faster: the port is closed, which is all that was asked for.
-        if (error != -ENOENT) fail_to_change(map, "closing ports in", -error);
+        if (error != -ENOENT) fail_to_change(map, "closing ports in the map echo_ports", -error);
         ++done;
     }
 }

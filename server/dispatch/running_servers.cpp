@@ -7,8 +7,8 @@
 #include <cerrno>
 #include <cstring>
 #include <map>
-#include <system_error>
 
+#include "base/error.h"
 #include "base/namespaces.h"
 #include "base/processes.h"
 
@@ -38,9 +38,9 @@ void for_each(int (*next_id)(__u32, __u32*), int (*open)(__u32), Visit visit) {
         if (fd)
             visit(fd);
         else if (errno != ENOENT && errno != EAGAIN)
-            throw std::system_error(errno, std::generic_category(), "looking for BPF objects");
+            fail("looking for BPF objects");
     }
-    if (errno != ENOENT) throw std::system_error(errno, std::generic_category(), "looking for BPF objects");
+    if (errno != ENOENT) fail("looking for BPF objects");
 }
 
 // Of each program with a link as sk_lookup: the inode of the network namespace, or 0 if it was detached.
@@ -65,7 +65,7 @@ std::vector<MapHandle> maps_of(const Fd& program) {
     std::vector<MapHandle> maps;
     for (const auto id : ids) {
         MapHandle map{Fd(bpf_map_get_fd_by_id(id)), {}};
-        if (!map.fd && errno != ENOENT) throw std::system_error(errno, std::generic_category(), "opening a BPF map");
+        if (!map.fd && errno != ENOENT) fail("opening a BPF map");
         if (get_info(map.fd, map.info)) maps.push_back(std::move(map));
     }
     return maps;

@@ -6,13 +6,13 @@
 #include <unistd.h>
 
 #include <array>
-#include <cerrno>
-#include <system_error>
+
+#include "base/error.h"
 
 namespace echo_server {
 
 Pipe::Pipe() {
-    if (!make()) throw std::system_error(errno, std::generic_category(), "pipe2");
+    if (!make()) fail("pipe2");
 }
 
 bool Pipe::prepare() noexcept {

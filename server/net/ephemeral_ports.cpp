@@ -5,9 +5,9 @@
 
 #include <cerrno>
 #include <stdexcept>
-#include <system_error>
 #include <utility>
 
+#include "base/error.h"
 #include "base/sysctl.h"
 #include "base/text.h"
 
@@ -66,7 +66,7 @@ EphemeralPorts ephemeral_ports() {
     if (reserved)
         if (auto parsed = parse_ephemeral_ports(*range, *reserved)) return std::move(*parsed);
     auto assumed = parse_ephemeral_ports(default_range, "").value();
-    assumed.unreadable = reserved ? "it is no range" : std::generic_category().message(error);
+    assumed.unreadable = reserved ? "it is no range" : error_text(error);
     return assumed;
 }
 

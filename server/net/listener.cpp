@@ -14,6 +14,7 @@
 #include <stdexcept>
 #include <string_view>
 
+#include "base/error.h"
 #include "net/endpoint.h"
 
 namespace echo_server {
@@ -25,18 +26,17 @@ using asio::ip::tcp;
 std::string_view hint(int error) {
     switch (error) {
         case EADDRINUSE:
-            return "; another program, perhaps another echo-server, listens there: choose another address or port with --listen";
+            return "another program, perhaps another echo-server, listens there: choose another address or port with --listen";
         case EADDRNOTAVAIL:
-            return "; it is no address of this host's interfaces: choose another with --listen, or bring the "
+            return "it is no address of this host's interfaces: choose another with --listen, or bring the "
                    "interface up ('ip link set lo up')";
-        case EACCES: return "; ports below 1024 need CAP_NET_BIND_SERVICE: choose another with --listen";
+        case EACCES: return "ports below 1024 need CAP_NET_BIND_SERVICE: choose another with --listen";
         default: return "";
     }
 }
 
 [[noreturn]] void fail(const tcp::endpoint& address, int error) {
-    throw std::runtime_error(
-        fmt::format("listening on {}: {}{}", to_string(address), std::generic_category().message(error), hint(error)));
+    echo_server::fail(fmt::format("listening on {}", to_string(address)), error, hint(error));
 }
 
 constexpr std::string_view does_not_listen = "it does not listen";
@@ -128,7 +128,7 @@ std::string why_not_a_listener(const Fd& socket) {
 Fd adopt_listener(Fd socket, Origin origin) {
     if (const auto why = why_not_a_listener(socket); !why.empty()) refuse(origin, why);
     for (const int error : {set_options(socket), reset_options(socket)})
-        if (error != 0) refuse(origin, std::generic_category().message(error));
+        if (error != 0) refuse(origin, error_text(error));
     return socket;
 }
 

@@ -14,10 +14,10 @@
 #include <array>
 #include <cerrno>
 #include <functional>
-#include <stdexcept>
 #include <system_error>
 #include <utility>
 
+#include "base/error.h"
 #include "net/netlink.h"
 
 namespace echo_server {
@@ -25,13 +25,6 @@ namespace echo_server {
 using asio::ip::tcp;
 
 namespace {
-
-[[noreturn]] void fail(int error) {
-    const auto* hint =
-        error == ENOENT ? "; the kernel has it in the module tcp_diag: 'modprobe tcp_diag' loads it" : "";
-    throw std::runtime_error(fmt::format("asking the kernel for listening sockets (sock_diag): {}{}",
-                                         std::generic_category().message(error), hint));
-}
 
 struct Request {
     nlmsghdr header;
@@ -91,7 +84,9 @@ void for_each_socket(unsigned states, const std::function<void(const nlmsghdr*)>
                 if (header->nlmsg_type == SOCK_DIAG_BY_FAMILY) visit(header);
             });
         } catch (const std::system_error& error) {
-            fail(error.code().value());
+            const int code = error.code().value();
+            fail("asking the kernel for listening sockets (sock_diag)", code,
+                 code == ENOENT ? "the kernel has it in the module tcp_diag: 'modprobe tcp_diag' loads it" : "");
         }
     }
 }

@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <string_view>
 
+#include "base/error.h"
 #include "base/fd.h"
 #include "base/file_rights.h"
 #include "base/text.h"
@@ -29,7 +30,7 @@ constexpr std::size_t max_size = 4U << 20U;
     throw std::runtime_error(fmt::format("reading ports file {}: {}", path, why));
 }
 
-[[noreturn]] void fail(const std::string& path, int error) { fail(path, std::generic_category().message(error)); }
+[[noreturn]] void fail(const std::string& path, int error) { fail(path, error_text(error)); }
 
 // As it does while somebody writes to it.
 bool changed_since(const Fd& file, const struct stat& before) {
@@ -124,7 +125,7 @@ PortList read_ports_file(const std::string& path, const User& reader) {
 std::string why_not_readable(const std::string& path, const User& user) {
     try {
         const FileRightsOf rights(user);
-        if (::faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) != 0) return std::generic_category().message(errno);
+        if (::faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) != 0) return error_text(errno);
     } catch (const std::runtime_error&) {
         // The kernel does not let it try.
     }

@@ -110,8 +110,6 @@ bool Reload::start() {
             return true;
         }
         log_problem("SIGHUP: there is nothing to re-read without --ports-file; the ports stay as they are");
-    } catch (const std::system_error& error) {
-        log_problem("SIGHUP: starting a thread: {}; the ports stay as they are", error.code().message());
     } catch (const std::runtime_error& error) {
         log_problem("{}; the ports stay as they are", error.what());
     }

@@ -6,7 +6,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <csignal>
 #include <ctime>
 #include <exception>
@@ -17,6 +16,7 @@
 #include <vector>
 
 #include "base/descriptor_limit.h"
+#include "base/error.h"
 #include "base/log.h"
 #include "base/namespaces.h"
 #include "base/processes.h"
@@ -34,7 +34,7 @@ namespace {
 
 Fd make_eventfd() {
     Fd made(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    if (!made) throw std::system_error(errno, std::generic_category(), "making an eventfd");
+    if (!made) fail("making an eventfd");
     return made;
 }
 

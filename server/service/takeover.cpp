@@ -17,6 +17,7 @@
 #include <system_error>
 #include <vector>
 
+#include "base/error.h"
 #include "base/log.h"
 #include "base/namespaces.h"
 #include "base/systemd.h"
@@ -43,7 +44,7 @@ bool have_one_socket(const std::vector<Instance>& running) {
 }
 
 [[noreturn]] void fail(pid_t pid, std::string_view what, int error) {
-    fail(pid, fmt::format("{}: {}{}", what, std::generic_category().message(error),
+    fail(pid, fmt::format("{}: {}{}", what, error_text(error),
                           error == EPERM || error == EACCES ? " (that needs CAP_SYS_PTRACE)" : ""));
 }
 

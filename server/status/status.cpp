@@ -14,6 +14,7 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "base/error.h"
 #include "base/log.h"
 #include "base/processes.h"
 #include "dispatch/port_map.h"
@@ -159,7 +160,7 @@ int print_status(StatusOptions::Format format) {
                                                                     : to_text(all);
     const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
     if (!written && errno != EPIPE)  // 'head', say, has seen enough
-        throw std::runtime_error("status: writing it: " + std::generic_category().message(errno));
+        fail("status: writing it");
     if (!all.empty()) return 0;
     log_problem("no echo-server runs in this network namespace");
     return 1;

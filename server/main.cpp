@@ -10,10 +10,9 @@
 #include "base/namespaces.h"
 #include "base/signals.h"
 #include "base/standard_streams.h"
-#include "dispatch/dispatcher.h"
 #include "options.h"
 #include "service/service.h"
-#include "status/status.h"
+#include "status/format.h"
 
 namespace echo_server {
 
@@ -28,17 +27,25 @@ void ignore_signals() {
     std::signal(SIGHUP, SIG_IGN);  // until it is held back, which keeps it although it is ignored
 }
 
+StatusFormat function_of(StatusOptions::Format format) {
+    switch (format) {
+        case StatusOptions::Format::json: return to_json;
+        case StatusOptions::Format::prometheus: return to_prometheus;
+        case StatusOptions::Format::text: break;
+    }
+    return to_text;
+}
+
 int run(int argc, char** argv) {
     const auto parsed = parse_command_line(argc, argv);
     if (const auto* exit = std::get_if<Exit>(&parsed)) return exit->code;
     check_proc();
     raise_descriptor_limit();
-    if (const auto* status = std::get_if<StatusOptions>(&parsed)) return print_status(status->format);
+    if (const auto* status = std::get_if<StatusOptions>(&parsed)) return print_status(function_of(status->format));
     const auto& options = std::get<Options>(parsed);
 
     keep_log_from_blocking();
     check_descriptor_limit(options.threads, options.max_connections);
-    set_libbpf_verbose(options.verbose);
     hold_back_signals();
     Service(options).run();
     return 0;

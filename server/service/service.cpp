@@ -60,7 +60,7 @@ Service::Service(const Options& options)
     : options_(options),
       by_root_(::geteuid() == 0),
       user_(find_user(options.user)),
-      dispatcher_(options.addresses, options.threads),
+      dispatcher_((set_libbpf_verbose(options.verbose), options.addresses), options.threads),
       takeover_(prepare_takeover(options.replace)),
       server_(listener(), {.log_connections = options.verbose, .idle_timeout = options.idle_timeout},
               dispatcher_.counters()),

@@ -18,7 +18,6 @@
 #include "base/log.h"
 #include "base/processes.h"
 #include "dispatch/port_map.h"
-#include "status/format.h"
 
 namespace echo_server {
 
@@ -140,7 +139,7 @@ InstanceStatus read_status(const Instance& instance, const std::optional<std::ve
     return status;
 }
 
-int print_status(StatusOptions::Format format) {
+int print_status(StatusFormat format) {
     std::vector<InstanceStatus> all;
     try {
         const auto instances = find_instances();
@@ -155,9 +154,7 @@ int print_status(StatusOptions::Format format) {
         if (error.code() != std::errc::operation_not_permitted) throw;
         throw std::runtime_error("status: looking for BPF programs needs CAP_SYS_ADMIN; start it as root");
     }
-    const auto text = format == StatusOptions::Format::json         ? to_json(all)
-                      : format == StatusOptions::Format::prometheus ? to_prometheus(all)
-                                                                    : to_text(all);
+    const auto text = format(all);
     const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
     if (!written && errno != EPIPE)  // 'head', say, has seen enough
         fail("status: writing it");

@@ -13,7 +13,6 @@
 #include "net/address_prefix.h"
 #include "net/port_set.h"
 #include "net/socket_diag.h"
-#include "options.h"
 
 namespace echo_server {
 
@@ -39,8 +38,11 @@ struct InstanceStatus {
 /// Reads the maps of `instance`; `sockets` are all that listen here, if that is known.
 InstanceStatus read_status(const Instance& instance, const std::optional<std::vector<ListeningSocket>>& sockets);
 
-/// 'echo-server status': prints what runs in this network namespace. Returns the exit code: 1 if nothing does. Throws
-/// std::runtime_error if that can't be found out.
-int print_status(StatusOptions::Format format);
+/// One of those in status/format.h.
+using StatusFormat = std::string (*)(const std::vector<InstanceStatus>&);
+
+/// 'echo-server status': prints the servers of this network namespace. Returns the exit code: 1 if there is none. Throws
+/// std::runtime_error if the kernel can't tell.
+int print_status(StatusFormat format);
 
 }  // namespace echo_server

@@ -40,11 +40,11 @@ struct echo_instance {
 #define ECHO_MOST_THREADS 1024
 
 /* The values of the map echo_counters, one for each thread of the server, which alone writes it, through memory that it
- * shares with the map. Only their sums mean something: a connection is counted as accepted by the first thread, and as
- * ended by that which served it. */
+ * shares with the map. They only ever rise. Only the sums over all threads are meaningful: the first thread counts
+ * connections in, and the thread that served a connection counts it out. */
 struct echo_counters {
-    __u64 open;      /* connections right now */
-    __u64 accepted;  /* connections so far */
+    __u64 ended;     /* connections; before `accepted`, as it must be read first: no reader is to see more than that */
+    __u64 accepted;  /* connections */
     __u64 refused;   /* of these, those closed at once for want of memory */
     __u64 timed_out; /* of these, those ended by --idle-timeout */
     __u64 received;  /* bytes */

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <asio/bind_allocator.hpp>
 #include <cassert>
 #include <cstddef>
 #include <new>
@@ -9,14 +10,14 @@
 
 namespace echo_server {
 
-/// Room for one pending Asio handler, so that a loop which waits for one thing after the other can always wait again,
-/// even when the heap is exhausted. Outlives the handler.
+/// Preallocated storage for one pending Asio handler, so that a loop which waits for one thing after the other can wait
+/// again when the heap is exhausted. Must outlive the io_context in which the handler waits.
 class HandlerMemory {
  public:
     HandlerMemory() = default;
     HandlerMemory(const HandlerMemory&) = delete;
     HandlerMemory& operator=(const HandlerMemory&) = delete;
-    ~HandlerMemory() { assert(!in_use_); }  // or its io_context will destroy a handler in memory that is gone
+    ~HandlerMemory() { assert(!in_use_); }  // or the io_context would destroy a handler in memory that is gone
 
     void* allocate(std::size_t size) {
         if (in_use_ || size > storage_.size()) throw std::bad_alloc();
@@ -30,7 +31,7 @@ class HandlerMemory {
     bool in_use_ = false;
 };
 
-/// The allocator through which Asio takes that room (Asio, "Custom Memory Allocation").
+/// The allocator by which Asio uses that storage (Asio, "Custom Memory Allocation").
 template <typename T>
 class HandlerAllocator {
  public:
@@ -55,23 +56,10 @@ class HandlerAllocator {
     HandlerMemory* memory_;
 };
 
-/// A handler that waits in memory of its own.
+/// `handler`, which waits in `memory`.
 template <typename Handler>
-class InMemory {
- public:
-    using allocator_type = HandlerAllocator<Handler>;
-
-    InMemory(HandlerMemory& memory, Handler handler) : memory_(&memory), handler_(std::move(handler)) {}
-    [[nodiscard]] allocator_type get_allocator() const noexcept { return allocator_type(*memory_); }
-
-    template <typename... Args>
-    void operator()(Args&&... args) {
-        handler_(std::forward<Args>(args)...);
-    }
-
- private:
-    HandlerMemory* memory_;
-    Handler handler_;
-};
+auto in_memory(HandlerMemory& memory, Handler handler) {
+    return asio::bind_allocator(HandlerAllocator<int>(memory), std::move(handler));
+}
 
 }  // namespace echo_server

@@ -21,8 +21,8 @@
 
 namespace echo_server {
 
-/// Accepts connections from one listening socket and echoes each of them. They are spread over threads at accept, and
-/// share nothing from then on.
+/// Accepts connections from one listening socket and echoes each of them. Connections are spread over threads at accept;
+/// the threads share nothing but the number of open connections.
 class EchoServer {
  public:
     struct Settings {
@@ -30,43 +30,42 @@ class EchoServer {
         std::chrono::seconds idle_timeout{0};  ///< ends a connection on which no byte moved for so long; 0: never
     };
 
-    /// Serves `listener`, a listening TCP socket, once run() is called, by one thread for each of `counters`, which outlive
-    /// the object: the calling thread and, from start_threads() on, more. Throws std::runtime_error if there are too few
-    /// descriptors for that.
+    /// Serves `listener`, a listening TCP socket, once run() is called, by a thread for each of `counters`, which outlive
+    /// the object: the calling thread and, from start_threads() on, others. Throws std::runtime_error if there are too few
+    /// descriptors for so many threads.
     EchoServer(Fd listener, Settings settings, std::span<echo_counters> counters);
     ~EchoServer();
     EchoServer(const EchoServer&) = delete;
     EchoServer& operator=(const EchoServer&) = delete;
 
-    /// For what else is to happen between connections, in the thread that calls run(): signals, say.
+    /// The event loop of the thread that calls run(), for signals and timers of the caller.
     asio::io_context& io() { return workers_.front()->io(); }
 
-    /// Throws std::runtime_error if the system refuses them.
+    /// Limits the open connections; at the limit, new clients wait in the kernel's backlog. To be called before run().
+    void set_max_connections(std::size_t limit) { max_connections_ = limit; }
+    [[nodiscard]] std::size_t max_connections() const { return max_connections_; }
+
+    /// Throws std::runtime_error if the system refuses threads.
     void start_threads();
 
     /// Serves until a drain is over or stop() is called. Open connections end with the object. Throws std::runtime_error if
     /// the listener was destroyed from outside: no client will come any more.
     void run();
 
-    /// How many connections may be open at a time; while they are, newcomers wait in the kernel's backlog.
-    void set_max_connections(std::size_t most) { max_connections_ = most; }
-    [[nodiscard]] std::size_t max_connections() const { return max_connections_; }
+    /// What happens to the clients in the backlog: they are accepted, or left to another process that serves the listener.
+    enum class Backlog { accept, leave };
 
-    /// Who serves the connections that clients have completed, but that are not accepted yet.
-    enum class Queue { ours, left_to_another_process };
-
-    /// Accepts that queue, if it is ours, for as long as `handshakes_under_way` says that clients are about to get into it,
-    /// then closes the listener, and lets run() return when all connections have ended. All of that may last until
+    /// Accepts the backlog, unless it is left, for as long as `handshakes_under_way` says that clients are about to get
+    /// into it. Then closes the listener, and lets run() return when all connections have ended. All of that may last until
     /// `timeout`. To be called once, by a handler of io().
-    void drain(std::chrono::seconds timeout, Queue queue, std::function<bool()> handshakes_under_way);
+    void drain(std::chrono::seconds timeout, Backlog backlog, std::function<bool()> handshakes_under_way);
 
     /// Lets run() return at once.
     void stop();
 
-    /// The listening socket; the server goes on owning it.
+    /// The listening socket, which the server goes on owning.
     [[nodiscard]] int listener() { return acceptor_.native_handle(); }
-    [[nodiscard]] asio::ip::tcp::endpoint local_endpoint() const { return acceptor_.local_endpoint(); }
-    [[nodiscard]] std::size_t open_connections() const;
+    [[nodiscard]] std::size_t open_connections() const { return open_; }
     /// False once a drain has closed the listener.
     [[nodiscard]] bool is_accepting() const { return acceptor_.is_open(); }
 
@@ -76,38 +75,41 @@ class EchoServer {
     void wait_for_clients();
     void accept_clients();
     void pause_accepting(std::chrono::milliseconds duration);
-    [[nodiscard]] bool is_full() const { return open_connections() >= max_connections_; }
-    enum class Accepted { all, some, as_many_as_allowed, failed };
-    // Starts sessions for clients that are queued. After all of them, a drain closes the listener; some: there may be more.
-    // Throws std::runtime_error if nobody can come any more.
-    Accepted accept_some(std::error_code& error);
-    bool more_to_come();
-    // Nothing, with errno set, if there is none.
-    Fd accept_one();
+    [[nodiscard]] bool is_full() const { return open_ >= max_connections_; }
 
+    enum class Accepted {
+        backlog_empty,
+        turn_over,  // there may be more clients, but the open connections have their turn
+        limit_reached,
+        failed,
+    };
+    // Starts a session for each client in the backlog. In a drain it closes the listener once the backlog is empty and no
+    // client is about to get into it. Throws std::runtime_error if nobody can come any more.
+    Accepted accept_some(std::error_code& error);
+    // Nothing, with errno set, if there is no client.
+    Fd accept_one();
+    bool handshakes_left();
     void start_session(Fd client);
-    void on_session_end();
-    // In the thread of any worker but the first.
-    void on_session_end_elsewhere() noexcept;
+
+    // In any thread.
+    void on_connection_end() noexcept;
     void stop_when_drained();
     void join_threads();
 
-    HandlerMemory accept_memory_;  // before the workers, which destroy what waits in them
+    HandlerMemory accept_memory_;  // before the workers, whose io_contexts destroy the handlers that wait in it
     HandlerMemory drain_memory_;
-    HandlerMemory end_memory_;
+    HandlerMemory wakeup_memory_;
     std::vector<std::unique_ptr<Worker>> workers_;  // the first in the thread that calls run()
     std::size_t next_worker_ = 0;
     asio::ip::tcp::acceptor acceptor_;
     asio::steady_timer accept_pause_;
     asio::steady_timer drain_limit_;
-    // Whether the first thread waits for sessions to end, and whether another one has told it so already. Set before the
-    // sessions are counted, and read after one was counted as ended, so that no end is missed.
-    std::atomic<bool> ends_matter_ = false;
-    std::atomic<bool> end_posted_ = false;
+    std::atomic<std::size_t> open_ = 0;  // connections, in all threads
+    std::atomic<bool> draining_ = false;
+    std::atomic<bool> wakeup_posted_ = false;  // wakeup_memory_ is in use
     Warnings warnings_;
     Settings settings_;
     std::size_t max_connections_ = std::numeric_limits<std::size_t>::max();
-    bool draining_ = false;
     std::function<bool()> handshakes_under_way_;
     std::chrono::milliseconds handshake_pause_{0};
 };

@@ -1,201 +1,171 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "echo/session.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include <asio/buffer.hpp>
-#include <cerrno>
-#include <new>
 #include <system_error>
 #include <utility>
 
 #include "echo/counters.h"
 
-namespace echo_server {
-
-using asio::ip::tcp;
 using std::error_code;
 
-void SessionContext::count_end() {
-    add(counters.open, -1, std::memory_order_seq_cst);
-    if (on_session_end) on_session_end();
+namespace echo_server {
+
+void SessionContext::connection_ended() {
+    increase(counters.ended, 1);
+    if (on_end) on_end();
 }
 
-void EchoSession::start(Fd client, SessionContext& context) {
-    Owner self;
-    try {
-        self = std::make_unique<EchoSession>(std::move(client), context);
-    } catch (const std::bad_alloc&) {
-        // cppcheck-suppress uselessAssignmentArg  ; it closes the socket, before anybody is told
-        client = Fd();
-        add(context.counters.refused, 1);
-        context.count_end();
-        throw;
-    }
-    serve(std::move(self), Occasion::input);  // most clients send at once
+void SessionContext::connection_refused() {
+    increase(counters.refused, 1);
+    connection_ended();
 }
 
-EchoSession::EchoSession(Fd client, SessionContext& context)
-    : context_(context), socket_(client.get()), client_(std::move(client)), waiting_client_(context.io) {
-    if (context_.track_idle) place_ = context_.by_idleness.insert(context_.by_idleness.end(), this);
+Session::Session(Fd client, SessionContext& context) : context_(context), socket_(std::move(client), context.io) {
+    if (auto& all = context_.by_idleness) idle_position_ = all->insert(all->end(), this);
     mark_active();
 }
 
-EchoSession::~EchoSession() {
-    close();  // first, so that whoever is told finds the descriptor free
-    if (context_.track_idle) context_.by_idleness.erase(place_);
-    context_.count_end();
+Session::~Session() {
+    socket_.close();  // first: the callback may accept a client, who may need this descriptor
+    if (context_.by_idleness) context_.by_idleness->erase(idle_position_);
+    context_.connection_ended();
 }
 
-void EchoSession::look_again(Owner self) { serve(std::move(self), Occasion::second_look); }
-
-void EchoSession::time_out() {
-    add(context_.counters.timed_out, 1);
+void Session::time_out() {
+    increase(context_.counters.timed_out, 1);
     mark_active();  // or it would still be found the longest idle
-    close();
+    socket_.close();
 }
 
-void EchoSession::close() {
-    error_code ignored;
-    waiting_client_.close(ignored);
-    client_ = Fd();
-    socket_ = -1;
-}
-
-void EchoSession::serve(Owner self, Occasion occasion) {
+void Session::serve(Owner self, Wakeup wakeup) {
     constexpr std::size_t enough_to_splice = 16384;  // for less, one copy more is cheaper than a pipe
     auto& context = self->context_;
-    const auto received = self->splices_ ? self->splice_in() : self->receive();
-    // The end is worth having looked as well: it takes no event then.
-    if (occasion == Occasion::second_look) context.second_look.count(!received || *received > 0);
-    if (!received) return;
-    if (*received == 0) {
+    const Input input = self->read_input();
+    // Finding the end counts as a hit too: it saves an event.
+    if (wakeup == Wakeup::second_look) context.second_look.record(input.at != Input::At::none_yet);
+    if (input.at == Input::At::ended) return;
+    if (input.at == Input::At::none_yet) {
         // An event told of input, but splice(2) finds none: it is urgent data, say.
-        if (occasion == Occasion::input) self->splices_ = false;
+        if (wakeup == Wakeup::input) self->splices_ = false;
         return wait_for_input(std::move(self));
     }
-    const auto sent = self->splices_ ? self->splice_out(*received) : self->send(context.buffer.data(), *received);
+    const auto sent = self->send_back(input);
     if (!sent) return;
-    if (*sent < *received) return keep_owed(std::move(self), *sent, *received);
-    self->splices_ =
-        self->splices_ ? *received >= enough_to_splice : *received >= context.buffer.size() && context.pipe.prepare();
-    if (!context.second_look.pays()) return wait_for_input(std::move(self));
+    if (*sent < input.size) return keep_owed(std::move(self), *sent, input.size);
+    self->splices_ = input.at == Input::At::pipe ? input.size >= enough_to_splice
+                                                 : input.size == context.buffer.size() && context.pipe.prepare();
+    if (!context.second_look.worthwhile()) return wait_for_input(std::move(self));
     context.second_look.add(std::move(self));
 }
 
-void EchoSession::wait_for_input(Owner self) {
-    if (!self->enter_reactor()) return;
-    auto& client = self->waiting_client_;
-    auto& context = self->context_;
-    // Not by async_wait, which takes an epoll_ctl(2) each time. The peek may write to the buffer between any two handlers:
-    // nothing in it is needed then.
-    client.async_receive(asio::buffer(context.buffer.data(), 1), tcp::socket::message_peek,
-                         [self = std::move(self)](error_code error, std::size_t) mutable {
-                             if (!error) serve(std::move(self), Occasion::input);
-                         });
+Session::Input Session::read_input() { return splices_ ? splice_in() : receive(); }
+
+Session::Input Session::receive() {
+    const auto [result, size] = socket_.receive(context_.buffer);
+    if (result == Transfer::Result::moved) return {Input::At::buffer, tally(context_.counters.received, size)};
+    // At the client's FIN nothing is owed, so closing sends ours.
+    return {result == Transfer::Result::not_yet ? Input::At::none_yet : Input::At::ended};
 }
 
-void EchoSession::keep_owed(Owner self, std::size_t sent, std::size_t received) {
+Session::Input Session::splice_in() {
+    auto& pipe = context_.pipe;
+    const auto [result, size] = socket_.splice_to(pipe, context_.buffer.size());
+    if (result == Transfer::Result::moved) return {Input::At::pipe, tally(context_.counters.received, size)};
+    // Whatever it reports, no byte may stay in the pipe: it would go to another client. Where bytes stayed, or may have,
+    // this client has lost its place in the stream, and is cut off.
+    const bool none_yet = result == Transfer::Result::not_yet;
+    const auto left = pipe.bytes();
+    if (left != 0) pipe.discard();
+    if (left.value_or(none_yet ? 0 : 1) > 0) return {Input::At::ended};
+    if (none_yet) return {Input::At::none_yet};
+    // The end, urgent data before it, a call that is not allowed, a pipe that is gone: recv(2) tells which.
+    splices_ = false;
+    return receive();
+}
+
+std::optional<std::size_t> Session::send_back(const Input& input) {
+    if (input.at == Input::At::pipe) return splice_out(input.size);
+    return send(std::span(context_.buffer).first(input.size));
+}
+
+std::optional<std::size_t> Session::send(std::span<const char> bytes) {
+    const auto [result, size] = socket_.send(bytes);
+    if (result == Transfer::Result::not_yet) return 0;
+    if (result != Transfer::Result::moved) return {};
+    return tally(context_.counters.sent, size);
+}
+
+std::optional<std::size_t> Session::splice_out(std::size_t size) {
+    auto& pipe = context_.pipe;
+    const auto [result, sent] = socket_.splice_from(pipe, size);
+    bool whole = result == Transfer::Result::moved || result == Transfer::Result::not_yet;
+    for (auto at = sent; whole && at < size;) {
+        const auto left = ::read(pipe.out(), context_.buffer.data() + at, size - at);
+        whole = left > 0;
+        at += static_cast<std::size_t>(left);
+    }
+    if (whole) return tally(context_.counters.sent, sent);
+    // An error is no proof that nothing was moved: this client has lost its place, and bytes may be left.
+    pipe.discard();
+    return {};
+}
+
+void Session::wait_for_input(Owner self) {
+    if (!self->can_wait()) return;
+    auto& socket = self->socket_;
+    auto& buffer = self->context_.buffer;
+    socket.when_readable(buffer, [self = std::move(self)](error_code error) mutable {
+        if (!error) serve(std::move(self), Wakeup::input);
+    });
+}
+
+void Session::keep_owed(Owner self, std::size_t sent, std::size_t received) {
     const auto* data = self->context_.buffer.data();
     self->owed_.assign(data + sent, data + received);
     self->owed_sent_ = 0;
     wait_for_room(std::move(self));
 }
 
-void EchoSession::wait_for_room(Owner self) {
-    if (!self->enter_reactor()) return;
-    auto& client = self->waiting_client_;
-    client.async_wait(tcp::socket::wait_write, [self = std::move(self)](error_code error) mutable {
+void Session::wait_for_room(Owner self) {
+    if (!self->can_wait()) return;
+    auto& socket = self->socket_;
+    socket.when_writable([self = std::move(self)](error_code error) mutable {
         if (!error) send_owed(std::move(self));
     });
 }
 
-void EchoSession::send_owed(Owner self) {
-    const auto sent = self->send(self->owed_.data() + self->owed_sent_, self->owed_.size() - self->owed_sent_);
+void Session::send_owed(Owner self) {
+    const auto sent = self->send(std::span(self->owed_).subspan(self->owed_sent_));
     if (!sent) return;
     self->owed_sent_ += *sent;
     if (self->owed_sent_ < self->owed_.size()) return wait_for_room(std::move(self));
     self->owed_ = std::vector<char>();  // an idle connection holds no buffer; {} would keep it
-    serve(std::move(self), Occasion::room);
+    serve(std::move(self), Wakeup::room);
 }
 
-bool EchoSession::enter_reactor() {
-    if (!client_) return waiting_client_.is_open();
-    error_code error;
-    waiting_client_.assign(context_.family, socket_, error);
-    if (error) {
+bool Session::can_wait() {
+    const auto error = socket_.enter_reactor();
+    if (error)
         context_.warnings.warn(
             fmt::format("epoll: {}: a connection was cut off; fs.epoll.max_user_watches is the limit, if memory is not",
                         error.message()));
-        return false;
-    }
-    [[maybe_unused]] const int owned_by_asio = client_.release();
-    return true;
+    return !error;
 }
 
-std::optional<std::size_t> EchoSession::receive() {
-    const auto received = ::recv(socket_, context_.buffer.data(), context_.buffer.size(), 0);
-    if (received < 0 && errno == EAGAIN) return 0;
-    // The client's FIN: nothing is owed at this point, so closing sends ours. Or it is gone.
-    if (received <= 0) return {};
-    return count(context_.counters.received, received);
-}
-
-std::optional<std::size_t> EchoSession::send(const char* data, std::size_t size) {
-    const auto sent = ::send(socket_, data, size, MSG_NOSIGNAL);
-    if (sent < 0 && errno == EAGAIN) return 0;
-    if (sent < 0) return {};
-    return count(context_.counters.sent, sent);
-}
-
-std::optional<std::size_t> EchoSession::splice_in() {
-    auto& pipe = context_.pipe;
-    const auto received = ::splice(socket_, nullptr, pipe.in(), nullptr, context_.buffer.size(), SPLICE_F_NONBLOCK);
-    if (received > 0) return count(context_.counters.received, received);
-    const bool nothing_yet = received < 0 && (errno == EAGAIN || errno == EINTR);
-    // Whatever it reports, no byte stays behind for another client. If any did, they are missing here.
-    const auto left = pipe.bytes();
-    if (left != 0) pipe.discard();
-    if (left.value_or(nothing_yet ? 0 : 1) > 0) return {};
-    if (nothing_yet) return 0;
-    // The end, urgent data before it, a call that is not allowed, a pipe that is gone: recv(2) tells.
-    splices_ = false;
-    return receive();
-}
-
-std::optional<std::size_t> EchoSession::splice_out(std::size_t size) {
-    auto& pipe = context_.pipe;
-    auto sent = ::splice(pipe.out(), nullptr, socket_, nullptr, size, SPLICE_F_NONBLOCK);
-    // Unlike send(2), which would not wait, it does not even begin if there is a signal.
-    if (sent < 0 && errno != EAGAIN && errno != EINTR) {
-        pipe.discard();
-        return {};
-    }
-    if (sent < 0) sent = 0;
-    for (auto at = static_cast<std::size_t>(sent); at < size;) {
-        const auto left = ::read(pipe.out(), context_.buffer.data() + at, size - at);
-        if (left <= 0) {
-            pipe.discard();
-            return {};
-        }
-        at += static_cast<std::size_t>(left);
-    }
-    return count(context_.counters.sent, sent);
-}
-
-std::size_t EchoSession::count(__u64& counter, ssize_t bytes) {
-    add(counter, bytes);
+std::size_t Session::tally(__u64& counter, std::size_t bytes) {
+    increase(counter, bytes);
     mark_active();
-    return static_cast<std::size_t>(bytes);
+    return bytes;
 }
 
-void EchoSession::mark_active() {
-    if (!context_.track_idle) return;  // it would cost a look at the clock for each message
+void Session::mark_active() {
+    if (!context_.by_idleness) return;  // a look at the clock for each message would cost
     last_active_ = std::chrono::steady_clock::now();
-    context_.by_idleness.splice(context_.by_idleness.end(), context_.by_idleness, place_);
+    auto& all = *context_.by_idleness;
+    all.splice(all.end(), all, idle_position_);
 }
 
 }  // namespace echo_server

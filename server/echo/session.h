@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-#include <sys/types.h>
-
 #include <array>
 #include <asio/io_context.hpp>
-#include <asio/ip/tcp.hpp>
 #include <chrono>
 #include <cstddef>
 #include <functional>
@@ -16,92 +13,94 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "echo/client_socket.h"
 #include "echo/pipe.h"
 #include "echo/second_look.h"
 #include "echo_dispatch.h"
 
 namespace echo_server {
 
-class EchoSession;
-
-/// What the sessions of one thread share.
-struct SessionContext {
-    asio::io_context& io;
-    asio::ip::tcp family;  ///< of the sockets, as it is the listener's
-    echo_counters& counters;
-    bool track_idle;  ///< keep by_idleness
-    SecondLook second_look{io};
-    std::array<char, 65536> buffer{};
-    Pipe pipe{};
-    Warnings warnings{};
-    std::list<EchoSession*> by_idleness{};   ///< the one first whose last byte is longest ago
-    std::function<void()> on_session_end{};  ///< called after each session's end
-
-    /// To be called for each connection that has ended, or was accepted and never became a session.
-    void count_end();
-};
+struct SessionContext;
 
 /// One connection: sends back what it receives, unchanged and in order, until the client has sent its FIN and got all
-/// that is owed to it (RFC 862). What a client does not take is kept, at most one buffer full, and until it is gone
-/// nothing more is read from that client.
+/// bytes that are owed (RFC 862). Bytes that the client does not take are kept, one buffer of them at most, and until they
+/// are gone nothing more is read from that client.
 ///
-/// The handler that waits for the socket owns the session, or SecondLook does, so there is nothing to keep track of: a
-/// session ends when its handler returns without passing it on, or when its io_context is destroyed.
-class EchoSession {
+/// The handler that waits for the socket owns the session, or SecondLook does, so nobody keeps a list of owners: a session
+/// ends when its handler returns without passing it on, or when its io_context is destroyed.
+class Session {
  public:
-    /// Serves `client`, a non-blocking socket, in the thread of `context`, which outlives the session.
-    static void start(Fd client, SessionContext& context);
+    using Owner = std::unique_ptr<Session>;
 
-    /// Goes on with input that may have come since the last; see SecondLook.
-    static void look_again(std::unique_ptr<EchoSession> self);
+    /// `client` is a non-blocking socket. The session runs in the thread of `context`, which outlives it.
+    Session(Fd client, SessionContext& context);
+    ~Session();
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
 
-    EchoSession(Fd client, SessionContext& context);
-    ~EchoSession();
-    EchoSession(const EchoSession&) = delete;
-    EchoSession& operator=(const EchoSession&) = delete;
+    /// What woke the session: new input, its turn in SecondLook, or room in a socket that was full.
+    enum class Wakeup { input, second_look, room };
 
-    /// When it last received or sent a byte, or began.
+    /// Echoes the input that is there, and lets the session wait for more. Throws std::bad_alloc, which ends the session.
+    static void serve(Owner self, Wakeup wakeup);
+
+    /// When the last byte was received or sent, or the session began. Kept only for --idle-timeout.
     [[nodiscard]] std::chrono::steady_clock::time_point last_active() const { return last_active_; }
-    /// Lets it end soon, but not before this returns.
+    /// Ends the session soon, but not before this call returns.
     void time_out();
 
  private:
-    using Owner = std::unique_ptr<EchoSession>;
+    // What there is to echo, and where it is.
+    struct Input {
+        enum class At { ended, none_yet, buffer, pipe };
+        At at;
+        std::size_t size = 0;
+    };
 
-    // Why a session is served: the client has begun or sent something, SecondLook, or the socket has taken what was owed.
-    enum class Occasion { input, second_look, room };
-    static void serve(Owner self, Occasion occasion);
+    Input read_input();
+    Input receive();
+    // By way of the pipe, which saves a stream two copies. If splice(2) does not work here, it is not used any more.
+    Input splice_in();
+    // Both return how many bytes of the input the socket has taken, or nothing if the client is gone. All others are in the
+    // buffer then, at their place.
+    std::optional<std::size_t> send_back(const Input& input);
+    std::optional<std::size_t> splice_out(std::size_t size);
+    std::optional<std::size_t> send(std::span<const char> bytes);
+
     static void wait_for_input(Owner self);
     static void keep_owed(Owner self, std::size_t sent, std::size_t received);
     static void wait_for_room(Owner self);
     static void send_owed(Owner self);
+    bool can_wait();
 
-    // Returns how many bytes are in the context's buffer now, 0 if there is no input yet, or nothing at its end.
-    std::optional<std::size_t> receive();
-    // Returns what the socket took, or nothing if the client is gone.
-    std::optional<std::size_t> send(const char* data, std::size_t size);
-    // The same by way of the pipe: a stream has much to copy. If splice_in() has cleared splices_, then what it tells is in
-    // the buffer all the same. What the socket did not take of the `size` bytes in the pipe is in the buffer after
-    // splice_out(), at its place. Both leave the pipe as they should, or discard it: an error is no proof that nothing was
-    // moved, and the next client's bytes come behind what is left. This client has lost its place then, and is cut off.
-    std::optional<std::size_t> splice_in();
-    std::optional<std::size_t> splice_out(std::size_t size);
-    // Adds `bytes` to `counter`, as something has moved, and returns them.
-    std::size_t count(__u64& counter, ssize_t bytes);
-    // Gives the socket to Asio, if that was not done before. Returns whether it could be.
-    bool enter_reactor();
-    void close();
+    std::size_t tally(__u64& counter, std::size_t bytes);
     void mark_active();
 
     SessionContext& context_;
-    int socket_;
-    bool splices_ = false;
-    Fd client_;  // owns the socket until it has to wait for the first time: many never do
-    asio::ip::tcp::socket waiting_client_;
-    std::vector<char> owed_;  // read, but not taken by the full socket
+    ClientSocket socket_;
+    bool splices_ = false;    // the client streams
+    std::vector<char> owed_;  // received, but not taken by the full socket
     std::size_t owed_sent_ = 0;
     std::chrono::steady_clock::time_point last_active_;
-    std::list<EchoSession*>::iterator place_;  // in by_idleness
+    std::list<Session*>::iterator idle_position_;  // in by_idleness
+};
+
+/// What the sessions of one thread share.
+struct SessionContext {
+    asio::io_context& io;
+    echo_counters& counters;
+    std::optional<std::list<Session*>> by_idleness{};  ///< the longest idle first; nothing without --idle-timeout
+    SecondLook<Session> second_look{
+        io, [](Session::Owner session) { Session::serve(std::move(session), Session::Wakeup::second_look); }};
+    std::array<char, 65536> buffer{};  ///< between two handlers it holds nothing
+    Pipe pipe{};
+    Warnings warnings{};
+    std::function<void()> on_end{};  ///< called at each connection's end, after its socket is closed
+
+    /// To be called for each accepted connection, once its socket is closed.
+    void connection_ended();
+    /// The same, for want of memory for a session.
+    void connection_refused();
 };
 
 }  // namespace echo_server

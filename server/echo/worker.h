@@ -3,7 +3,6 @@
 
 #include <asio/executor_work_guard.hpp>
 #include <asio/io_context.hpp>
-#include <asio/ip/tcp.hpp>
 #include <asio/steady_timer.hpp>
 #include <chrono>
 #include <functional>
@@ -15,20 +14,20 @@
 
 namespace echo_server {
 
-/// A thread of the server: its event loop, and the sessions that it was given. Nothing of them is shared with others.
+/// A thread of the server: its event loop, and the sessions that it was given. It shares none of them with other threads.
 class Worker {
  public:
-    /// Serves sockets of `family` and counts in `counters`, which outlive it. `idle_timeout` of 0 is none.
-    Worker(asio::ip::tcp family, echo_counters& counters, std::chrono::seconds idle_timeout);
-    /// Ends its sessions. Its thread was joined, if it had one.
+    /// Counts in `counters`, which outlive it. An `idle_timeout` of 0 is none. Throws std::system_error.
+    Worker(echo_counters& counters, std::chrono::seconds idle_timeout);
+    /// Ends its sessions. If it has a thread, that was joined.
     ~Worker();
     Worker(const Worker&) = delete;
     Worker& operator=(const Worker&) = delete;
 
-    /// Is called in the worker's thread after each session's end.
-    void on_session_end(std::function<void()> call) { sessions_.on_session_end = std::move(call); }
+    /// `call` is called in the worker's thread at each connection's end.
+    void on_connection_end(std::function<void()> call) { sessions_.on_end = std::move(call); }
 
-    /// Has run() called by a thread of its own. Throws std::system_error if there can be none.
+    /// Lets a new thread call run(). Throws std::system_error if there can be none.
     void start_thread();
     /// Serves in the calling thread until stop() is called.
     void run();
@@ -38,10 +37,12 @@ class Worker {
     void join();
 
     /// Serves `client`, a non-blocking socket. `serve` is for the worker's own thread, `hand_over` for any other. Both throw
-    /// std::bad_alloc if there is no memory for a session, or for the word to the thread. The connection ends then: serve()
-    /// has counted that, after hand_over() the caller does.
-    void serve(Fd client) { EchoSession::start(std::move(client), sessions_); }
+    /// std::bad_alloc, which closes the connection. serve() has then counted its end; after hand_over() the caller must.
+    void serve(Fd client);
     void hand_over(Fd client);
+
+    /// Counts a connection that was accepted, and closed before a worker had it. For the worker's own thread.
+    void count_refused() { sessions_.connection_refused(); }
 
     asio::io_context& io() { return io_; }
     [[nodiscard]] echo_counters& counters() const { return sessions_.counters; }
@@ -49,12 +50,12 @@ class Worker {
  private:
     void end_idle_sessions();
 
-    HandlerMemory idle_memory_;  // before io_, which destroys what waits in it
-    SessionContext sessions_;    // before io_, whose handlers own the sessions that use it
+    HandlerMemory idle_memory_;  // before io_, which destroys the handlers that wait in it
+    SessionContext sessions_;    // before io_, whose handlers own sessions that use it
     std::chrono::seconds idle_timeout_;
-    // Only one thread ever uses its sockets: locks would only cost.
+    // Only one thread uses its sockets: locks would only cost.
     asio::io_context io_{ASIO_CONCURRENCY_HINT_UNSAFE_IO};
-    asio::executor_work_guard<asio::io_context::executor_type> until_stopped_ = asio::make_work_guard(io_);
+    asio::executor_work_guard<asio::io_context::executor_type> keep_running_ = asio::make_work_guard(io_);
     asio::steady_timer idle_check_{io_};
     std::thread thread_;
 };

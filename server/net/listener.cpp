@@ -147,10 +147,10 @@ std::uint64_t socket_cookie(int fd) {
     return ::getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 ? cookie : 0;
 }
 
-tcp::endpoint local_endpoint(const Fd& socket) {
+tcp::endpoint local_endpoint(int fd) {
     tcp::endpoint bound;
     auto size = static_cast<socklen_t>(bound.capacity());
-    if (::getsockname(socket.get(), bound.data(), &size) == 0) bound.resize(size);
+    if (::getsockname(fd, bound.data(), &size) == 0) bound.resize(size);
     return bound;
 }
 

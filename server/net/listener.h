@@ -32,8 +32,8 @@ Fd adopt_listener(Fd socket, Origin origin);
 /// Tells the socket from all others, as ss does with "sk:" and a dump of echo_socket; 0 if `fd` is no socket.
 std::uint64_t socket_cookie(int fd);
 
-/// The address and port that a socket is bound to.
-asio::ip::tcp::endpoint local_endpoint(const Fd& socket);
+/// The address and port that a socket is bound to; of an accepted one, those that the client dialled.
+asio::ip::tcp::endpoint local_endpoint(int fd);
 
 /// The interface or VRF that a socket is bound to (SO_BINDTODEVICE in socket(7)); "" if to none.
 std::string bound_interface(int fd);

@@ -48,7 +48,7 @@ PortPlan Reload::first_plan(int stop_signals) {
 }
 
 void Reload::wait_for_hangup() {
-    hangup_.async_wait(stream_descriptor::wait_read, InMemory(memory_, [this](std::error_code error) {
+    hangup_.async_wait(stream_descriptor::wait_read, in_memory(memory_, [this](std::error_code error) {
                            if (error) return;
                            take_signal(hangup_.native_handle());
                            started_ = steady_clock::now();
@@ -59,7 +59,7 @@ void Reload::wait_for_hangup() {
 }
 
 void Reload::wait_for_plan() {
-    planned_.async_wait(stream_descriptor::wait_read, InMemory(memory_, [this](std::error_code error) {
+    planned_.async_wait(stream_descriptor::wait_read, in_memory(memory_, [this](std::error_code error) {
                             if (error) return;
                             with_memory([this] {
                                 finish();
@@ -73,7 +73,7 @@ void Reload::wait_for_plan() {
 void Reload::pause() {
     constexpr steady_clock::duration longest = std::chrono::seconds(1);
     pause_.expires_after(std::min(steady_clock::now() - started_, longest));
-    pause_.async_wait(InMemory(memory_, [this](std::error_code) { wait_for_hangup(); }));
+    pause_.async_wait(in_memory(memory_, [this](std::error_code) { wait_for_hangup(); }));
 }
 
 template <typename Step>

@@ -105,7 +105,7 @@ Fd Service::listener() {
 
     Fd listener = taken ? adopt_listener(std::move(taken), Origin::running_server)
                         : adopt_listener(std::move(*passed), Origin::systemd);
-    const auto bound = to_string(local_endpoint(listener));
+    const auto bound = to_string(local_endpoint(listener.get()));
     if (options_.listen && to_string(*options_.listen) != bound)
         throw std::runtime_error(fmt::format(
             "--listen {}: there is a socket already, from {}, and it is bound to {}; leave out --listen to use it",
@@ -151,7 +151,7 @@ void Service::announce(const PortSet& ports, bool kept_cap_bpf) {
     const auto kill = fmt::format("{}kill", by_root_ ? "sudo " : "");
     const auto pid = ::getpid();
     log_line("echo-server {}: {}", ECHO_SERVER_VERSION, describe_open(ports));
-    log_line("  socket     {}, the only one (sk:{:x} in 'ss -tlne')", to_string(server_.local_endpoint()),
+    log_line("  socket     {}, the only one (sk:{:x} in 'ss -tlne')", to_string(local_endpoint(server_.listener())),
              socket_cookie(server_.listener()));
     log_line("  namespace  {} (netns_ino in 'bpftool link')", netns_);
     if (!options_.addresses.empty()) log_line("  addresses  {}", to_string(options_.addresses));
@@ -165,11 +165,11 @@ void Service::announce(const PortSet& ports, bool kept_cap_bpf) {
 
 void Service::wait_for_stop_signal() {
     stop_signals_.async_wait(asio::posix::stream_descriptor::wait_read,
-                             InMemory(stop_memory_, [this](std::error_code error) {
+                             in_memory(stop_memory_, [this](std::error_code error) {
                                  if (error) return;
                                  take_signal(stop_signals_.native_handle());
                                  wait_for_stop_signal();
-                                 stop(EchoServer::Queue::ours);
+                                 stop(EchoServer::Backlog::accept);
                              }));
 }
 
@@ -177,14 +177,14 @@ void Service::wait_for_replacement() {
     replaced_.async_wait(asio::posix::stream_descriptor::wait_read, [this](std::error_code error) {
         if (error || stopping_) return;
         log_line("replaced: another process serves from now on");
-        stop(EchoServer::Queue::left_to_another_process);
+        stop(EchoServer::Backlog::leave);
     });
 }
 
-std::function<bool()> Service::begun_connections() const {
+std::function<bool()> Service::begun_connections() {
     try {
         PortSet ports = dispatcher_.ports();
-        ports.insert(server_.local_endpoint().port());
+        ports.insert(local_endpoint(server_.listener()).port());
         return [begun = BegunHandshakes(std::move(ports))]() mutable {
             try {
                 return begun.any_left();
@@ -197,20 +197,20 @@ std::function<bool()> Service::begun_connections() const {
     }
 }
 
-void Service::stop(EchoServer::Queue queue) {
+void Service::stop(EchoServer::Backlog backlog) {
     if (stopping_) return server_.stop();
     stopping_ = true;
     reload_.stop();
     auto begun = begun_connections();  // before the ports close
     dispatcher_.detach();
-    server_.drain(options_.drain_timeout, queue, std::move(begun));
+    server_.drain(options_.drain_timeout, backlog, std::move(begun));
     const auto open = server_.open_connections();
     std::vector<std::string> waited_for;
     if (open > 0) waited_for.push_back(plural(open, "connection"));
     if (server_.is_accepting()) waited_for.emplace_back("clients that are not accepted yet");
     if (const auto seconds = options_.drain_timeout.count(); !waited_for.empty() && seconds > 0)
         log_line("{}; waiting up to {} s for {}",
-                 queue == EchoServer::Queue::ours ? "stopping: the ports are closed" : "stopping", seconds,
+                 backlog == EchoServer::Backlog::accept ? "stopping: the ports are closed" : "stopping", seconds,
                  fmt::join(waited_for, ", and for "));
     notify_stopping(fmt::format("Draining: {} open", plural(open, "connection")));
 }

@@ -46,9 +46,9 @@ class Service {
 
     void wait_for_stop_signal();
     void wait_for_replacement();
-    void stop(EchoServer::Queue queue);
+    void stop(EchoServer::Backlog backlog);
     // Tells whether clients have begun to connect to a port that is open now, and are not in the queue yet.
-    [[nodiscard]] std::function<bool()> begun_connections() const;
+    [[nodiscard]] std::function<bool()> begun_connections();
 
     const Options& options_;
     bool by_root_;

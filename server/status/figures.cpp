@@ -12,6 +12,10 @@ std::uint64_t sum(const std::vector<std::uint64_t>& counts) {
     return std::accumulate(counts.begin(), counts.end(), std::uint64_t{0});
 }
 
+std::uint64_t open_connections(const echo_counters& counters) {
+    return counters.accepted - std::min(counters.accepted, counters.ended);
+}
+
 std::vector<PortCount> busiest(const std::vector<std::uint64_t>& counts) {
     constexpr std::size_t most = 10;
     std::vector<PortCount> found;

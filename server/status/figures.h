@@ -14,6 +14,9 @@ namespace echo_server {
 
 std::uint64_t sum(const std::vector<std::uint64_t>& counts);
 
+/// A process may have written nonsense there: the result is 0 then, and never negative.
+std::uint64_t open_connections(const echo_counters& counters);
+
 struct PortCount {
     std::uint16_t port;
     std::uint64_t count;

@@ -54,7 +54,7 @@ nlohmann::ordered_json to_json(const InstanceStatus& one) {
         for (const auto& prefix : *one.addresses) json["addresses"].push_back(to_string(prefix));
     }
     if (const auto& counters = one.counters) {
-        json["connections"] = {{"open", counters->open},
+        json["connections"] = {{"open", open_connections(*counters)},
                                {"max", nullptr},
                                {"accepted", counters->accepted},
                                {"refused", counters->refused},

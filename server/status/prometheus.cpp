@@ -90,7 +90,7 @@ std::string to_prometheus(const std::vector<InstanceStatus>& instances) {
         add_figure(name, type, help, &Status::counters,
                    [=](const auto& counters) { return std::uint64_t{counters.*member}; });
     };
-    add_counter("connections", "gauge", "Connections that are open.", &echo_counters::open);
+    add_figure("connections", "gauge", "Connections that are open.", &Status::counters, open_connections);
     add_counter("connections_accepted_total", "counter", "Connections so far.", &echo_counters::accepted);
     add_counter("connections_refused_total", "counter", "Connections closed at once for want of memory.",
                 &echo_counters::refused);

@@ -89,10 +89,10 @@ std::optional<echo_counters> read_counters(const MapHandle* map) {
     echo_counters sum{};
     echo_counters one{};
     if (map == nullptr || map->info.max_entries > ECHO_MOST_THREADS) return {};
-    // The first thread last. It alone counts connections up, so what the others have counted down meanwhile is in it.
+    // The first thread last: it alone counts connections in, so its figure has all those that others have counted out.
     for (__u32 thread = map->info.max_entries; thread-- > 0;) {
         if (!map->read(thread, one)) return {};
-        for (auto member : {&echo_counters::open, &echo_counters::accepted, &echo_counters::refused,
+        for (auto member : {&echo_counters::ended, &echo_counters::accepted, &echo_counters::refused,
                             &echo_counters::timed_out, &echo_counters::received, &echo_counters::sent})
             sum.*member += one.*member;
     }

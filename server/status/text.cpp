@@ -66,7 +66,7 @@ std::string ports_line(const PortSet& ports) {
 
 std::string counter_lines(const echo_counters& counters, const std::optional<echo_instance>& identity) {
     return line("connections",
-                fmt::format("{} open of at most {}, {} in all, {} refused, {} timed out", Count{counters.open},
+                fmt::format("{} open of at most {}, {} in all, {} refused, {} timed out", open_connections(counters),
                             identity ? std::to_string(identity->max_connections) : "?", Count{counters.accepted},
                             Count{counters.refused}, Count{counters.timed_out})) +
            line("bytes", fmt::format("{} received, {} sent", Count{counters.received}, Count{counters.sent}));

@@ -31,7 +31,7 @@ InstanceStatus some_status() {
     status.listener->dropped = 2;
     status.ports.emplace().insert(7, 9);
     status.addresses = {parse_address_prefix("192.0.2.0/24"), parse_address_prefix("::/0")};
-    status.counters = echo_counters{3, 40, 5, 6, 70, 80};
+    status.counters = echo_counters{37, 40, 5, 6, 70, 80};
     status.steered.emplace(65536);
     (*status.steered)[7] = 10;
     (*status.steered)[65535] = 11;

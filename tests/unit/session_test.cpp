@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "echo/session.h"
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "echo/worker.h"
+
+using namespace std::string_view_literals;
+
+namespace echo_server {
+
+namespace {
+
+/// A worker that serves one end of a socketpair in the test's own thread; the test has the other end.
+class ServedSocket {
+ public:
+    ServedSocket() : worker_(counters_, std::chrono::seconds(0)) {
+        std::array<int, 2> ends{};
+        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends.data()) == 0);
+        client_ = Fd(ends[0]);
+        worker_.on_connection_end([this] { ended_ = true; });
+        worker_.serve(Fd(ends[1]));
+    }
+
+    void send(std::string_view text) const {
+        REQUIRE(::send(client_.get(), text.data(), text.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(text.size()));
+    }
+    /// Sends as much as fits; returns how much that was.
+    [[nodiscard]] std::size_t fill() const {
+        const std::string bytes(65536, 'x');
+        std::size_t sent = 0;
+        for (;;) {
+            const auto count = ::send(client_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+            if (count <= 0) return sent;
+            sent += static_cast<std::size_t>(count);
+        }
+    }
+    void finish() const { REQUIRE(::shutdown(client_.get(), SHUT_WR) == 0); }
+    void close() { client_ = Fd(); }
+
+    /// What has come back, after the session has done all that it can do now.
+    std::string receive() {
+        std::string text;
+        std::array<char, 65536> buffer{};
+        for (int nothing = 0; nothing < 2;) {
+            poll();
+            const auto count = ::recv(client_.get(), buffer.data(), buffer.size(), 0);
+            nothing = count > 0 ? 0 : nothing + 1;
+            at_end_ = count == 0;
+            if (count > 0) text.append(buffer.data(), static_cast<std::size_t>(count));
+        }
+        return text;
+    }
+
+    void poll() {
+        while (worker_.io().poll() > 0) continue;
+    }
+    /// Whether the session has sent its FIN, as the last receive() has seen it.
+    [[nodiscard]] bool at_end() const { return at_end_; }
+    [[nodiscard]] bool ended() const { return ended_; }
+    [[nodiscard]] const echo_counters& counters() const { return counters_; }
+
+ private:
+    echo_counters counters_{};
+    Worker worker_;
+    Fd client_;
+    bool ended_ = false;
+    bool at_end_ = false;
+};
+
+}  // namespace
+
+TEST_CASE("session: sends back what it receives, then ends with the client") {
+    ServedSocket socket;
+    for (const auto text : {"hello"sv, "a"sv, "more\0than a string"sv}) {
+        socket.send(text);
+        CHECK(socket.receive() == text);
+    }
+    CHECK(!socket.ended());
+    socket.send("last");
+    socket.finish();
+    CHECK(socket.receive() == "last");
+    CHECK(socket.at_end());
+    CHECK(socket.ended());
+    CHECK(socket.counters().received == 28);
+    CHECK(socket.counters().sent == 28);
+    CHECK(socket.counters().ended == 1);
+}
+
+TEST_CASE("session: a client that is gone ends it, at once or while bytes are owed") {
+    for (const bool owed : {false, true}) {
+        ServedSocket socket;
+        if (owed) {
+            // One after the other, until neither direction has room.
+            while (socket.fill() > 0) socket.poll();
+        }
+        CHECK(!socket.ended());
+        socket.close();
+        socket.poll();
+        CHECK(socket.ended());
+        CHECK(socket.counters().ended == 1);
+    }
+}
+
+TEST_CASE("session: what a full socket does not take is kept, and comes in order") {
+    ServedSocket socket;
+    std::size_t sent = 0;
+    for (std::size_t more = socket.fill(); more > 0; more = socket.fill()) {
+        sent += more;
+        socket.poll();
+    }
+    CHECK(socket.counters().received < sent);  // it stopped reading from a client that does not read
+    CHECK(socket.counters().sent < socket.counters().received);
+    socket.finish();
+    const auto received = socket.receive();
+    CHECK(received.size() == sent);
+    CHECK(received.find_first_not_of('x') == std::string::npos);
+    CHECK(socket.at_end());
+    CHECK(socket.counters().sent == sent);
+}
+
+TEST_CASE("session: a stream goes through the pipe, whole and in order") {
+    ServedSocket socket;
+    std::string sent;
+    std::string received;
+    for (unsigned piece = 0; piece < 100; ++piece) {
+        std::string bytes(65536, '\0');
+        for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<char>(piece + i % 251);
+        socket.send(bytes);
+        sent += bytes;
+        received += socket.receive();
+    }
+    CHECK((received == sent));
+    socket.send("the end");
+    CHECK(socket.receive() == "the end");
+}
+
+TEST_CASE("session: ends with its worker while it waits") {
+    echo_counters counters{};
+    std::array<int, 2> ends{};
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends.data()) == 0);
+    const Fd client(ends[0]);
+    {
+        Worker worker(counters, std::chrono::seconds(0));
+        worker.serve(Fd(ends[1]));
+        CHECK(counters.ended == 0);
+    }
+    CHECK(counters.ended == 1);
+    char byte = 0;
+    CHECK(::recv(client.get(), &byte, 1, 0) == 0);
+}
+
+TEST_CASE("second look: looks again while that mostly finds input") {
+    struct Item {};
+    asio::io_context io;
+    static int looks = 0;
+    looks = 0;
+    SecondLook<Item> look(io, [](std::unique_ptr<Item>) { ++looks; });
+    CHECK(look.worthwhile());
+    for (int i = 0; i < 1000; ++i) look.record(false);
+    int tried = 0;
+    for (int i = 0; i < 160; ++i) tried += look.worthwhile() ? 1 : 0;
+    CHECK(tried == 10);  // once in sixteen times, as the load may have changed
+    for (int i = 0; i < 1000; ++i) look.record(true);
+    for (int i = 0; i < 160; ++i) CHECK(look.worthwhile());
+
+    for (int i = 0; i < 300; ++i) look.add(std::make_unique<Item>());
+    io.run_one();
+    CHECK(looks == 128);  // then other events have their turn
+    io.run();
+    CHECK(looks == 300);
+}
+
+}  // namespace echo_server

@@ -29,7 +29,7 @@ struct echo_instance {
     __u64 max_connections; /* at a time; newcomers wait in the backlog then */
     __u32 pid;             /* as seen in the server's own PID namespace; 0 before it is ready */
     __s32 listener;        /* descriptor of the listening socket in that process */
-    __s32 replaced;        /* descriptor of the eventfd that tells it to leave the listener to another process */
+    __s32 handover_event;  /* descriptor of an eventfd in that process: the process that takes over writes to it */
     char version[20];      /* ends with 0 */
     __u64 started_wall;    /* CLOCK_REALTIME at the start, ns; 0 if not known */
     __u64 process_start;   /* field 22 of /proc/PID/stat: tells it from a later process with that PID; 0 if not known */
@@ -37,7 +37,7 @@ struct echo_instance {
 };
 
 /* How many values the map echo_counters may have. */
-#define ECHO_MOST_THREADS 1024
+#define ECHO_MAX_THREADS 1024
 
 /* The values of the map echo_counters, one for each thread of the server, which alone writes it, through memory that it
  * shares with the map. They only ever rise. Only the sums over all threads are meaningful: the first thread counts

@@ -46,8 +46,8 @@ int run(int argc, char** argv) {
 
     keep_log_from_blocking();
     check_descriptor_limit(options.threads, options.max_connections);
-    hold_back_signals();
-    Service(options).run();
+    block_signals();
+    serve(options);
     return 0;
 }
 

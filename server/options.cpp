@@ -77,9 +77,9 @@ std::chrono::seconds parse_seconds(const std::string& text) {
 
 std::size_t parse_threads(const std::string& text) {
     const auto count = parse_number<std::size_t>(text);
-    if (!count || *count == 0 || *count > ECHO_MOST_THREADS)
+    if (!count || *count == 0 || *count > ECHO_MAX_THREADS)
         throw std::runtime_error(
-            fmt::format("{} is not allowed here: write a number from 1 to {}", quote(text), ECHO_MOST_THREADS));
+            fmt::format("{} is not allowed here: write a number from 1 to {}", quote(text), ECHO_MAX_THREADS));
     return *count;
 }
 

@@ -22,7 +22,7 @@ sigset_t set_of(std::initializer_list<int> signals) {
 
 }  // namespace
 
-void hold_back_signals() {
+void block_signals() {
     const auto signals = set_of({SIGHUP, SIGINT, SIGTERM});
     ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 }
@@ -41,7 +41,7 @@ Fd signal_descriptor(std::initializer_list<int> signals) {
     return descriptor;
 }
 
-void take_signal(int descriptor) {
+void consume_signal(int descriptor) {
     signalfd_siginfo taken{};
     [[maybe_unused]] const auto size = ::read(descriptor, &taken, sizeof(taken));
 }

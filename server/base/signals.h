@@ -11,7 +11,7 @@ namespace echo_server {
 // any other. Of each at most one waits, so a storm of them is one reload after the other with time for clients in between.
 
 /// From now on they wait, for the calling thread and those that it starts.
-void hold_back_signals();
+void block_signals();
 
 /// Throws std::runtime_error if SIGINT or SIGTERM waits: a start that was told to stop must not go on to end the process
 /// that it was to replace.
@@ -21,6 +21,6 @@ void check_stop_signals();
 Fd signal_descriptor(std::initializer_list<int> signals);
 
 /// Takes the one that waits.
-void take_signal(int descriptor);
+void consume_signal(int descriptor);
 
 }  // namespace echo_server

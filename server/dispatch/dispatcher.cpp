@@ -172,17 +172,19 @@ Dispatcher::Change Dispatcher::set_ports(const PortSet& wanted) {
     return change;
 }
 
-void Dispatcher::attach() {
+// NOLINTNEXTLINE(readability-make-member-function-const): it changes what the object stands for
+Attachment Dispatcher::attach() {
     const CurrentNetns netns;
-    link_.reset(bpf_program__attach_netns(skeleton_->progs.echo_dispatch, netns.fd.get()));
-    if (!link_) fail("attaching the BPF program to the network namespace");
+    Attachment attachment(bpf_program__attach_netns(skeleton_->progs.echo_dispatch, netns.fd.get()));
+    if (!attachment) fail("attaching the BPF program to the network namespace");
+    return attachment;
 }
 
-std::string Dispatcher::why_not_steering(std::uint64_t listener) const {
+std::string Dispatcher::why_not_steering(const Attachment& attachment, std::uint64_t listener) const {
     bpf_link_info info{};
     __u32 size = sizeof(info);
     // The link stays when somebody detaches it; only the namespace is gone from it.
-    if (bpf_obj_get_info_by_fd(bpf_link__fd(link_.get()), &info, &size) == 0 && info.netns.netns_ino == 0)
+    if (bpf_obj_get_info_by_fd(bpf_link__fd(attachment.get()), &info, &size) == 0 && info.netns.netns_ino == 0)
         return "the BPF program was detached from the network namespace (by 'bpftool link detach', say)";
     const __u32 key = 0;
     __u64 cookie = 0;

@@ -23,9 +23,14 @@ struct UnmapMemory {
     void operator()(void* memory) const;
 };
 
-/// Owns the dispatch program, its maps and its link. Nothing of them is pinned: they end with this object, or with
-/// the process, in whatever way that ends. What fails throws std::runtime_error, saying what was tried and why it could
-/// not be.
+struct DestroyLink {
+    void operator()(bpf_link* link) const { bpf_link__destroy(link); }
+};
+/// As long as it exists, connections are steered; connections that are made stay when it goes. Its link is not pinned.
+using Attachment = std::unique_ptr<bpf_link, DestroyLink>;
+
+/// Owns the dispatch program and its maps. None is pinned: they vanish with this object, or with the process, however that
+/// ends. Functions that fail throw std::runtime_error, which says what was tried and why it could not be.
 class Dispatcher {
  public:
     /// Loads the program. It will steer connections to `addresses`, or to every address if there are none. Nothing is
@@ -52,14 +57,11 @@ class Dispatcher {
     Change set_ports(const PortSet& wanted);
 
     /// Steers connections for the ports in echo_ports from now on, in the network namespace of the calling thread.
-    void attach();
+    Attachment attach();
 
-    /// Ends that; connections already made are not touched.
-    void detach() noexcept { link_.reset(); }
-
-    /// Why nothing is steered to the socket with the cookie `listener` any more, although it was put into echo_socket and
-    /// the program attached; empty if all is well, or if the kernel does not tell.
-    [[nodiscard]] std::string why_not_steering(std::uint64_t listener) const;
+    /// Why nothing is steered any more by `attachment` to the socket with the cookie `listener`, which set_listener() got;
+    /// empty if all is well, or if the kernel does not tell.
+    [[nodiscard]] std::string why_not_steering(const Attachment& attachment, std::uint64_t listener) const;
 
     /// The id of the program, as bpftool shows it.
     [[nodiscard]] std::uint32_t program_id() const;
@@ -81,9 +83,6 @@ class Dispatcher {
     struct DestroySkeleton {
         void operator()(echo_dispatch_bpf* skeleton) const;
     };
-    struct DestroyLink {
-        void operator()(bpf_link* link) const { bpf_link__destroy(link); }
-    };
     using SharedMemory = std::unique_ptr<void, UnmapMemory>;
 
     void load();
@@ -93,7 +92,6 @@ class Dispatcher {
     std::unique_ptr<echo_dispatch_bpf, DestroySkeleton> skeleton_;
     std::size_t threads_;
     SharedMemory counters_;
-    std::unique_ptr<bpf_link, DestroyLink> link_;
 };
 
 /// Where libbpf's own messages go: standard error, or nowhere.

@@ -130,7 +130,7 @@ void Pins::publish() {
     for (const auto& pin : pins_) {
         const auto there = look(folder_, pin.name);
         if (S_ISDIR(there.st_mode)) fail(pin.name, EISDIR);
-        was_there_ = was_there_ || S_ISREG(there.st_mode);
+        replaced_existing_ = replaced_existing_ || S_ISREG(there.st_mode);
     }
     for (const auto& pin : pins_)
         if (::renameat(folder_.get(), own_name(pin.name).c_str(), folder_.get(), pin.name.c_str()) != 0)

@@ -36,8 +36,8 @@ class Pins {
     /// The same in a folder where the owner may not do that, to be called before root's rights go; else does nothing.
     void publish_as_root();
 
-    /// True if other pins had these names.
-    [[nodiscard]] bool replace_others() const { return was_there_; }
+    /// True if other pins had these names. Known once the pins are published.
+    [[nodiscard]] bool replaced_existing() const { return replaced_existing_; }
 
     /// True if this process, as it is now, can use files in `folder` by its name.
     [[nodiscard]] static bool reachable(const std::string& folder);
@@ -58,7 +58,7 @@ class Pins {
     User owner_;
     bool with_roots_rights_ = false;
     bool published_ = false;
-    bool was_there_ = false;
+    bool replaced_existing_ = false;
     std::vector<Pin> pins_;
 };
 

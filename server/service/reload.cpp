@@ -24,11 +24,12 @@ using asio::posix::stream_descriptor;
 using std::chrono::steady_clock;
 
 Reload::Reload(asio::io_context& io, HandlerMemory& memory, const Options& options, User user, Dispatcher& dispatcher,
-               int listener)
+               const Attachment& attachment, int listener)
     : memory_(memory),
       options_(options),
       user_(std::move(user)),
       dispatcher_(dispatcher),
+      attachment_(attachment),
       listener_(listener),
       listener_cookie_(socket_cookie(listener)),
       hangup_(io, signal_descriptor({SIGHUP}).release()),
@@ -50,7 +51,7 @@ PortPlan Reload::first_plan(int stop_signals) {
 void Reload::wait_for_hangup() {
     hangup_.async_wait(stream_descriptor::wait_read, in_memory(memory_, [this](std::error_code error) {
                            if (error) return;
-                           take_signal(hangup_.native_handle());
+                           consume_signal(hangup_.native_handle());
                            started_ = steady_clock::now();
                            if (!stopping_) check_steering();
                            if (with_memory([this] { return start(); })) return wait_for_plan();
@@ -89,7 +90,7 @@ bool Reload::with_memory(Step step) noexcept {
 
 void Reload::check_steering() const {
     // accept(2) tells that the listener was destroyed, but the server may accept nobody just now, and the map may keep it.
-    auto why = is_listening(listener_) ? dispatcher_.why_not_steering(listener_cookie_)
+    auto why = is_listening(listener_) ? dispatcher_.why_not_steering(attachment_, listener_cookie_)
                                        : "the listening socket was destroyed from outside (by 'ss -K', say)";
     if (!why.empty())
         throw std::runtime_error(

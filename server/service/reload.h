@@ -20,9 +20,10 @@ namespace echo_server {
 /// search for other listeners) runs in a thread of its own; the event loop only changes the map.
 class Reload {
  public:
-    /// `memory` outlives `io`, in which the handlers wait; all others outlive this object. `listener` is in echo_socket.
+    /// `memory` outlives `io`, in which the handlers wait; all others outlive this object. `listener` is in echo_socket, and
+    /// `attachment` steers connections to it once wait_for_hangup() is called.
     Reload(asio::io_context& io, HandlerMemory& memory, const Options& options, User user, Dispatcher& dispatcher,
-           int listener);
+           const Attachment& attachment, int listener);
     Reload(const Reload&) = delete;
     Reload& operator=(const Reload&) = delete;
 
@@ -54,6 +55,7 @@ class Reload {
     const Options& options_;
     User user_;
     Dispatcher& dispatcher_;
+    const Attachment& attachment_;
     int listener_;
     std::uint64_t listener_cookie_;
     asio::posix::stream_descriptor hangup_;  // readable while SIGHUP waits

@@ -80,7 +80,7 @@ Fd duplicate_listener(const Instance& running, const Fd& process, pid_t pid) {
 }
 
 Fd duplicate_eventfd(const Instance& running, const Fd& process, pid_t pid) {
-    Fd replaced = duplicate(process, pid, running.identity->replaced, "anon_inode:[eventfd]", "eventfd");
+    Fd replaced = duplicate(process, pid, running.identity->handover_event, "anon_inode:[eventfd]", "eventfd");
     if (!is_eventfd(replaced)) fail(pid, "it has no eventfd to be told by");
     return replaced;
 }

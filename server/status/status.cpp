@@ -8,12 +8,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <ctime>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
 #include <system_error>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/processes.h"
@@ -42,12 +42,6 @@ std::optional<std::string> user_of(std::uint32_t pid) {
         return entry != nullptr ? entry->pw_name : std::to_string(effective);
     }
     return {};
-}
-
-std::chrono::nanoseconds since_boot() {
-    timespec now{};
-    ::clock_gettime(CLOCK_BOOTTIME, &now);
-    return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
 }
 
 std::optional<std::vector<AddressPrefix>> read_addresses(const MapHandle* map) {
@@ -88,7 +82,7 @@ std::optional<std::vector<std::uint64_t>> read_counts(const MapHandle* map) {
 std::optional<echo_counters> read_counters(const MapHandle* map) {
     echo_counters sum{};
     echo_counters one{};
-    if (map == nullptr || map->info.max_entries > ECHO_MOST_THREADS) return {};
+    if (map == nullptr || map->info.max_entries > ECHO_MAX_THREADS) return {};
     // The first thread last: it alone counts connections in, so its figure has all those that others have counted out.
     for (__u32 thread = map->info.max_entries; thread-- > 0;) {
         if (!map->read(thread, one)) return {};
@@ -111,8 +105,8 @@ InstanceStatus read_status(const Instance& instance, const std::optional<std::ve
         if (in_this_pid_namespace(*identity) && !status.ended) status.pid = identity->pid;
         if (status.pid && proc_is_ours()) status.user = user_of(*status.pid);
         // Whatever the process wrote there.
-        if (const auto now = since_boot(); !status.ended && in_this_time_namespace(*identity) &&
-                                           identity->started <= static_cast<std::uint64_t>(now.count()))
+        if (const auto now = time_of(CLOCK_BOOTTIME); !status.ended && in_this_time_namespace(*identity) &&
+                                                      identity->started <= static_cast<std::uint64_t>(now.count()))
             status.uptime = now - std::chrono::nanoseconds(identity->started);
     }
     status.addresses = read_addresses(instance.map("echo_addresses"));

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <asio/posix/stream_descriptor.hpp>
+#include <functional>
+
+#include "base/privileges.h"
+#include "dispatch/dispatcher.h"
+#include "echo/handler_memory.h"
+#include "echo/server.h"
+#include "net/port_set.h"
+#include "options.h"
+#include "service/reload.h"
+
+namespace echo_server {
+
+/// What can happen to a running server: SIGHUP reloads its ports, SIGINT and SIGTERM drain it, and so does another process
+/// that takes over. A second signal ends the drain. Owns the attachment of the program: the ports close with this object,
+/// if not before.
+class Lifecycle {
+ public:
+    /// Where the handlers wait in the server's event loop: must outlive the server.
+    struct Memory {
+        HandlerMemory reload;
+        HandlerMemory stop;
+    };
+
+    /// All arguments outlive this object. The listener of `server` is in echo_socket.
+    Lifecycle(const Options& options, const User& user, Dispatcher& dispatcher, EchoServer& server, Memory& memory);
+    Lifecycle(const Lifecycle&) = delete;
+    Lifecycle& operator=(const Lifecycle&) = delete;
+
+    /// Decides which ports to open, and logs warnings. Throws std::runtime_error if they may not be opened, or if SIGINT or
+    /// SIGTERM comes meanwhile.
+    PortSet plan_ports();
+
+    /// An eventfd(2): the process that takes over writes to it.
+    [[nodiscard]] int handover_event() { return handover_.native_handle(); }
+
+    void own(Attachment attachment) { attachment_ = std::move(attachment); }
+
+    /// Handles events from now on, in the thread that runs the server.
+    void begin();
+
+ private:
+    void wait_for_stop_signal();
+    void wait_for_handover();
+    void stop(EchoServer::Backlog backlog);
+    // Tells whether clients have begun to connect to ports that are open now, and are not in the backlog yet.
+    std::function<bool()> begun_handshakes();
+
+    const Options& options_;
+    Dispatcher& dispatcher_;
+    EchoServer& server_;
+    HandlerMemory& stop_memory_;
+    Attachment attachment_;
+    // A signalfd other than SIGHUP's: a signalfd returns the lowest number first, and SIGHUP is 1.
+    asio::posix::stream_descriptor stop_signals_;
+    asio::posix::stream_descriptor handover_;
+    Reload reload_;
+    bool stopping_ = false;
+};
+
+}  // namespace echo_server

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "options.h"
 
+#include <fmt/format.h>
 #include <sched.h>
 
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
-#include <cstdio>
-#include <vector>
+#include <functional>
+#include <stdexcept>
+#include <string_view>
 
 #include "base/log.h"
+#include "base/privileges.h"
 #include "base/text.h"
 #include "echo_dispatch.h"
 #include "net/endpoint.h"
@@ -19,8 +22,8 @@ namespace echo_server {
 namespace {
 
 constexpr auto description = R"(Answers TCP echo (RFC 862) on any set of ports, on IPv4 and IPv6, through one
-listening socket: a BPF sk_lookup program of its own steers connections there.
-Give it ports by --ports or --ports-file, or both.)";
+listening socket: its own BPF sk_lookup program steers connections there. Needs
+--ports or --ports-file, or both.)";
 
 constexpr auto notes = R"(Port lists: ports (7), ranges (1000-2000) and exclusions (!22), with commas
 between them. An exclusion wins wherever it stands. A port on which another
@@ -36,17 +39,28 @@ Examples:
   sudo echo-server --ports '1-65535,!22,!59976-60999'
       # every port but ssh's and 1024 for the host's own connections
   sudo echo-server --ports-file /etc/echo-ports  # reload: sudo kill -HUP PID
-  sudo echo-server --ports 7,79 --replace        # in place of the one that runs
+  sudo echo-server --ports 7,79 --replace        # instead of the running one
   sudo echo-server status                        # or --json, --prometheus)";
 
-constexpr auto status_description = "Show the echo-servers of this namespace; needs root.";
+constexpr auto status_description = "Show the running echo-servers; needs root";
 
-constexpr auto status_notes = R"(It asks no process: process, user, ports and counters are read from the kernel,
-where each server keeps them beside its BPF program. The exit code is 1 if none
-runs.
+constexpr auto status_notes = R"(It shows the servers of this network namespace. It does not talk to them: it
+reads process, user, ports and counters from the kernel, where each server keeps
+them beside its BPF program. The exit code is 1 if no server runs.
 
 Example, for node_exporter's textfile collector:
   sudo sh -c 'echo-server status --prometheus > DIR/new; mv DIR/new DIR/echo-server.prom')";
+
+// Usage first: a reader who only wants to know what to type need not read on.
+class UsageFirst : public CLI::Formatter {
+ public:
+    std::string make_help(const CLI::App* app, std::string name, CLI::AppFormatMode mode) const override {
+        if (mode == CLI::AppFormatMode::Sub) return make_expanded(app);
+        const auto text = make_usage(app, std::move(name)) + '\n' + make_description(app) + make_groups(app, mode) +
+                          make_subcommands(app, mode) + '\n' + make_footer(app);
+        return CLI::detail::find_and_replace(text, "\n\n\n", "\n\n");
+    }
+};
 
 Exit wrong_usage(const std::string& why, bool of_status) {
     log_problem("{}; see echo-server {}--help", why, of_status ? "status " : "");
@@ -58,14 +72,23 @@ Exit wrong_usage(const std::string& why, bool of_status) {
 std::string wrong_count(const CLI::App& app, std::string_view message) {
     const std::string flag(message.substr(0, message.find_first_of(": ")));
     const auto* option = app.get_option_no_throw(flag);
-    if (option == nullptr) return fmt::format("--{} takes no value", flag);
-    return flag + (option->count() > 1 ? " stands only once" : " takes a value");
+    if (option == nullptr) return fmt::format("--{} has no value", flag);
+    return flag + (option->count() > 1 ? " may be given only once" : " needs a value");
 }
 
-std::string wrong_word(const std::string& word) {
+std::string unexpected(const std::string& word) {
     const bool list =
         !word.empty() && word.front() != '-' && word.find_first_not_of("0123456789-,! ") == std::string::npos;
-    return quote(word) + " is not an option" + (list ? ": a port list is one word, as in 7,77, or in quotes" : "");
+    return list ? fmt::format("unexpected {}: write a port list without blanks (7,77), or quote it", quote(word))
+                : fmt::format("{} is not an option", quote(word));
+}
+
+std::size_t parse_count(const std::string& text, std::size_t max) {
+    const auto count = parse_number<std::size_t>(text);
+    if (count && *count > 0 && *count <= max) return *count;
+    const bool limited = max < std::numeric_limits<std::size_t>::max();
+    throw std::runtime_error(fmt::format("{} is not allowed here: write a whole number {}", quote(text),
+                                         limited ? fmt::format("from 1 to {}", max) : "of at least 1"));
 }
 
 std::chrono::seconds parse_seconds(const std::string& text) {
@@ -73,28 +96,6 @@ std::chrono::seconds parse_seconds(const std::string& text) {
     if (!seconds || *seconds > 86400)
         throw std::runtime_error(fmt::format("{} is not allowed here: write whole seconds, 0 to 86400", quote(text)));
     return std::chrono::seconds(*seconds);
-}
-
-std::size_t parse_threads(const std::string& text) {
-    const auto count = parse_number<std::size_t>(text);
-    if (!count || *count == 0 || *count > ECHO_MAX_THREADS)
-        throw std::runtime_error(
-            fmt::format("{} is not allowed here: write a number from 1 to {}", quote(text), ECHO_MAX_THREADS));
-    return *count;
-}
-
-// Those that this process may run on: taskset(1) and CPUAffinity= count.
-std::size_t usable_cpus() {
-    cpu_set_t cpus;
-    if (::sched_getaffinity(0, sizeof(cpus), &cpus) != 0) return 1;  // more than fit into cpus
-    return static_cast<std::size_t>(CPU_COUNT(&cpus));
-}
-
-std::size_t parse_count(const std::string& text) {
-    const auto count = parse_number<std::size_t>(text);
-    if (!count || *count == 0)
-        throw std::runtime_error(fmt::format("{} is not allowed here: write a number from 1 on", quote(text)));
-    return *count;
 }
 
 asio::ip::tcp::endpoint parse_listen_address(const std::string& text) {
@@ -106,121 +107,154 @@ asio::ip::tcp::endpoint parse_listen_address(const std::string& text) {
     return endpoint;
 }
 
-// What `parse` returns; what it throws comes out with the flag's name before it.
-template <typename Parse>
-auto value_of(std::string_view flag, Parse parse) {
-    try {
-        return parse();
-    } catch (const std::runtime_error& error) {
-        throw std::runtime_error(fmt::format("{}: {}", flag, error.what()));
+std::string parse_path(const std::string& text, std::string_view what) {
+    if (text.empty()) throw std::runtime_error(fmt::format("no {} is given", what));
+    return text;
+}
+
+/// Flags are declared here; their values are read afterwards, so that --help is answered whatever else is wrong.
+class Flags {
+ public:
+    explicit Flags(CLI::App& app) : app_(app) {}
+
+    /// The flags that follow stand under this title.
+    void begin_group(const std::string& title) { group_ = title; }
+
+    void add(const std::string& name, bool& value, const std::string& help) {
+        app_.add_flag(name, value, help)->disable_flag_override()->group(group_);
     }
-}
+    /// `read` stores the value, or throws std::runtime_error, whose text gets the flag's name.
+    CLI::Option* add(const std::string& name, const std::string& type, std::function<void(const std::string&)> read,
+                     const std::string& help) {
+        const auto keep = [this, name, read = std::move(read)](const CLI::results_t& values) {
+            for (const auto& value : values) given_.push_back({name, value, read});
+            return true;
+        };
+        return app_.add_option(name, keep, help)->type_name(type)->expected(1)->group(group_);
+    }
+    void add_repeatable(const std::string& name, const std::string& type, std::function<void(const std::string&)> read,
+                        const std::string& help) {
+        add(name, type, std::move(read), help)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    }
 
-PortList parse_ports(const std::vector<std::string>& lists, bool with_file) {
-    PortList ports;
-    for (const auto& list : lists) ports.add(list);
-    if (!with_file && ports.ports().empty()) throw std::runtime_error("after the exclusions no port is left");
-    return ports;
-}
+    void read_values() const {
+        for (const auto& flag : given_) {
+            try {
+                flag.read(flag.text);
+            } catch (const std::runtime_error& error) {
+                throw std::runtime_error(fmt::format("{}: {}", flag.name, error.what()));
+            }
+        }
+    }
 
-// Every flag's text, as it was given.
-struct Texts {
-    std::vector<std::string> ports;
-    std::vector<std::string> addresses;
-    std::optional<std::string> listen;
-    std::optional<std::string> threads;
-    std::optional<std::string> max_connections;
-    std::string idle_timeout = "0";
-    std::string drain_timeout = "5";
+ private:
+    struct Given {
+        std::string name;
+        std::string text;
+        std::function<void(const std::string&)> read;
+    };
+    CLI::App& app_;
+    std::string group_;
+    std::vector<Given> given_;
 };
 
-CLI::Option* add_list(CLI::App& app, const std::string& flag, std::vector<std::string>& values,
-                      const std::string& help) {
-    return app.add_option(flag, values, help)
-        ->expected(1)
-        ->allow_extra_args(false)  // or CLI11 takes a value in brackets apart
-        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+void declare(Flags& flags, Options& options) {
+    flags.begin_group("Ports");
+    flags.add_repeatable(
+        "--ports", "LIST", [&](const auto& text) { options.ports.add(text); }, "Ports to answer on; repeatable");
+    flags.add(
+        "--ports-file", "FILE", [&](const auto& text) { options.ports_file = parse_path(text, "file"); },
+        "Read more ports from FILE; SIGHUP reads it again");
+    flags.add_repeatable(
+        "--address", "PREFIX", [&](const auto& text) { options.addresses.push_back(parse_address_prefix(text)); },
+        "Answer only on addresses in PREFIX; repeatable");
+    flags.add("--shadow-listeners", options.shadow_listeners, "Take ports on which other programs listen");
+    flags.add("--allow-ephemeral", options.allow_ephemeral, "Open even ports that the host itself needs");
+
+    flags.begin_group("Socket and process");
+    flags.add(
+        "--listen", "ADDR:PORT", [&](const auto& text) { options.listen = parse_listen_address(text); },
+        fmt::format("Bind the socket here (default {})", default_listen_address));
+    flags.add("--replace", options.replace, "Take over from the running server, which drains");
+    flags.add(
+        "--user", "NAME", [&](const auto& text) { options.user = text; },
+        fmt::format("Become this user after the start (default {})", default_user));
+    flags.add(
+        "--pin", "DIR", [&](const auto& text) { options.pin = parse_path(text, "folder"); },
+        "Pin echo_ports, echo_socket in a bpffs for --user");
+    flags.add(
+        "--threads", "N", [&](const auto& text) { options.threads = parse_count(text, ECHO_MAX_THREADS); },
+        "Threads (default: one for each usable CPU)");
+    flags.add("--verbose", options.verbose, "Log connections, and libbpf's messages");
+
+    flags.begin_group("Limits");
+    flags.add(
+        "--max-connections", "N",
+        [&](const auto& text) { options.max_connections = parse_count(text, std::numeric_limits<std::size_t>::max()); },
+        "Limit of open connections (default: by ulimit -n)");
+    flags.add(
+        "--idle-timeout", "SECONDS", [&](const auto& text) { options.idle_timeout = parse_seconds(text); },
+        "Close connections idle so long (default 0: never)");
+    flags.add(
+        "--drain-timeout", "SECONDS", [&](const auto& text) { options.drain_timeout = parse_seconds(text); },
+        fmt::format("Time for connections after a stop (default {})", options.drain_timeout.count()));
 }
 
-void add_server_flags(CLI::App& app, Options& options, Texts& texts) {
-    add_list(app, "--ports", texts.ports, "Ports to answer on; may be given several times")->type_name("LIST");
-    app.add_option("--ports-file", options.ports_file, "File with more of them: a list a line, # comments")
-        ->type_name("FILE");
-    add_list(app, "--address", texts.addresses, "Answer only at addresses in it; may be repeated")->type_name("PREFIX");
-    app.add_flag("--shadow-listeners", options.shadow_listeners, "Take ports from those who listen on them")
-        ->disable_flag_override();
-    app.add_flag("--allow-ephemeral", options.allow_ephemeral, "Open even ports that the host itself needs")
-        ->disable_flag_override();
-    app.add_option("--listen", texts.listen, "Where the one socket is bound (127.0.0.1:7777)")->type_name("ADDR:PORT");
-    app.add_flag("--replace", options.replace, "Take over from the one that runs, which drains")
-        ->disable_flag_override();
-    app.add_option("--user", options.user, "Whom to become once set up, from root (nobody)")->type_name("NAME");
-    app.add_option("--pin", options.pin, "Pin echo_ports, echo_socket for that user in a bpffs")->type_name("DIR");
-    app.add_option("--threads", texts.threads, "How many serve (one for each CPU that it may use)")->type_name("N");
-    app.add_option("--max-connections", texts.max_connections, "At a time (what descriptors allow)")->type_name("N");
-    app.add_option("--idle-timeout", texts.idle_timeout, "End connections idle so long; 0: never (0)")
-        ->type_name("SECONDS");
-    app.add_option("--drain-timeout", texts.drain_timeout, "For open connections after a stop; 0: none (5)")
-        ->type_name("SECONDS");
-    app.add_flag("--verbose", options.verbose, "Log each connection, and what libbpf says")->disable_flag_override();
-}
-
-void read_texts(Options& options, const Texts& texts) {
-    if (texts.ports.empty() && !options.ports_file)
+void check(const Options& options) {
+    if (options.ports.empty() && !options.ports_file)
         throw std::runtime_error("no ports given: choose some with --ports 7,77,777 or --ports-file FILE");
-    options.ports = value_of("--ports", [&] { return parse_ports(texts.ports, options.ports_file.has_value()); });
-    for (const auto& text : texts.addresses)
-        options.addresses.push_back(value_of("--address", [&] { return parse_address_prefix(text); }));
-    if (texts.listen) options.listen = value_of("--listen", [&] { return parse_listen_address(*texts.listen); });
-    if (options.ports_file && options.ports_file->empty()) throw std::runtime_error("--ports-file: no file is given");
-    if (options.pin && options.pin->empty()) throw std::runtime_error("--pin: no folder is given");
-    options.threads =
-        texts.threads ? value_of("--threads", [&] { return parse_threads(*texts.threads); }) : usable_cpus();
-    if (texts.max_connections)
-        options.max_connections = value_of("--max-connections", [&] { return parse_count(*texts.max_connections); });
-    options.idle_timeout = value_of("--idle-timeout", [&] { return parse_seconds(texts.idle_timeout); });
-    options.drain_timeout = value_of("--drain-timeout", [&] { return parse_seconds(texts.drain_timeout); });
+    if (!options.ports_file && options.ports.ports().empty())
+        throw std::runtime_error("--ports: after the exclusions no port is left");
 }
 
 }  // namespace
 
+std::size_t usable_cpus() {
+    cpu_set_t cpus;
+    if (::sched_getaffinity(0, sizeof(cpus), &cpus) != 0) return 1;  // more than fit into cpus
+    return static_cast<std::size_t>(CPU_COUNT(&cpus));
+}
+
 std::variant<Options, StatusOptions, Exit> parse_command_line(int argc, char** argv) {
     Options options;
-    Texts texts;
-
     CLI::App app(description, "echo-server");
+    app.formatter(std::make_shared<UsageFirst>());
     app.get_formatter()->column_width(28);
     app.footer(notes);
-    app.set_version_flag("--version", "echo-server " ECHO_SERVER_VERSION, "Print the version and exit");
-    app.set_help_flag("-h,--help", "Print this help and exit");
-    add_server_flags(app, options, texts);
-    auto* status_command = app.add_subcommand("status", status_description);
-    status_command->footer(status_notes);
+    app.set_help_flag();  // the group of the first flag comes first
+    Flags flags(app);
+    declare(flags, options);
+    app.set_help_flag("-h,--help", "Print this help and exit")->group("Help");
+    app.set_version_flag("--version", "echo-server " ECHO_SERVER_VERSION, "Print the version and exit")->group("Help");
+
+    auto* status = app.add_subcommand("status", status_description);
+    status->footer(status_notes);
     bool json = false;
     bool prometheus = false;
-    status_command->add_flag("--json", json, "Print JSON")->disable_flag_override();
-    status_command->add_flag("--prometheus", prometheus, "Print Prometheus' text format")->disable_flag_override();
+    status->add_flag("--json", json, "Print JSON")->disable_flag_override();
+    status->add_flag("--prometheus", prometheus, "Print Prometheus' text format")->disable_flag_override();
 
     try {
         app.parse(argc, argv);
-        if (status_command->parsed()) {
+        if (status->parsed()) {
             for (const auto* option : app.get_options())
                 if (option->count() > 0) throw std::runtime_error(option->get_name() + " is not for status");
             if (json && prometheus) throw std::runtime_error("status: choose one of --json and --prometheus");
             if (json) return StatusOptions{StatusOptions::Format::json};
             return StatusOptions{prometheus ? StatusOptions::Format::prometheus : StatusOptions::Format::text};
         }
-        read_texts(options, texts);
+        flags.read_values();
+        check(options);
     } catch (const CLI::Success& done) {
         return Exit{app.exit(done)};
     } catch (const CLI::ExtrasError&) {
         const auto word = app.remaining(true).front();
-        const bool of_status = status_command->parsed();
-        return wrong_usage(of_status ? quote(word) + " is not an option of status" : wrong_word(word), of_status);
+        const bool of_status = status->parsed();
+        return wrong_usage(of_status ? quote(word) + " is not an option of status" : unexpected(word), of_status);
     } catch (const CLI::ArgumentMismatch& error) {
-        return wrong_usage(wrong_count(app, error.what()), status_command->parsed());
+        return wrong_usage(wrong_count(app, error.what()), status->parsed());
     } catch (const std::runtime_error& error) {
-        return wrong_usage(error.what(), status_command->parsed());
+        return wrong_usage(error.what(), status->parsed());
     }
     return options;
 }

@@ -14,31 +14,37 @@
 
 namespace echo_server {
 
-/// What the command line asks a server for.
+/// Where a new socket is bound without --listen.
+constexpr auto default_listen_address = "127.0.0.1:7777";
+
+/// How many CPUs this process may use: taskset(1) and CPUAffinity= count.
+std::size_t usable_cpus();
+
+/// The command line of a server. Values that are not given have their defaults.
 struct Options {
     PortList ports;  ///< all of --ports
     std::optional<std::string> ports_file;
-    std::vector<AddressPrefix> addresses;  ///< none: every address
+    std::vector<AddressPrefix> addresses;  ///< empty: every address
     bool shadow_listeners = false;
     bool allow_ephemeral = false;
-    std::optional<asio::ip::tcp::endpoint> listen;  ///< nothing: as it comes, or 127.0.0.1:7777
+    std::optional<asio::ip::tcp::endpoint> listen;  ///< unset: the inherited socket's, or default_listen_address
     bool replace = false;
     std::optional<std::string> user;
     std::optional<std::string> pin;
-    std::size_t threads = 1;
+    std::size_t threads = usable_cpus();
     std::optional<std::size_t> max_connections;
-    std::chrono::seconds idle_timeout{};  ///< 0: none
-    std::chrono::seconds drain_timeout{};
+    std::chrono::seconds idle_timeout{0};  ///< 0: none
+    std::chrono::seconds drain_timeout{5};
     bool verbose = false;
 };
 
-/// 'echo-server status'.
+/// The command line of 'echo-server status'.
 struct StatusOptions {
     enum class Format { text, json, prometheus };
     Format format = Format::text;
 };
 
-/// The process is to end with this code; everything was said.
+/// Exit now with `code`; any message has been printed.
 struct Exit {
     int code;
 };

@@ -68,7 +68,7 @@ void set_capabilities(const Capabilities& wanted) {
 
 User find_user(const std::optional<std::string>& name) {
     const auto self = ::geteuid();
-    const std::string wanted = name.value_or(self == 0 ? "nobody" : std::to_string(self));
+    const std::string wanted = name.value_or(self == 0 ? default_user : std::to_string(self));
     const auto* entry = find_entry(wanted);
     const auto number = parse_number<uid_t>(wanted);
     // The highest number is what setresuid(2) takes for "as it is".

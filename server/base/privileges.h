@@ -17,6 +17,9 @@ struct User {
     gid_t gid = 0;
 };
 
+/// Whom root becomes without --user.
+constexpr auto default_user = "nobody";
+
 /// The user called `name`, or with that number. Without a name: nobody if root asks, else who asks. Throws
 /// std::runtime_error if there is no such user, or if it is somebody else and this is not root.
 User find_user(const std::optional<std::string>& name);

@@ -40,7 +40,7 @@ Fd obtain_listener(const Options& options, std::optional<Takeover>& takeover) {
     if (taken && passed)
         throw std::runtime_error(
             "--replace: systemd has passed a socket, and the running server has another; use one of the two");
-    if (!taken && !passed) return open_listener(options.listen.value_or(parse_endpoint("127.0.0.1:7777")));
+    if (!taken && !passed) return open_listener(options.listen.value_or(parse_endpoint(default_listen_address)));
 
     Fd listener = taken ? adopt_listener(std::move(taken), Origin::running_server)
                         : adopt_listener(std::move(*passed), Origin::systemd);

@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <regex>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -60,15 +61,15 @@ TEST_CASE("start: wrong usage is one line and exit code 2") {
         {{"--ports", "!22"}, "--ports: after the exclusions no port is left"},
         {{"--ports", "7,70000"}, "--ports: '70000' is not allowed here: write ports (7), ranges"},
         {{"--ports", ""}, "--ports: an empty piece is not allowed here"},
-        {{"--ports"}, "--ports takes a value; "},
-        {{"--ports", "7", "--user"}, "--user takes a value; "},
-        {{"--ports", "7", "--user", "a", "--user", "b"}, "--user stands only once; "},
-        {{"--ports", "7", "--replace=3"}, "--replace takes no value; "},
+        {{"--ports"}, "--ports needs a value; "},
+        {{"--ports", "7", "--user"}, "--user needs a value; "},
+        {{"--ports", "7", "--user", "a", "--user", "b"}, "--user may be given only once; "},
+        {{"--ports", "7", "--replace=3"}, "--replace has no value; "},
         {{"--ports-file", ""}, "--ports-file: no file is given"},
         {{""}, "'' is not an option; "},
         {{"--port", "7"}, "'--port' is not an option"},
-        {{"7"}, "'7' is not an option: a port list is one word, as in 7,77, or in quotes"},
-        {{"--ports", "7,", "77"}, "'77' is not an option: a port list is one word"},
+        {{"7"}, "unexpected '7': write a port list without blanks (7,77), or quote it"},
+        {{"--ports", "7,", "77"}, "unexpected '77': write a port list without blanks"},
         {{"--ports", "7", "--listen", "localhost"},
          "--listen: 'localhost' is not an address and a port: write 127.0.0.1:7777"},
         {{"--ports", "7", "--listen", "[::1]:7777"}, "--listen: a socket on '[::1]:7777' would refuse IPv4 clients"},
@@ -77,10 +78,10 @@ TEST_CASE("start: wrong usage is one line and exit code 2") {
         {{"--ports", "7", "--drain-timeout", "soon"}, "--drain-timeout: 'soon' is not allowed here"},
         {{"--ports", "7", "--drain-timeout", "86401"}, "--drain-timeout: '86401' is not allowed here"},
         {{"--ports", "7", "--idle-timeout", "1.5"}, "--idle-timeout: '1.5' is not allowed here: write whole seconds"},
-        {{"--ports", "7", "--threads", "0"}, "--threads: '0' is not allowed here: write a number from 1 to 1024"},
-        {{"--ports", "7", "--threads", "1025"}, "--threads: '1025' is not allowed here: write a number from 1 to 1024"},
+        {{"--ports", "7", "--threads", "0"}, "--threads: '0' is not allowed here: write a whole number from 1 to 1024"},
+        {{"--ports", "7", "--threads", "1025"}, "--threads: '1025' is not allowed here: write a whole number from 1 to 1024"},
         {{"--ports", "7", "--max-connections", "0"},
-         "--max-connections: '0' is not allowed here: write a number from 1 on"},
+         "--max-connections: '0' is not allowed here: write a whole number of at least 1"},
         {{"--ports", "7", "--address", "192.0.2.7/24"},
          "--address: '192.0.2.7/24' goes on after its 24 bits: write 192.0.2.0/24"},
         {{"--ports", "7", "--address", "here"}, "--address: 'here' is no address prefix: write 192.0.2.0/24, "},
@@ -114,8 +115,15 @@ TEST_CASE("start: --help and --version") {
     const Netns netns;
     const auto help = run(netns, echo_server({"--help"}));
     CHECK(help.code == 0);
+    CHECK(help.output.starts_with("Usage: echo-server [OPTIONS] [SUBCOMMAND]\n"));
     for (const std::string piece : {"--ports LIST", "--ports-file FILE", "--listen ADDR:PORT", "SIGHUP", "Examples:"})
         CHECK(help.output.find(piece) != std::string::npos);
+    std::istringstream lines(help.output);
+    for (std::string line; std::getline(lines, line);) {
+        CAPTURE(line);
+        CHECK(line.size() <= 80);
+    }
+    CHECK(run(netns, echo_server({"--threads", "0", "--help"})).output == help.output);
     const auto version = run(netns, echo_server({"--version"}));
     CHECK(version.code == 0);
     CHECK(version.output == "echo-server " ECHO_SERVER_VERSION "\n");

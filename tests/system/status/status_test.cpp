@@ -274,7 +274,7 @@ TEST_CASE("status: wrong usage is exit code 2, and points to the help of status"
         {{"status", "--json", "--prometheus"}, "status: choose one of --json and --prometheus"},
         {{"status", "--yaml"}, "'--yaml' is not an option of status"},
         {{"status", "7"}, "'7' is not an option of status"},
-        {{"status", "--json=3"}, "--json takes no value"},
+        {{"status", "--json=3"}, "--json has no value"},
         {{"--ports", "7", "status"}, "--ports is not for status"},
     };
     for (const auto& [arguments, says] : cases) {

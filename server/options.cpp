@@ -15,7 +15,7 @@
 #include "base/privileges.h"
 #include "base/text.h"
 #include "echo_dispatch.h"
-#include "net/endpoint.h"
+#include "net/address.h"
 
 namespace echo_server {
 

@@ -9,7 +9,7 @@
 #include <variant>
 #include <vector>
 
-#include "net/address_prefix.h"
+#include "net/address.h"
 #include "net/port_set.h"
 
 namespace echo_server {

@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 #include <linux/capability.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +17,7 @@
 #include "base/log.h"
 #include "base/namespaces.h"
 #include "base/privileges.h"
+#include "dispatch/address_key.h"
 #include "dispatch/port_map.h"
 #include "echo_dispatch.skel.h"
 
@@ -33,17 +33,6 @@ int print_to_stderr(libbpf_print_level /*level*/, const char* format, va_list ar
     const std::unique_ptr<char, decltype(&std::free)> owner(text, &std::free);
     log_lines({text, static_cast<std::size_t>(size)});
     return size;
-}
-
-echo_prefix to_key(const AddressPrefix& prefix) {
-    const bool is_v4 = prefix.address.is_v4();
-    echo_prefix key{.bits = 32 + prefix.length, .family = is_v4 ? __u32{AF_INET} : __u32{AF_INET6}, .address = {}};
-    const auto copy = [&](const auto& bytes) { std::copy(bytes.begin(), bytes.end(), std::begin(key.address)); };
-    if (is_v4)
-        copy(prefix.address.to_v4().to_bytes());
-    else
-        copy(prefix.address.to_v6().to_bytes());
-    return key;
 }
 
 LoadRights load_rights() {

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "echo_dispatch.h"
-#include "net/address_prefix.h"
+#include "net/address.h"
 #include "net/port_set.h"
 
 struct echo_dispatch_bpf;

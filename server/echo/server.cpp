@@ -14,7 +14,7 @@
 
 #include "base/text.h"
 #include "echo/counters.h"
-#include "net/endpoint.h"
+#include "net/address.h"
 #include "net/listener.h"
 
 using asio::ip::tcp;

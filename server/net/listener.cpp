@@ -15,7 +15,7 @@
 #include <string_view>
 
 #include "base/error.h"
-#include "net/endpoint.h"
+#include "net/address.h"
 
 namespace echo_server {
 

@@ -6,7 +6,7 @@
 
 #include "base/log.h"
 #include "base/namespaces.h"
-#include "net/endpoint.h"
+#include "net/address.h"
 #include "net/listener.h"
 #include "net/vrf.h"
 #include "service/port_plan.h"

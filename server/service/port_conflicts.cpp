@@ -22,9 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 
 bool overlap(const ListeningSocket& socket, const AddressPrefix& prefix) {
-    auto address = socket.local.address();
-    if (address.is_v6() && address.to_v6().is_v4_mapped())
-        address = asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
+    const auto address = unmapped(socket.local.address());
     const bool everywhere = address.is_unspecified();
     return everywhere ? prefix.address.is_v4() == address.is_v4() || (address.is_v6() && socket.both_families)
                       : prefix.contains(address);

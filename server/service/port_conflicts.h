@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "net/address_prefix.h"
+#include "net/address.h"
 #include "net/port_set.h"
 #include "net/socket_diag.h"
 

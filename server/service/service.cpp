@@ -22,7 +22,7 @@
 #include "dispatch/dispatcher.h"
 #include "dispatch/pins.h"
 #include "echo/server.h"
-#include "net/endpoint.h"
+#include "net/address.h"
 #include "net/listener.h"
 #include "service/announcement.h"
 #include "service/lifecycle.h"

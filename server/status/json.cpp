@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
-#include "net/endpoint.h"
+#include "net/address.h"
 #include "status/figures.h"
 #include "status/format.h"
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "net/endpoint.h"
+#include "net/address.h"
 #include "status/figures.h"
 #include "status/format.h"
 

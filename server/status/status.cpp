@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/processes.h"
+#include "dispatch/address_key.h"
 #include "dispatch/port_map.h"
 
 namespace echo_server {
@@ -55,13 +56,7 @@ std::optional<std::vector<AddressPrefix>> read_addresses(const MapHandle* map) {
          i < std::min(map->info.max_entries, max_prefixes) && bpf_map_get_next_key(map->fd.get(), previous, &key) == 0;
          ++i) {
         previous = &key;
-        const unsigned length = key.bits < 32 ? 0 : key.bits - 32;
-        asio::ip::address_v6::bytes_type bytes;
-        std::copy(std::begin(key.address), std::end(key.address), bytes.begin());
-        if (key.family == AF_INET)
-            prefixes.push_back({asio::ip::address_v4({bytes[0], bytes[1], bytes[2], bytes[3]}), length});
-        else
-            prefixes.push_back({asio::ip::address_v6(bytes), length});
+        prefixes.push_back(to_prefix(key));
     }
     return prefixes;
 }

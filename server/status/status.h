@@ -10,7 +10,7 @@
 
 #include "dispatch/running_servers.h"
 #include "echo_dispatch.h"
-#include "net/address_prefix.h"
+#include "net/address.h"
 #include "net/port_set.h"
 #include "net/socket_diag.h"
 

@@ -6,7 +6,7 @@
 #include <chrono>
 #include <string_view>
 
-#include "net/endpoint.h"
+#include "net/address.h"
 #include "status/figures.h"
 
 namespace echo_server {

@@ -23,7 +23,7 @@
 
 #include "base/fd.h"
 #include "dispatch/dispatcher.h"
-#include "net/endpoint.h"
+#include "net/address.h"
 #include "net/listener.h"
 #include "net/port_set.h"
 

@@ -19,7 +19,7 @@
 #include "base/descriptor_limit.h"
 #include "base/fd.h"
 #include "dispatch/dispatcher.h"
-#include "net/endpoint.h"
+#include "net/address.h"
 #include "net/listener.h"
 #include "net/port_set.h"
 

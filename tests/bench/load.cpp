@@ -17,7 +17,7 @@
 
 #include "base/descriptor_limit.h"
 #include "load_client.h"
-#include "net/endpoint.h"
+#include "net/address.h"
 #include "process_usage.h"
 
 using namespace echo_server;

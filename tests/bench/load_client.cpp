@@ -14,7 +14,7 @@
 #include <stdexcept>
 #include <system_error>
 
-#include "net/endpoint.h"
+#include "net/address.h"
 
 namespace echo_server {
 

@@ -8,8 +8,7 @@
 #include <string>
 
 #include "expect.h"
-#include "net/address_prefix.h"
-#include "net/endpoint.h"
+#include "net/address.h"
 
 namespace echo_server {
 

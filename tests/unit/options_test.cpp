@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "net/endpoint.h"
+#include "net/address.h"
 
 namespace echo_server {
 

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "base/fd.h"
-#include "net/endpoint.h"
+#include "net/address.h"
 
 namespace echo_server {
 

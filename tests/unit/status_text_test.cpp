@@ -6,7 +6,7 @@
 #include <cstring>
 #include <string>
 
-#include "net/endpoint.h"
+#include "net/address.h"
 
 namespace echo_server {
 

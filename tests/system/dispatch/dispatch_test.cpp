@@ -10,7 +10,7 @@
 #include "dispatch/dispatcher.h"
 #include "echo_dispatch.h"
 #include "echo_dispatch.skel.h"
-#include "net/endpoint.h"
+#include "net/address.h"
 #include "net/listener.h"
 #include "support/netns.h"
 #include "support/process.h"

@@ -8,7 +8,7 @@
 
 #include <string>
 
-#include "net/endpoint.h"
+#include "net/address.h"
 #include "net/listener.h"
 #include "support/client.h"
 #include "support/server.h"

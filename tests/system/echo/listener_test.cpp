@@ -14,7 +14,7 @@
 #include <string>
 
 #include "base/fd.h"
-#include "net/endpoint.h"
+#include "net/address.h"
 #include "net/listener.h"
 #include "support/child.h"
 #include "support/client.h"

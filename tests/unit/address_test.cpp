@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "net/address_prefix.h"
+#include "net/address.h"
 
 #include <doctest/doctest.h>
 
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace echo_server {
 
-TEST_CASE("address_prefix: what is read is shown the same way") {
+TEST_CASE("address prefix: what is read is shown the same way") {
     for (const std::string text : {"192.0.2.0/24", "0.0.0.0/0", "::/0", "2001:db8::/64", "192.0.2.7", "2001:db8::7",
                                    "10.0.0.0/7", "2001:db8:8000::/33"}) {
         CAPTURE(text);
@@ -19,7 +20,7 @@ TEST_CASE("address_prefix: what is read is shown the same way") {
     CHECK(to_string(parse_address_prefix("2001:DB8:0::/64")) == "2001:db8::/64");
 }
 
-TEST_CASE("address_prefix: contains") {
+TEST_CASE("address prefix: contains") {
     struct Case {
         std::string prefix;
         std::string address;
@@ -45,7 +46,7 @@ TEST_CASE("address_prefix: contains") {
     }
 }
 
-TEST_CASE("address_prefix: anything else is refused, with what to write") {
+TEST_CASE("address prefix: anything else is refused, with what to write") {
     const auto refusal = [](const std::string& text) -> std::string {
         try {
             return "taken as " + to_string(parse_address_prefix(text));
@@ -59,8 +60,25 @@ TEST_CASE("address_prefix: anything else is refused, with what to write") {
         CHECK(refusal(text) ==
               "'" + text + "' is no address prefix: write 192.0.2.0/24, 2001:db8::/64 or a lone address");
     }
-    CHECK(refusal("192.0.2.7/24") == "'192.0.2.7/24' goes on after its 24 bits: write 192.0.2.0/24");
-    CHECK(refusal("::ffff:192.0.2.0/120") == "'::ffff:192.0.2.0/120' stands for IPv4: write it as an IPv4 prefix");
+    CHECK(refusal("192.0.2.7/24") == "'192.0.2.7/24' has host bits set: write 192.0.2.0/24");
+    CHECK(refusal("::ffff:192.0.2.0/120") == "'::ffff:192.0.2.0/120' is an IPv4-mapped address: write it as IPv4");
+}
+
+TEST_CASE("endpoint: reads what it writes") {
+    for (const std::string text : {"127.0.0.1:7777", "0.0.0.0:1", "192.0.2.1:65535", "[::]:7777", "[2001:db8::1]:0"}) {
+        CAPTURE(text);
+        CHECK(to_string(parse_endpoint(text)) == text);
+    }
+    CHECK(to_string(parse_endpoint("[::ffff:127.0.0.1]:7777")) == "127.0.0.1:7777");
+}
+
+TEST_CASE("endpoint: refuses anything else") {
+    for (const std::string text : {"", ":", "7777", ":7777", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536",
+                                   "127.0.0.1:-1", "127.0.0.1:7777x", "127.0.0:7777", "localhost:7777", "::1:7777",
+                                   "[::1]", "[::1]:", "[127.0.0.1]:7777", "[::1:7777", "::1]:7777"}) {
+        CAPTURE(text);
+        CHECK_THROWS_AS(parse_endpoint(text), std::runtime_error);
+    }
 }
 
 }  // namespace echo_server

@@ -1,11 +1,23 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-#include <asio/ip/address.hpp>
+#include <asio/ip/tcp.hpp>
 #include <string>
 #include <vector>
 
 namespace echo_server {
+
+// Addresses, and how users write them. A function that parses throws std::runtime_error, which quotes the text and says
+// what is allowed.
+
+/// An IPv4-mapped IPv6 address as the IPv4 address that it stands for; any other as it is.
+asio::ip::address unmapped(const asio::ip::address& address);
+
+/// Parses "127.0.0.1:7777" or "[::]:7777".
+asio::ip::tcp::endpoint parse_endpoint(const std::string& text);
+
+/// The same notation, unmapped.
+std::string to_string(const asio::ip::tcp::endpoint& endpoint);
 
 /// An IPv4 or IPv6 network, such as 192.0.2.0/24.
 struct AddressPrefix {
@@ -16,8 +28,7 @@ struct AddressPrefix {
     friend bool operator==(const AddressPrefix& a, const AddressPrefix& b) = default;
 };
 
-/// Reads "192.0.2.0/24" or "2001:db8::/64"; a lone address is a prefix of its own. Throws std::runtime_error, quoting
-/// `text` and saying what is allowed.
+/// Parses "192.0.2.0/24" or "2001:db8::/64"; a lone address is a prefix of full length.
 AddressPrefix parse_address_prefix(const std::string& text);
 
 /// The same notation; a prefix of full length is shown as the lone address.

@@ -2,9 +2,7 @@
 // SIGHUP, and what it must not disturb.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
-#include <linux/bpf.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 #include <atomic>
 #include <cerrno>
@@ -104,25 +102,6 @@ TEST_CASE("reload: out of memory in the kernel, the ports stay and the server go
     CHECK(server.reload() ==
           "echo-server: reading the map echo_ports: Cannot allocate memory; the ports stay as they are");
     CHECK(echoes(netns, "127.0.0.1", 7));
-}
-
-TEST_CASE("reload: a kernel that takes one port at a time gets them one by one") {
-    const Netns netns;
-    const TempFile file("7,77,777,1000-1999\n");
-    constexpr int not_supported = 524;  // what it says if it knows such calls, but not for this kind of map
-    const auto old_kernel = [] {
-        refuse_system_call(SYS_bpf, BPF_MAP_LOOKUP_BATCH, EINVAL);
-        refuse_system_call(SYS_bpf, BPF_MAP_UPDATE_BATCH, EINVAL);
-        refuse_system_call(SYS_bpf, BPF_MAP_DELETE_BATCH, not_supported);
-    };
-    Server server(netns, {"--ports-file", file.path()}, old_kernel);
-    CHECK(echoes(netns, "::1", 777));
-    file.write("7,8,1500-2500\n");
-    CHECK(server.reload() ==
-          fmt::format("reloaded {}: added 8,2000-2500; removed 77,777,1000-1499; 1003 ports open", file.path()));
-    CHECK(echoes(netns, "127.0.0.1", 8));
-    CHECK(try_connect(netns, "127.0.0.1", 777) == ECONNREFUSED);
-    CHECK(server.reload() == fmt::format("reloaded {}: nothing changed; 1003 ports open", file.path()));
 }
 
 TEST_CASE("reload: without a ports file there is nothing to re-read") {

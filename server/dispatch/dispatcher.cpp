@@ -37,8 +37,8 @@ int print_to_stderr(libbpf_print_level /*level*/, const char* format, va_list ar
 
 LoadRights load_rights() {
     if (!in_initial_user_namespace()) return LoadRights::of_another_user_namespace;
-    const auto has = [capabilities = read_capabilities().effective](int one) {
-        return (capabilities & capability_bit(one)) != 0;
+    const auto has = [capabilities = read_capabilities().effective](int capability) {
+        return (capabilities & capability_bit(capability)) != 0;
     };
     const bool there = (has(CAP_BPF) || has(CAP_SYS_ADMIN)) && has(CAP_NET_ADMIN);
     return there ? LoadRights::there : LoadRights::missing;
@@ -113,10 +113,10 @@ Dispatcher::SharedMemory Dispatcher::share(const bpf_map* map) {
 }
 
 // NOLINTNEXTLINE(readability-make-member-function-const): it changes what the object stands for
-void Dispatcher::publish(const echo_instance& instance) {
+void Dispatcher::publish(const echo_instance& identity) {
     const auto* map = skeleton_->maps.echo_instance;
     const __u32 key = 0;
-    if (const int error = bpf_map__update_elem(map, &key, sizeof(key), &instance, sizeof(instance), BPF_ANY);
+    if (const int error = bpf_map__update_elem(map, &key, sizeof(key), &identity, sizeof(identity), BPF_ANY);
         error != 0)
         fail("writing the map echo_instance", -error);
     // Root believes what is in it, so nobody may change it: the process will have no privileges.

@@ -69,8 +69,8 @@ class Dispatcher {
     /// True if the calling thread may read and change maps as it is now: before Linux 5.19 that needs CAP_BPF.
     [[nodiscard]] bool may_use_maps() const;
 
-    /// Lets others see `instance` in the map echo_instance, for good: to be called once.
-    void publish(const echo_instance& instance);
+    /// Lets others see `identity` in the map echo_instance, for good: to be called once.
+    void publish(const echo_instance& identity);
 
     /// What others see in the map echo_counters, for as long as this object lives.
     std::span<echo_counters> counters() { return {static_cast<echo_counters*>(counters_.get()), threads_}; }

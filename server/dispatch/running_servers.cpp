@@ -72,19 +72,20 @@ std::vector<MapHandle> maps_of(const Fd& program) {
 }
 
 // `link` is the inode of the namespace that its link names, 0 for none any more.
-Instance::State state_of(const Instance& instance, std::optional<std::uint64_t> link) {
-    const bool has_socket = instance.listener_cookie() != 0;
-    if (link.value_or(0) != 0) return has_socket ? Instance::State::serving : Instance::State::socketless;
-    return link && has_socket ? Instance::State::detached : Instance::State::draining;
+RunningServer::State state_of(const RunningServer& server, std::optional<std::uint64_t> link) {
+    const bool has_socket = server.listener_cookie() != 0;
+    if (link.value_or(0) != 0) return has_socket ? RunningServer::State::serving : RunningServer::State::socketless;
+    return link && has_socket ? RunningServer::State::detached : RunningServer::State::draining;
 }
 
 // Detached is also the program of a server that was replaced, as long as somebody looks at its link.
-void tell_replaced(std::vector<Instance>& instances) {
-    for (auto& one : instances) {
-        const bool serves_elsewhere = std::any_of(instances.begin(), instances.end(), [&](const Instance& other) {
-            return other.attached() && other.listener_cookie() == one.listener_cookie();
+void tell_replaced(std::vector<RunningServer>& servers) {
+    for (auto& server : servers) {
+        const bool serves_elsewhere = std::any_of(servers.begin(), servers.end(), [&](const RunningServer& other) {
+            return other.attached() && other.listener_cookie() == server.listener_cookie();
         });
-        if (one.state == Instance::State::detached && serves_elsewhere) one.state = Instance::State::draining;
+        if (server.state == RunningServer::State::detached && serves_elsewhere)
+            server.state = RunningServer::State::draining;
     }
 }
 
@@ -101,21 +102,21 @@ bool MapHandle::read(const void* key, std::size_t key_size, void* value, std::si
     return true;
 }
 
-const MapHandle* Instance::map(std::string_view name) const {
+const MapHandle* RunningServer::map(std::string_view name) const {
     const auto found =
         std::find_if(maps.begin(), maps.end(), [&](const MapHandle& map) { return map.info.name == name; });
     return found == maps.end() ? nullptr : &*found;
 }
 
-std::uint64_t Instance::listener_cookie() const {
+std::uint64_t RunningServer::listener_cookie() const {
     std::uint64_t cookie = 0;
     const auto* socket = map("echo_socket");
     return socket != nullptr && socket->read(__u32{0}, cookie) ? cookie : 0;
 }
 
-std::optional<echo_instance> read_identity(const Instance& instance) {
+std::optional<echo_instance> read_identity(const RunningServer& server) {
     echo_instance identity{};
-    const auto* map = instance.map("echo_instance");
+    const auto* map = server.map("echo_instance");
     if (map == nullptr || !map->read(__u32{0}, identity)) return {};
     identity.version[sizeof(identity.version) - 1] = '\0';
     return identity;
@@ -137,24 +138,24 @@ bool has_ended(const echo_instance& identity) {
     return in_this_pid_namespace(identity) && !open_process_of(identity) && errno == ESRCH;
 }
 
-std::vector<Instance> find_instances() {
+std::vector<RunningServer> find_running_servers() {
     const auto here = CurrentNetns().inode;
     const auto linked = linked_programs();
-    std::vector<Instance> instances;
+    std::vector<RunningServer> servers;
     for_each(bpf_prog_get_next_id, bpf_prog_get_fd_by_id, [&](const Fd& fd) {
         bpf_prog_info info{};
         if (!get_info(fd, info) || info.type != BPF_PROG_TYPE_SK_LOOKUP || info.name != program_name) return;
         const auto found = linked.find(info.id);
         const auto link = found == linked.end() ? std::nullopt : std::optional(found->second);
         if (link.value_or(0) != 0 && *link != here) return;
-        Instance instance{.program = info.id, .maps = maps_of(fd), .identity = {}};
-        instance.identity = read_identity(instance);
-        instance.state = state_of(instance, link);
-        const bool was_here = instance.identity && instance.identity->pid != 0 && instance.identity->netns == here;
-        if (instance.attached() || was_here) instances.push_back(std::move(instance));
+        RunningServer server{.program = info.id, .maps = maps_of(fd), .identity = {}};
+        server.identity = read_identity(server);
+        server.state = state_of(server, link);
+        const bool was_here = server.identity && server.identity->pid != 0 && server.identity->netns == here;
+        if (server.attached() || was_here) servers.push_back(std::move(server));
     });
-    tell_replaced(instances);
-    return instances;
+    tell_replaced(servers);
+    return servers;
 }
 
 std::size_t attached_programs() {

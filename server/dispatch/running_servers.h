@@ -32,7 +32,7 @@ struct MapHandle {
 
 /// An echo-server in the network namespace of the calling thread, as the kernel shows it: by its program, that is, not
 /// by asking the process.
-struct Instance {
+struct RunningServer {
     enum class State {
         serving,     ///< connections are steered to it
         socketless,  ///< its program is attached, and its listening socket is gone: connections are refused
@@ -52,7 +52,7 @@ struct Instance {
 };
 
 /// What its map echo_instance says; nothing if it has none of that kind.
-std::optional<echo_instance> read_identity(const Instance& instance);
+std::optional<echo_instance> read_identity(const RunningServer& server);
 
 /// True if its PID means the same process here. A PID of another namespace is some stranger's here.
 bool in_this_pid_namespace(const echo_instance& identity);
@@ -69,7 +69,7 @@ bool has_ended(const echo_instance& identity);
 
 /// All of them; those that are only starting are left out. Throws std::system_error; EPERM if the calling process is
 /// not allowed to look, which needs CAP_SYS_ADMIN.
-std::vector<Instance> find_instances();
+std::vector<RunningServer> find_running_servers();
 
 /// How many sk_lookup programs, of whatever kind, are attached to that network namespace; 0 if the kernel does not tell.
 /// Needs CAP_NET_ADMIN only.

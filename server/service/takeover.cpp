@@ -31,16 +31,17 @@ namespace {
     throw std::runtime_error(fmt::format("taking over from process {}: {}; that process goes on as before", pid, why));
 }
 
-std::string name_of(const Instance& one) {
-    if (!one.identity) return fmt::format("BPF program {} of another version", one.program);
-    return fmt::format("process {}{}", one.identity->pid,
-                       in_this_pid_namespace(*one.identity) ? "" : " of another PID namespace");
+std::string name_of(const RunningServer& server) {
+    if (!server.identity) return fmt::format("BPF program {} of another version", server.program);
+    return fmt::format("process {}{}", server.identity->pid,
+                       in_this_pid_namespace(*server.identity) ? "" : " of another PID namespace");
 }
 
 // A listener can come from one of them alone.
-bool have_one_socket(const std::vector<Instance>& running) {
-    return std::all_of(running.begin(), running.end(),
-                       [&](const Instance& one) { return one.listener_cookie() == running.front().listener_cookie(); });
+bool have_one_socket(const std::vector<RunningServer>& running) {
+    return std::all_of(running.begin(), running.end(), [&](const RunningServer& server) {
+        return server.listener_cookie() == running.front().listener_cookie();
+    });
 }
 
 [[noreturn]] void fail(pid_t pid, std::string_view what, int error) {
@@ -68,8 +69,8 @@ bool is_eventfd(const Fd& fd) {
 }
 
 // Nothing if the process has lost it.
-Fd duplicate_listener(const Instance& running, const Fd& process, pid_t pid) {
-    if (running.state == Instance::State::socketless) return {};
+Fd duplicate_listener(const RunningServer& running, const Fd& process, pid_t pid) {
+    if (running.state == RunningServer::State::socketless) return {};
     Fd listener = duplicate(process, pid, running.identity->listener, "socket:[", "listening socket");
     // An older server could write into echo_instance without privileges.
     if (const auto cookie = socket_cookie(listener.get()); cookie == 0 || cookie != running.listener_cookie())
@@ -79,26 +80,26 @@ Fd duplicate_listener(const Instance& running, const Fd& process, pid_t pid) {
     return listener;
 }
 
-Fd duplicate_eventfd(const Instance& running, const Fd& process, pid_t pid) {
+Fd duplicate_eventfd(const RunningServer& running, const Fd& process, pid_t pid) {
     Fd replaced = duplicate(process, pid, running.identity->handover_event, "anon_inode:[eventfd]", "eventfd");
     if (!is_eventfd(replaced)) fail(pid, "it has no eventfd to be told by");
     return replaced;
 }
 
-bool is_running(const Instance& one) {
-    return one.state != Instance::State::draining && !(one.identity && has_ended(*one.identity));
+bool is_running(const RunningServer& server) {
+    return server.state != RunningServer::State::draining && !(server.identity && has_ended(*server.identity));
 }
 
 // One whose program is attached has the ports; beside it, one that is detached is nobody's concern.
-std::vector<Instance> find_running() {
-    auto instances = find_instances();
+std::vector<RunningServer> find_running() {
+    auto servers = find_running_servers();
     const auto remove = [&](auto condition) {
-        instances.erase(std::remove_if(instances.begin(), instances.end(), condition), instances.end());
+        servers.erase(std::remove_if(servers.begin(), servers.end(), condition), servers.end());
     };
-    remove([](const Instance& one) { return !is_running(one); });
-    if (std::any_of(instances.begin(), instances.end(), [](const Instance& one) { return one.attached(); }))
-        remove([](const Instance& one) { return !one.attached(); });
-    return instances;
+    remove([](const RunningServer& server) { return !is_running(server); });
+    if (std::any_of(servers.begin(), servers.end(), [](const RunningServer& server) { return server.attached(); }))
+        remove([](const RunningServer& server) { return !server.attached(); });
+    return servers;
 }
 
 void warn_of_other_programs(std::size_t known, std::string_view whose) {
@@ -107,31 +108,31 @@ void warn_of_other_programs(std::size_t known, std::string_view whose) {
                     whose);
 }
 
-// The instances that serve here, the newest first.
-std::vector<Instance> running_instances(bool needed) {
-    std::vector<Instance> instances;
+// The servers that serve here, the newest first.
+std::vector<RunningServer> newest_first(bool needed) {
+    std::vector<RunningServer> servers;
     try {
-        instances = find_running();
+        servers = find_running();
     } catch (const std::system_error& error) {
         if (error.code() != std::errc::operation_not_permitted) throw;
         if (needed)
             throw std::runtime_error("looking for the echo-server to replace: that needs CAP_SYS_ADMIN; start as root");
         return {};
     }
-    const auto started = [](const Instance& one) { return one.identity ? one.identity->started : 0; };
-    std::stable_sort(instances.begin(), instances.end(),
+    const auto started = [](const RunningServer& server) { return server.identity ? server.identity->started : 0; };
+    std::stable_sort(servers.begin(), servers.end(),
                      [&](const auto& a, const auto& b) { return started(a) > started(b); });
-    return instances;
+    return servers;
 }
 
-std::vector<std::uint32_t> programs_of(const std::vector<Instance>& instances) {
+std::vector<std::uint32_t> programs_of(const std::vector<RunningServer>& servers) {
     std::vector<std::uint32_t> programs;
-    for (const auto& one : instances) programs.push_back(one.program);
+    for (const auto& server : servers) programs.push_back(server.program);
     return programs;
 }
 
 // Advises --replace only where it would not be refused.
-[[noreturn]] void refuse_second(const std::vector<Instance>& running) {
+[[noreturn]] void refuse_second(const std::vector<RunningServer>& running) {
     const auto& first = running.front();
     std::string_view what_to_do = "--replace takes over from it without losing a connection, or stop it first";
     if (!first.identity || is_socket_passed())
@@ -140,66 +141,68 @@ std::vector<std::uint32_t> programs_of(const std::vector<Instance>& instances) {
         what_to_do = "stop it first, there";
     else if (!have_one_socket(running))
         what_to_do = "it is not the only one, and each has a socket of its own: stop them first";
-    const std::string_view state = first.state == Instance::State::detached     ? ", with its program detached"
-                                   : first.state == Instance::State::socketless ? ", without its socket"
-                                                                                : "";
+    const std::string_view state = first.state == RunningServer::State::detached     ? ", with its program detached"
+                                   : first.state == RunningServer::State::socketless ? ", without its socket"
+                                                                                     : "";
     throw std::runtime_error(fmt::format("an echo-server runs in this network namespace already ({}){}: {}",
                                          name_of(first), state, what_to_do));
 }
 
 }  // namespace
 
-Takeover::Takeover(const std::vector<Instance>& running) {
-    for (const auto& one : running) {
-        if (!one.identity)
+Takeover::Takeover(const std::vector<RunningServer>& running) {
+    for (const auto& server : running) {
+        if (!server.identity)
             throw std::runtime_error(
                 fmt::format("taking over from BPF program {}: it is of a version that can't be replaced: stop it first",
-                            one.program));
-        if (!in_this_pid_namespace(*one.identity))
+                            server.program));
+        if (!in_this_pid_namespace(*server.identity))
             throw std::runtime_error(fmt::format(
                 "taking over from {}: start the new one there, or stop the old one first, which goes on as before",
-                name_of(one)));
-        const auto pid = static_cast<pid_t>(one.identity->pid);
+                name_of(server)));
+        const auto pid = static_cast<pid_t>(server.identity->pid);
         if (!have_one_socket(running))
             throw std::runtime_error(
                 "looking for the echo-server to replace: several run here, each with a socket of its own; stop all but "
                 "one first ('echo-server status' shows them)");
-        const Fd process = open_process_of(*one.identity);
+        const Fd process = open_process_of(*server.identity);
         if (!process) fail(pid, "opening it", errno);
-        Fd listener = duplicate_listener(one, process, pid);
+        Fd listener = duplicate_listener(server, process, pid);
         if (!listener_) listener_ = std::move(listener);
-        running_.push_back({one.program, pid, duplicate_eventfd(one, process, pid)});
+        running_.push_back({server.program, pid, duplicate_eventfd(server, process, pid)});
     }
 }
 
 bool Takeover::includes(std::uint32_t program) const {
-    return std::any_of(running_.begin(), running_.end(), [&](const Running& one) { return one.program == program; });
+    return std::any_of(running_.begin(), running_.end(),
+                       [&](const Running& server) { return server.program == program; });
 }
 
 std::string Takeover::pids() const {
     std::string list;
-    for (const auto& one : running_) list += (list.empty() ? "" : ", ") + std::to_string(one.pid);
+    for (const auto& server : running_) list += (list.empty() ? "" : ", ") + std::to_string(server.pid);
     return list;
 }
 
 void Takeover::complete() {
-    for (const auto& one : running_) {
+    for (const auto& server : running_) {
         // One that can't take any more was told already. To wait for it is not in question: it may be hung.
-        pollfd ready{.fd = one.replaced.get(), .events = POLLOUT, .revents = 0};
+        pollfd ready{.fd = server.replaced.get(), .events = POLLOUT, .revents = 0};
         if (::poll(&ready, 1, 0) != 1) continue;
-        if (::eventfd_write(one.replaced.get(), 1) != 0 && errno != EAGAIN) fail(one.pid, "telling it to drain", errno);
+        if (::eventfd_write(server.replaced.get(), 1) != 0 && errno != EAGAIN)
+            fail(server.pid, "telling it to drain", errno);
     }
 }
 
 std::optional<Takeover> prepare_takeover(bool replace) {
-    auto running = running_instances(replace);
+    auto running = newest_first(replace);
     while (!running.empty()) {
         if (!replace) refuse_second(running);
         try {
             return Takeover(running);
         } catch (const std::runtime_error&) {
             // One that ends at this moment is no obstacle.
-            auto still_running = running_instances(replace);
+            auto still_running = newest_first(replace);
             if (programs_of(still_running) == programs_of(running)) throw;
             running = std::move(still_running);
         }
@@ -208,19 +211,19 @@ std::optional<Takeover> prepare_takeover(bool replace) {
 }
 
 void check_alone(std::uint32_t own_program, const std::optional<Takeover>& takeover) {
-    std::vector<Instance> instances;
+    std::vector<RunningServer> servers;
     try {
-        instances = find_instances();
+        servers = find_running_servers();
     } catch (const std::system_error& error) {
         if (error.code() != std::errc::operation_not_permitted) throw;
         return warn_of_other_programs(1, "; only root could tell whether it is an echo-server's");
     }
-    for (const auto& one : instances)
-        if (one.program != own_program && one.attached() && is_running(one) &&
-            !(takeover && takeover->includes(one.program)))
+    for (const auto& server : servers)
+        if (server.program != own_program && server.attached() && is_running(server) &&
+            !(takeover && takeover->includes(server.program)))
             throw std::runtime_error("another echo-server has started at the same moment; try again");
     const auto known =
-        std::count_if(instances.begin(), instances.end(), [](const auto& one) { return one.attached(); });
+        std::count_if(servers.begin(), servers.end(), [](const auto& server) { return server.attached(); });
     warn_of_other_programs(static_cast<std::size_t>(known), ", which is no echo-server's");
 }
 

@@ -20,7 +20,7 @@ class Takeover {
     /// Duplicates both (pidfd_getfd(2)); needs CAP_SYS_PTRACE, or the same user. `running` share one socket, or have none
     /// any more; the newest of them first: there is more than one where an older one has not ended yet. Throws
     /// std::runtime_error.
-    explicit Takeover(const std::vector<Instance>& running);
+    explicit Takeover(const std::vector<RunningServer>& running);
 
     [[nodiscard]] std::size_t count() const { return running_.size(); }
     [[nodiscard]] bool includes(std::uint32_t program) const;

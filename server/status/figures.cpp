@@ -33,8 +33,8 @@ PortSet reached(const std::vector<std::uint64_t>& counts) {
     return ports;
 }
 
-std::string version_of(const InstanceStatus& instance) {
-    return instance.identity ? printable(instance.identity->version) : "?";
+std::string version_of(const ServerStatus& server) {
+    return server.identity ? printable(server.identity->version) : "?";
 }
 
 }  // namespace echo_server

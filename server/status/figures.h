@@ -29,6 +29,6 @@ std::vector<PortCount> busiest(const std::vector<std::uint64_t>& counts);
 PortSet reached(const std::vector<std::uint64_t>& counts);
 
 /// Fit to be printed; "?" if it is not known.
-std::string version_of(const InstanceStatus& instance);
+std::string version_of(const ServerStatus& server);
 
 }  // namespace echo_server

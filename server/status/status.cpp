@@ -76,26 +76,26 @@ std::optional<std::vector<std::uint64_t>> read_counts(const MapHandle* map) {
 // The sum over the threads of a server.
 std::optional<echo_counters> read_counters(const MapHandle* map) {
     echo_counters sum{};
-    echo_counters one{};
+    echo_counters of_thread{};
     if (map == nullptr || map->info.max_entries > ECHO_MAX_THREADS) return {};
     // The first thread last: it alone counts connections in, so its figure has all those that others have counted out.
     for (__u32 thread = map->info.max_entries; thread-- > 0;) {
-        if (!map->read(thread, one)) return {};
+        if (!map->read(thread, of_thread)) return {};
         for (auto member : {&echo_counters::ended, &echo_counters::accepted, &echo_counters::refused,
                             &echo_counters::timed_out, &echo_counters::received, &echo_counters::sent})
-            sum.*member += one.*member;
+            sum.*member += of_thread.*member;
     }
     return sum;
 }
 
 }  // namespace
 
-InstanceStatus read_status(const Instance& instance, const std::optional<std::vector<ListeningSocket>>& sockets) {
-    InstanceStatus status;
-    status.program = instance.program;
-    status.state = instance.state;
-    status.identity = instance.identity;
-    if (const auto& identity = instance.identity) {
+ServerStatus read_status(const RunningServer& server, const std::optional<std::vector<ListeningSocket>>& sockets) {
+    ServerStatus status;
+    status.program = server.program;
+    status.state = server.state;
+    status.identity = server.identity;
+    if (const auto& identity = server.identity) {
         status.ended = has_ended(*identity);
         if (in_this_pid_namespace(*identity) && !status.ended) status.pid = identity->pid;
         if (status.pid && proc_is_ours()) status.user = user_of(*status.pid);
@@ -104,41 +104,41 @@ InstanceStatus read_status(const Instance& instance, const std::optional<std::ve
                                                       identity->started <= static_cast<std::uint64_t>(now.count()))
             status.uptime = now - std::chrono::nanoseconds(identity->started);
     }
-    status.addresses = read_addresses(instance.map("echo_addresses"));
-    status.counters = read_counters(instance.map("echo_counters"));
-    status.steered = read_counts(instance.map("echo_steered"));
-    if (const auto drops = read_counts(instance.map("echo_drops")); drops && drops->size() >= ECHO_DROP_REASONS) {
+    status.addresses = read_addresses(server.map("echo_addresses"));
+    status.counters = read_counters(server.map("echo_counters"));
+    status.steered = read_counts(server.map("echo_steered"));
+    if (const auto drops = read_counts(server.map("echo_drops")); drops && drops->size() >= ECHO_DROP_REASONS) {
         status.drops.emplace();
         std::copy_n(drops->begin(), ECHO_DROP_REASONS, status.drops->begin());
     }
-    if (instance.state == Instance::State::draining) return status;
+    if (server.state == RunningServer::State::draining) return status;
 
     if (sockets) {
-        const auto cookie = instance.listener_cookie();
+        const auto cookie = server.listener_cookie();
         const auto listener = std::find_if(sockets->begin(), sockets->end(),
                                            [&](const ListeningSocket& socket) { return socket.cookie == cookie; });
         if (listener != sockets->end())
             status.listener = *listener;
         else
-            status.state = Instance::State::socketless;  // the map keeps one that was destroyed
+            status.state = RunningServer::State::socketless;  // the map keeps one that was destroyed
     }
-    if (status.state != Instance::State::serving) return status;
-    if (const auto* ports = instance.map("echo_ports"); is(ports, BPF_MAP_TYPE_HASH, sizeof(__u16), 1))
+    if (status.state != RunningServer::State::serving) return status;
+    if (const auto* ports = server.map("echo_ports"); is(ports, BPF_MAP_TYPE_HASH, sizeof(__u16), 1))
         status.ports = read_ports(ports->fd.get());
     return status;
 }
 
 int print_status(StatusFormat format) {
-    std::vector<InstanceStatus> all;
+    std::vector<ServerStatus> all;
     try {
-        const auto instances = find_instances();
+        const auto servers = find_running_servers();
         std::optional<std::vector<ListeningSocket>> sockets;
         try {
             sockets = listening_sockets();
         } catch (const std::runtime_error& error) {
             log_problem("{}; listeners are not shown", error.what());
         }
-        for (const auto& instance : instances) all.push_back(read_status(instance, sockets));
+        for (const auto& server : servers) all.push_back(read_status(server, sockets));
     } catch (const std::system_error& error) {
         if (error.code() != std::errc::operation_not_permitted) throw;
         throw std::runtime_error("status: looking for BPF programs needs CAP_SYS_ADMIN; start it as root");

@@ -18,9 +18,9 @@ namespace echo_server {
 
 /// What 'echo-server status' shows of one echo-server. What can't be read, as that one is of another version, is absent,
 /// and so are PID and user of a process in another PID namespace, and ports and listener of one that no longer has them.
-struct InstanceStatus {
+struct ServerStatus {
     std::uint32_t program = 0;  ///< id of its BPF program
-    Instance::State state = Instance::State::draining;
+    RunningServer::State state = RunningServer::State::draining;
     std::optional<echo_instance> identity;
     bool ended = false;  ///< the process is gone; somebody keeps its BPF program
     std::optional<std::uint32_t>
@@ -35,11 +35,11 @@ struct InstanceStatus {
     std::optional<std::array<std::uint64_t, ECHO_DROP_REASONS>> drops;
 };
 
-/// Reads the maps of `instance`; `sockets` are all that listen here, if that is known.
-InstanceStatus read_status(const Instance& instance, const std::optional<std::vector<ListeningSocket>>& sockets);
+/// Reads the maps of `server`; `sockets` are all that listen here, if that is known.
+ServerStatus read_status(const RunningServer& server, const std::optional<std::vector<ListeningSocket>>& sockets);
 
 /// One of those in status/format.h.
-using StatusFormat = std::string (*)(const std::vector<InstanceStatus>&);
+using StatusFormat = std::string (*)(const std::vector<ServerStatus>&);
 
 /// 'echo-server status': prints the servers of this network namespace. Returns the exit code: 1 if there is none. Throws
 /// std::runtime_error if the kernel can't tell.

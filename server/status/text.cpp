@@ -25,34 +25,34 @@ std::string duration(std::chrono::nanoseconds time) {
     return fmt::format("{} d {} h", seconds / 86400, seconds / 3600 % 24);
 }
 
-std::string addresses_of(const InstanceStatus& one) {
-    if (!one.addresses) return "unknown";
-    return one.addresses->empty() ? "any" : to_string(*one.addresses);
+std::string addresses_of(const ServerStatus& server) {
+    if (!server.addresses) return "unknown";
+    return server.addresses->empty() ? "any" : to_string(*server.addresses);
 }
 
 std::string line(std::string_view name, std::string_view value) { return fmt::format("  {:<11}  {}\n", name, value); }
 
-std::string process_of(const InstanceStatus& one) {
-    if (!one.identity) return fmt::format("BPF program {} of another version", one.program);
-    return fmt::format("process {}{}", one.identity->pid,
-                       one.pid     ? ""
-                       : one.ended ? ", which has ended"
-                                   : " of another PID namespace");
+std::string process_of(const ServerStatus& server) {
+    if (!server.identity) return fmt::format("BPF program {} of another version", server.program);
+    return fmt::format("process {}{}", server.identity->pid,
+                       server.pid     ? ""
+                       : server.ended ? ", which has ended"
+                                      : " of another PID namespace");
 }
 
-std::string_view state_of(const InstanceStatus& one) {
-    switch (one.state) {
-        case Instance::State::serving: return "";
-        case Instance::State::socketless: return ", without its listening socket: its ports are closed";
-        case Instance::State::detached: return ", with its program detached: its ports are closed";
-        case Instance::State::draining: return ", draining";
+std::string_view state_of(const ServerStatus& server) {
+    switch (server.state) {
+        case RunningServer::State::serving: return "";
+        case RunningServer::State::socketless: return ", without its listening socket: its ports are closed";
+        case RunningServer::State::detached: return ", with its program detached: its ports are closed";
+        case RunningServer::State::draining: return ", draining";
     }
     return "";
 }
 
-std::string title(const InstanceStatus& one) {
-    return fmt::format("echo-server {}: {}, user {}, up {}{}\n", version_of(one), process_of(one),
-                       one.user.value_or("?"), one.uptime ? duration(*one.uptime) : "?", state_of(one));
+std::string title(const ServerStatus& server) {
+    return fmt::format("echo-server {}: {}, user {}, up {}{}\n", version_of(server), process_of(server),
+                       server.user.value_or("?"), server.uptime ? duration(*server.uptime) : "?", state_of(server));
 }
 
 std::string listener_line(const ListeningSocket& listener) {
@@ -83,26 +83,27 @@ std::string attempt_lines(const std::vector<Count>& steered) {
            line("busiest", list);
 }
 
-std::string to_text(const InstanceStatus& one) {
-    auto text = title(one);
-    if (one.listener) text += listener_line(*one.listener);
-    if (one.ports) text += ports_line(*one.ports);
-    text += line("addresses", addresses_of(one));
-    if (one.counters) text += counter_lines(*one.counters, one.identity);
-    if (one.steered) text += attempt_lines(*one.steered);
-    if (one.drops)
-        text += line("dropped", fmt::format("{} without a socket, {} not taken by the socket",
-                                            (*one.drops)[ECHO_DROP_NO_SOCKET], (*one.drops)[ECHO_DROP_NOT_ASSIGNED]));
+std::string to_text(const ServerStatus& server) {
+    auto text = title(server);
+    if (server.listener) text += listener_line(*server.listener);
+    if (server.ports) text += ports_line(*server.ports);
+    text += line("addresses", addresses_of(server));
+    if (server.counters) text += counter_lines(*server.counters, server.identity);
+    if (server.steered) text += attempt_lines(*server.steered);
+    if (server.drops)
+        text +=
+            line("dropped", fmt::format("{} without a socket, {} not taken by the socket",
+                                        (*server.drops)[ECHO_DROP_NO_SOCKET], (*server.drops)[ECHO_DROP_NOT_ASSIGNED]));
     return text;
 }
 
 }  // namespace
 
-std::string to_text(const std::vector<InstanceStatus>& instances) {
+std::string to_text(const std::vector<ServerStatus>& servers) {
     std::string text;
-    for (const auto& one : instances) {
+    for (const auto& server : servers) {
         if (!text.empty()) text += '\n';
-        text += to_text(one);
+        text += to_text(server);
     }
     return text;
 }

@@ -48,10 +48,10 @@ constexpr std::array other_types = {
 };
 
 constexpr std::array states = {
-    Instance::State::serving,
-    Instance::State::socketless,
-    Instance::State::detached,
-    Instance::State::draining,
+    RunningServer::State::serving,
+    RunningServer::State::socketless,
+    RunningServer::State::detached,
+    RunningServer::State::draining,
 };
 
 void distort(Shape& shape, FuzzedDataProvider& data) {
@@ -99,7 +99,7 @@ extern "C" int LLVMFuzzerInitialize(int* /*argc*/, char*** /*argv*/) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
     FuzzedDataProvider data(bytes, size);
-    Instance instance{.program = 1, .state = data.PickValueInArray(states), .maps = {}, .identity = {}};
+    RunningServer instance{.program = 1, .state = data.PickValueInArray(states), .maps = {}, .identity = {}};
     for (auto shape : shapes) {
         if (data.ConsumeIntegralInRange(0, 15) == 0) continue;
         distort(shape, data);
@@ -109,7 +109,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
             instance.maps.push_back(std::move(map));
     }
     instance.identity = read_identity(instance);
-    const std::vector<InstanceStatus> all{read_status(instance, {})};
+    const std::vector<ServerStatus> all{read_status(instance, {})};
     expect(is_text(to_text(all)));
     expect(is_text(to_prometheus(all)));
     const auto json = to_json(all);

@@ -12,10 +12,10 @@ namespace echo_server {
 
 namespace {
 
-InstanceStatus some_status() {
-    InstanceStatus status;
+ServerStatus some_status() {
+    ServerStatus status;
     status.program = 12;
-    status.state = Instance::State::serving;
+    status.state = RunningServer::State::serving;
     echo_instance identity{};
     identity.pid = 34;
     identity.max_connections = 1000;
@@ -75,7 +75,7 @@ TEST_CASE("status_text: up times") {
 }
 
 TEST_CASE("status_text: of what is not known nothing is made up") {
-    InstanceStatus status;
+    ServerStatus status;
     status.program = 12;
     CHECK(to_text({status, some_status()})
               .starts_with("echo-server ?: BPF program 12 of another version, user ?, up ?, draining\n"
@@ -90,7 +90,7 @@ TEST_CASE("status_text: for Prometheus only echo_server_info tells who the one i
     auto one = some_status();
     one.pid = 34;
     one.identity->started_wall = 1'700'000'000'123'400'000;
-    InstanceStatus unknown;  // of another version; it has no metrics
+    ServerStatus unknown;  // of another version; it has no metrics
     unknown.program = 13;
     const auto text = to_prometheus({unknown, one});
     CHECK(has_line(text,

@@ -2,8 +2,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
-#include <functional>
+#include <iterator>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -15,6 +17,48 @@ namespace echo_server {
 
 namespace {
 
+using Status = ServerStatus;
+using Value = std::optional<std::uint64_t>;
+
+struct Metric {
+    std::string_view name;
+    std::string_view type;
+    std::string_view help;
+    Value (*value)(const Status&);  // nothing where it is not known
+};
+
+template <auto member>
+Value counter(const Status& server) {
+    if (!server.counters) return {};
+    return std::uint64_t{(*server.counters).*member};
+}
+
+constexpr std::array metrics{
+    Metric{"serving", "gauge",
+           "1 if connections are steered to it; 0 if it drains, or has lost its program or its socket.",
+           [](const Status& s) -> Value { return s.state == RunningServer::State::serving ? 1 : 0; }},
+    Metric{"ports", "gauge", "Ports that are open.",
+           [](const Status& s) -> Value { return s.ports ? Value(s.ports->size()) : Value(); }},
+    Metric{"backlog_connections", "gauge", "Connections that wait to be accepted.",
+           [](const Status& s) -> Value { return s.listener ? Value(s.listener->waiting) : Value(); }},
+    Metric{"backlog_dropped_total", "counter", "Connection attempts that the kernel dropped at the socket.",
+           [](const Status& s) -> Value { return s.listener ? Value(s.listener->dropped) : Value(); }},
+    Metric{"connections_max", "gauge", "How many connections may be open at a time.",
+           [](const Status& s) -> Value { return s.identity ? Value(s.identity->max_connections) : Value(); }},
+    Metric{"connections", "gauge", "Connections that are open.",
+           [](const Status& s) -> Value { return s.counters ? Value(open_connections(*s.counters)) : Value(); }},
+    Metric{"connections_accepted_total", "counter", "Connections so far.", counter<&echo_counters::accepted>},
+    Metric{"connections_refused_total", "counter", "Connections closed at once for want of memory.",
+           counter<&echo_counters::refused>},
+    Metric{"connections_timed_out_total", "counter", "Connections ended as they were idle.",
+           counter<&echo_counters::timed_out>},
+    Metric{"received_bytes_total", "counter", "Bytes received from clients.", counter<&echo_counters::received>},
+    Metric{"sent_bytes_total", "counter", "Bytes sent back to clients.", counter<&echo_counters::sent>},
+    Metric{"attempts_steered_total", "counter",
+           "Lookups for which the BPF program gave the socket, which can be several for a connection.",
+           [](const Status& s) -> Value { return s.steered ? Value(sum(*s.steered)) : Value(); }},
+};
+
 std::string label(std::string_view name, std::string_view value) {
     std::string text = fmt::format("{}=\"", name);
     for (const char c : value) {
@@ -24,89 +68,73 @@ std::string label(std::string_view name, std::string_view value) {
     return text + '"';
 }
 
-// A metric of every instance: its header, and the samples that `sample` adds by calling its argument with labels and the
-// value.
-using Sampler = std::function<void(const InstanceStatus&, const std::function<void(std::string, std::string)>&)>;
+std::string header(std::string_view name, std::string_view type, std::string_view help) {
+    return fmt::format("# HELP echo_server_{0} {2}\n# TYPE echo_server_{0} {1}\n", name, type, help);
+}
 
-std::string metric(const std::vector<InstanceStatus>& instances, std::string_view name, std::string_view type,
-                   std::string_view help, const Sampler& sample) {
-    std::string samples;
-    const auto is_shown = [](const InstanceStatus& one) { return one.identity.has_value(); };
-    const auto shown = std::count_if(instances.begin(), instances.end(), is_shown);
-    for (const auto& one : instances) {
-        if (!is_shown(one)) continue;
-        sample(one, [&](std::string labels, const std::string& value) {
-            // Only where it is needed: a label that a restart changes makes each restart begin new series.
-            if (shown > 1 && name != "info")
-                labels = fmt::format("program=\"{}\"{}{}", one.program, labels.empty() ? "" : ",", labels);
-            if (!labels.empty()) labels = fmt::format("{{{}}}", labels);
-            samples += fmt::format("echo_server_{}{} {}\n", name, labels, value);
-        });
+std::string sample(std::string_view name, const std::vector<std::string>& labels, std::string_view value) {
+    const auto all = labels.empty() ? "" : fmt::format("{{{}}}", fmt::join(labels, ","));
+    return fmt::format("echo_server_{}{} {}\n", name, all, value);
+}
+
+// The labels that tell servers apart. None without need: if a restart changes a label, each restart begins new series.
+std::vector<std::string> labels_of(const Status& server, bool only_one) {
+    if (only_one) return {};
+    return {label("program", std::to_string(server.program))};
+}
+
+// The three metrics that are more than a number each.
+std::string info(const Status& server) {
+    return sample(
+        "info",
+        {label("program", std::to_string(server.program)), label("pid", server.pid ? std::to_string(*server.pid) : ""),
+         label("version", version_of(server)), label("user", server.user.value_or("")),
+         label("listener", server.listener ? to_string(server.listener->local) : "")},
+        "1");
+}
+
+std::string start_time(const Status& server, const std::vector<std::string>& labels) {
+    // As the server wrote it at its start: made of its uptime and the clock of now, it would never be the same twice.
+    const auto started = server.identity->started_wall;
+    if (started == 0) return {};
+    return sample("start_time_seconds", labels, fmt::format("{:.3f}", static_cast<double>(started) / 1e9));
+}
+
+std::string drops(const Status& server, std::vector<std::string> labels) {
+    if (!server.drops) return {};
+    std::string text;
+    for (const auto& [reason, name] :
+         {std::pair(ECHO_DROP_NO_SOCKET, "no_socket"), std::pair(ECHO_DROP_NOT_ASSIGNED, "not_assigned")}) {
+        auto with_reason = labels;
+        with_reason.push_back(label("reason", name));
+        text += sample("attempts_dropped_total", with_reason, std::to_string((*server.drops)[reason]));
     }
-    if (samples.empty()) return {};
-    return fmt::format("# HELP echo_server_{0} {2}\n# TYPE echo_server_{0} {1}\n{3}", name, type, help, samples);
+    return text;
 }
 
 }  // namespace
 
-std::string to_prometheus(const std::vector<InstanceStatus>& instances) {
+std::string to_prometheus(const std::vector<ServerStatus>& servers) {
+    std::vector<const Status*> shown;
+    for (const auto& server : servers)
+        if (server.identity) shown.push_back(&server);
+    const bool only_one = shown.size() == 1;
     std::string text;
-    const auto add = [&](std::string_view name, std::string_view type, std::string_view help, const Sampler& sample) {
-        text += metric(instances, name, type, help, sample);
+    // A metric whose value is not known of any server has no header either.
+    const auto add = [&](std::string_view name, std::string_view type, std::string_view help, auto samples_of) {
+        std::string samples;
+        for (const auto* server : shown) samples += samples_of(*server, labels_of(*server, only_one));
+        if (!samples.empty()) text += header(name, type, help) + samples;
     };
-    // One figure out of a part of the status, if that part is known.
-    const auto add_figure = [&](std::string_view name, std::string_view type, std::string_view help, auto part,
-                                auto figure) {
-        add(name, type, help, [=](const InstanceStatus& one, const auto& sample) {
-            if (one.*part) sample("", fmt::format("{}", figure(*(one.*part))));
+    add("info", "gauge", "Who serves, and where its one socket is bound.",
+        [](const Status& server, const auto&) { return info(server); });
+    add("start_time_seconds", "gauge", "When it was started, in seconds since 1970.", start_time);
+    for (const auto& [name, type, help, value_of] : metrics)
+        add(name, type, help, [&](const Status& server, const auto& labels) {
+            const auto value = value_of(server);
+            return value ? sample(name, labels, std::to_string(*value)) : std::string();
         });
-    };
-    using Status = InstanceStatus;
-    add("info", "gauge", "Who serves, and where its one socket is bound.", [](const Status& one, const auto& sample) {
-        sample(label("program", std::to_string(one.program)) + "," +
-                   label("pid", one.pid ? std::to_string(*one.pid) : "") + "," + label("version", version_of(one)) +
-                   "," + label("user", one.user.value_or("")) + "," +
-                   label("listener", one.listener ? to_string(one.listener->local) : ""),
-               "1");
-    });
-    add("start_time_seconds", "gauge", "When it was started, in seconds since 1970.",
-        [](const Status& one, const auto& sample) {
-            // As it was written at the start: made of the uptime and the clock of now, it would never be the same twice.
-            if (const auto started = one.identity->started_wall; started != 0)
-                sample("", fmt::format("{:.3f}", static_cast<double>(started) / 1e9));
-        });
-    add("serving", "gauge",
-        "1 if connections are steered to it; 0 if it drains, or has lost its program or its socket.",
-        [](const Status& one, const auto& sample) { sample("", one.state == Instance::State::serving ? "1" : "0"); });
-    add_figure("ports", "gauge", "Ports that are open.", &Status::ports,
-               [](const auto& ports) { return ports.size(); });
-    add_figure("backlog_connections", "gauge", "Connections that wait to be accepted.", &Status::listener,
-               [](const auto& listener) { return listener.waiting; });
-    add_figure("backlog_dropped_total", "counter", "Connection attempts that the kernel dropped at the socket.",
-               &Status::listener, [](const auto& listener) { return listener.dropped; });
-    add_figure("connections_max", "gauge", "How many connections may be open at a time.", &Status::identity,
-               [](const auto& identity) { return identity.max_connections; });
-    const auto add_counter = [&](std::string_view name, std::string_view type, std::string_view help, auto member) {
-        add_figure(name, type, help, &Status::counters,
-                   [=](const auto& counters) { return std::uint64_t{counters.*member}; });
-    };
-    add_figure("connections", "gauge", "Connections that are open.", &Status::counters, open_connections);
-    add_counter("connections_accepted_total", "counter", "Connections so far.", &echo_counters::accepted);
-    add_counter("connections_refused_total", "counter", "Connections closed at once for want of memory.",
-                &echo_counters::refused);
-    add_counter("connections_timed_out_total", "counter", "Connections ended as they were idle.",
-                &echo_counters::timed_out);
-    add_counter("received_bytes_total", "counter", "Bytes received from clients.", &echo_counters::received);
-    add_counter("sent_bytes_total", "counter", "Bytes sent back to clients.", &echo_counters::sent);
-    add("attempts_dropped_total", "counter", "Connection attempts that the BPF program dropped.",
-        [](const Status& one, const auto& sample) {
-            if (!one.drops) return;
-            sample(label("reason", "no_socket"), fmt::format("{}", (*one.drops)[ECHO_DROP_NO_SOCKET]));
-            sample(label("reason", "not_assigned"), fmt::format("{}", (*one.drops)[ECHO_DROP_NOT_ASSIGNED]));
-        });
-    add_figure("attempts_steered_total", "counter",
-               "Lookups for which the BPF program gave the socket, which can be several for a connection.",
-               &Status::steered, sum);
+    add("attempts_dropped_total", "counter", "Connection attempts that the BPF program dropped.", drops);
     return text;
 }
 

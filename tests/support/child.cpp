@@ -128,10 +128,4 @@ void go_on_in_child() {
     require(::prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
 }
 
-void inject_fault(const std::string& variable, const std::string& value) {
-    require(::setenv(variable.c_str(), value.c_str(), 1) == 0);
-    require(::setenv("LD_PRELOAD", FAULTS, 1) == 0);
-    require(::setenv("ASAN_OPTIONS", "verify_asan_link_order=0", 1) == 0);
-}
-
 }  // namespace echo_server

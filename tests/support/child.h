@@ -43,7 +43,4 @@ void close_standard_streams(unsigned streams);
 /// it stays the same user.
 void go_on_in_child();
 
-/// Preloads faults.c, which says what there is, with one of its faults: "ACCEPT_FAULT", "EMFILE".
-void inject_fault(const std::string& variable, const std::string& value);
-
 }  // namespace echo_server

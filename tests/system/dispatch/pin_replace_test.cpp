@@ -23,6 +23,7 @@
 #include "support/bpffs.h"
 #include "support/child.h"
 #include "support/client.h"
+#include "support/inject_fault.h"
 #include "support/server.h"
 
 namespace echo_server {
@@ -135,7 +136,7 @@ TEST_CASE("pin: a server that ends leaves a pin alone that comes while it looks 
                    "newer"});
     const auto inode = status_of_file(newer).st_ino;
     // Between its look and its next step the newer pin gets the name.
-    Server server(netns, {"--ports", "7", "--pin", bpffs.path()}, [&] { inject_fault("RENAME_FAULT", newer); });
+    Server server(netns, {"--ports", "7", "--pin", bpffs.path()}, [&] { swap_in_at_rename(newer); });
     REQUIRE(fs::exists(newer));
     server.signal(SIGTERM);
     CHECK(server.wait() == 0);

@@ -19,6 +19,7 @@
 #include "support/bpffs.h"
 #include "support/child.h"
 #include "support/client.h"
+#include "support/inject_fault.h"
 #include "support/server.h"
 
 namespace echo_server {
@@ -179,7 +180,7 @@ TEST_CASE("limits: --idle-timeout ends a connection on which nothing moves, and 
 
 TEST_CASE("limits: a connection that epoll refuses is cut off, and that is said") {
     const Netns netns;
-    Server server(netns, {"--ports", "7"}, [] { inject_fault("EPOLL_FAULT", "ENOSPC"); });
+    Server server(netns, {"--ports", "7"}, [] { fail_epoll("ENOSPC"); });
     Client client(netns, "127.0.0.1", 7);
     CHECK(client.at_end());
     CHECK(server.wait_for("epoll") ==
@@ -275,7 +276,7 @@ TEST_CASE("limits: no error of accept() ends the loop or makes it spin") {
     for (const auto& one : cases) {
         CAPTURE(one.error);
         // For half a second; more than twenty calls meanwhile end the server.
-        Server server(netns, {"--ports", "7"}, [&] { inject_fault("ACCEPT_FAULT", one.error); });
+        Server server(netns, {"--ports", "7"}, [&] { fail_accept(one.error); });
         CHECK(echoes(netns, "127.0.0.1", 7));
         const auto complaints = count(server.output(), "accepting a connection: ");
         CHECK((complaints > 0) == one.complains);

@@ -8,6 +8,7 @@
 
 #include "support/child.h"
 #include "support/client.h"
+#include "support/inject_fault.h"
 #include "support/server.h"
 
 namespace echo_server {
@@ -51,7 +52,7 @@ TEST_CASE("splice: a fault in any call of a stream lets no byte get to another c
     const Netns netns;
     for (const auto& one : cases) {
         CAPTURE(one.fault);
-        Server server(netns, {"--ports", "7,9", "--threads", "1"}, [&] { inject_fault("SPLICE_FAULT", one.fault); });
+        Server server(netns, {"--ports", "7,9", "--threads", "1"}, [&] { fail_splice(one.fault); });
         const auto check = [&](Client& client, const std::string& bytes) {
             for (const std::size_t size : {much, std::size_t{5}, much}) {
                 const auto sent = bytes.substr(0, size);

@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "support/child.h"
 #include "support/client.h"
+#include "support/inject_fault.h"
 #include "support/server.h"
 
 namespace echo_server {
@@ -53,8 +54,7 @@ TEST_CASE("ports file: of one that changes while it is read nothing is taken") {
     const Netns netns;
     const TempFile file("7\n");
     // After the start, each time that it is read somebody writes another line.
-    Server server(netns, {"--user", "root", "--ports-file", file.path()},
-                  [&] { inject_fault("READ_FAULT", file.path()); });
+    Server server(netns, {"--user", "root", "--ports-file", file.path()}, [&] { append_while_reading(file.path()); });
     for (int i = 0; i < 3; ++i) {
         CHECK(server.reload() ==
               fmt::format("echo-server: reading ports file {}: it changed while it was read: try again once it is "
@@ -124,7 +124,7 @@ TEST_CASE("ports file: a link that turns to a file of the user's meanwhile lets 
     const auto hang = secret.path() + ".hang";
     const auto hangs = secret.path() + ".hangs";
     std::ofstream(hang).close();
-    Process server(netns, echo_server({"--ports-file", link}), [&] { inject_fault("HANG_FAULT", secret.path()); });
+    Process server(netns, echo_server({"--ports-file", link}), [&] { hang_at(secret.path()); });
     REQUIRE(eventually([&] { return fs::exists(hangs); }));
     fs::remove(link);
     fs::create_symlink(own.path(), link);

@@ -14,6 +14,7 @@
 
 #include "support/child.h"
 #include "support/client.h"
+#include "support/inject_fault.h"
 #include "support/server.h"
 
 namespace echo_server {
@@ -97,7 +98,7 @@ TEST_CASE("reload: out of memory in the kernel, the ports stay and the server go
     const Netns netns;
     const TempFile file("7\n");
     // Reading echo_ports fails from the second time on.
-    Server server(netns, {"--ports-file", file.path()}, [] { inject_fault("BPF_FAULT", "24:1"); });
+    Server server(netns, {"--ports-file", file.path()}, [] { fail_bpf(BPF_MAP_LOOKUP_BATCH, after(1)); });
     file.write("8\n");
     CHECK(server.reload() ==
           "echo-server: reading the map echo_ports: Cannot allocate memory; the ports stay as they are");
@@ -116,8 +117,7 @@ TEST_CASE("reload: a ports file that hangs holds up neither clients nor a stop")
     const Netns netns;
     const TempFile file("7\n");
     const auto flag = file.path() + ".hang";
-    Server server(netns, {"--ports-file", file.path(), "--threads", "1"},
-                  [&] { inject_fault("HANG_FAULT", file.path()); });
+    Server server(netns, {"--ports-file", file.path(), "--threads", "1"}, [&] { hang_at(file.path()); });
     const auto hang_at_reload = [&] {
         std::ofstream(flag).close();
         server.signal(SIGHUP);
@@ -143,8 +143,7 @@ TEST_CASE("reload: a start whose ports file hangs can be stopped") {
         CAPTURE(where);
         const auto flag = file.path() + where;
         std::ofstream(flag).close();
-        Process server(netns, echo_server({"--ports-file", file.path()}),
-                       [&] { inject_fault("HANG_FAULT", file.path()); });
+        Process server(netns, echo_server({"--ports-file", file.path()}), [&] { hang_at(file.path()); });
         CHECK(eventually([&] { return std::filesystem::remove(file.path() + ".hangs"); }));
         CHECK(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
         server.signal(SIGTERM);

@@ -15,6 +15,7 @@
 
 #include "support/child.h"
 #include "support/client.h"
+#include "support/inject_fault.h"
 #include "support/server.h"
 
 namespace echo_server {
@@ -92,7 +93,7 @@ TEST_CASE("replace: a new process that fails or is killed at any step leaves the
     }
     // Of the updates of one element the first is libbpf's, for the constants; the second puts the socket into its map.
     const auto no_socket =
-        run(netns, echo_server({"--ports", "7,8", "--replace"}), [] { inject_fault("BPF_FAULT", "2:1"); });
+        run(netns, echo_server({"--ports", "7,8", "--replace"}), [] { fail_bpf(BPF_MAP_UPDATE_ELEM, after(1)); });
     CHECK(no_socket.code == 1);
     CHECK(no_socket.output.find("echo_socket: Cannot allocate memory") != std::string::npos);
     CHECK(echoes(netns, "127.0.0.1", 7));
@@ -158,7 +159,7 @@ TEST_CASE("replace: once the old one was told, no shortage ends the new one") {
     const Netns netns;
     Server older(netns, {"--ports", "7"});
     // Of the calls of bpf() that read the ports, the first is for the difference; none comes after it.
-    const Server newer(netns, {"--ports", "7", "--replace"}, [] { inject_fault("BPF_FAULT", "24:1"); });
+    const Server newer(netns, {"--ports", "7", "--replace"}, [] { fail_bpf(BPF_MAP_LOOKUP_BATCH, after(1)); });
     CHECK(older.wait() == 0);
     CHECK(echoes(netns, "127.0.0.1", 7));
 }

@@ -12,6 +12,7 @@
 
 #include "support/child.h"
 #include "support/client.h"
+#include "support/inject_fault.h"
 #include "support/server.h"
 
 namespace echo_server {
@@ -46,7 +47,7 @@ TEST_CASE("surroundings: with IPv6 disabled it serves IPv4, and IPv6 as soon as 
 TEST_CASE("surroundings: a wall clock that jumps ends no connection early, and none late") {
     const Netns netns;
     // Each look at the wall clock shows another year. (In guest_test.cpp it is the kernel's own that jumps.)
-    Server server(netns, {"--ports", "7", "--idle-timeout", "2"}, [] { inject_fault("CLOCK_FAULT", "1"); });
+    Server server(netns, {"--ports", "7", "--idle-timeout", "2"}, [] { jump_wall_clock(); });
     const auto start = steady_clock::now();
     Client client(netns, "127.0.0.1", 7);
     client.send("x");

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "support/inject_fault.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+
+namespace echo_server {
+
+namespace {
+
+// The child has no test to fail: it aborts.
+void set(const char* variable, const std::string& value) {
+    if (::setenv(variable, value.c_str(), 1) != 0) std::abort();
+}
+
+void inject(const char* fault, const std::string& value) {
+    set(fault, value);
+    set("LD_PRELOAD", FAULTS);
+    set("ASAN_OPTIONS", "verify_asan_link_order=0");
+}
+
+}  // namespace
+
+void fail_bpf(bpf_cmd command, after first) {
+    inject("BPF_FAULT", fmt::format("{}:{}", static_cast<int>(command), first.calls));
+}
+void fail_accept(const std::string& error) { inject("ACCEPT_FAULT", error); }
+void fail_epoll(const std::string& error) { inject("EPOLL_FAULT", error); }
+void fail_splice(const std::string& calls) { inject("SPLICE_FAULT", calls); }
+void jump_wall_clock() { inject("CLOCK_FAULT", "1"); }
+void append_while_reading(const std::string& path) { inject("READ_FAULT", path); }
+void hang_at(const std::string& path) { inject("HANG_FAULT", path); }
+void swap_in_at_rename(const std::string& path) { inject("RENAME_FAULT", path); }
+
+}  // namespace echo_server

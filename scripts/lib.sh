@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=sh
+# What the scripts share; each reads it first: . "$(dirname "$(readlink -f "$0")")/lib.sh"
+set -eu
+# shellcheck disable=SC2034  # the scripts use it
+top=$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd)
+script=scripts/$(basename "$0")
+
+fail() { # MESSAGE: for an error, exit code 1
+    echo "$script: $1" >&2
+    exit 1
+}
+
+wrong_usage() { # MESSAGE: exit code 2
+    echo "$script: $1" >&2
+    exit 2
+}
+
+is_root() { [ "$(id -u)" -eq 0 ]; }
+
+as_root() { # COMMAND...
+    if is_root; then "$@"; else sudo "$@"; fi
+}
+
+exec_as_root() { # COMMAND...: in place of the shell
+    if is_root; then exec "$@"; else exec sudo "$@"; fi
+}
+
+wait_for() { # COMMAND...: until it succeeds, max half a minute
+    tries=0
+    until "$@"; do
+        if [ "$tries" -ge 1500 ]; then return 1; fi
+        tries=$((tries + 1))
+        sleep 0.02
+    done
+}
+
+passed=0
+failed=0
+
+check() { # WHAT COMMAND...: counts; shows what the command prints only if it fails
+    what=$1
+    shift
+    if output=$("$@" 2>&1); then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        printf '%s: failed: %s\n%s\n' "$script" "$what" "$output"
+    fi
+}
+
+summary() { # the last line of a script that counts; its exit code
+    echo "$script: $passed passed, $failed failed"
+    [ "$failed" -eq 0 ]
+}

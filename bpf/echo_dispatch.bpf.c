@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Steers new TCP connections for the ports in echo_ports to the one socket in echo_socket.
- *
- * The kernel runs this program whenever a packet needs a listening socket, before it looks for one itself
- * (Documentation/bpf/prog_sk_lookup.rst). SK_PASS without an assigned socket leaves that search to the kernel, so
- * whatever is not ours is served as if the program were not there. */
+/* Steers new TCP connections for the ports in echo_ports to the one socket in echo_socket. The kernel runs this
+ * program whenever a packet needs a listening socket, before it looks for one itself
+ * (Documentation/bpf/prog_sk_lookup.rst). SK_PASS without an assigned socket leaves that search to the kernel, so a
+ * connection that is not ours goes on as if the program were not there. */
 #include <linux/bpf.h>
 #include <linux/in.h>
 #include <stdbool.h>
@@ -14,8 +13,8 @@
 
 #define AF_INET 2 /* <sys/socket.h> is not for BPF */
 
-/* The ports that are open, in host byte order; the value means nothing. Every key that fits finds room. Sizes and no
- * types: with types, 'bpftool map dump' would need root to look them up. */
+/* The open ports, in host byte order; the value has no meaning. Has room for every 16-bit key. Declared by sizes, not
+ * by BTF types: with types, 'bpftool map dump' would need root to read the BTF. */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 65536);
@@ -31,7 +30,7 @@ struct {
     __type(value, __u64);
 } echo_socket SEC(".maps");
 
-/* Connection attempts that were ours and could not be served, by enum echo_drop. */
+/* Connection attempts to our ports that could not be served, by enum echo_drop. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, ECHO_DROP_REASONS);
@@ -47,7 +46,7 @@ struct {
     __type(value, __u64);
 } echo_steered SEC(".maps");
 
-/* The destination addresses that are ours, if not all; the value means nothing. */
+/* The destination addresses that are ours, if not all; the value has no meaning. */
 struct {
     __uint(type, BPF_MAP_TYPE_LPM_TRIE);
     __uint(max_entries, 1024);
@@ -56,8 +55,8 @@ struct {
     __type(value, __u8);
 } echo_addresses SEC(".maps");
 
-/* What 'echo-server status' finds out about the server. The program does not use these two: the server binds them to
- * it, so that who finds the program finds them. */
+/* For 'echo-server status'. The program does not use these two maps: the server binds them to the program, so that
+ * whoever finds the program also finds the maps. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, 1);
@@ -73,8 +72,8 @@ struct {
     __type(value, struct echo_counters);
 } echo_counters SEC(".maps");
 
-/* Set before loading: the kernel leaves out the code that a constant makes unreachable. */
-const volatile __u8 only_some_addresses = 0;
+/* Set before loading: the kernel leaves out code that a constant makes unreachable. */
+const volatile __u8 restrict_addresses = 0;
 
 static int drop(enum echo_drop reason) {
     __u32 key = reason;
@@ -116,14 +115,15 @@ int echo_dispatch(struct bpf_sk_lookup* ctx) {
 
     __u16 port = ctx->local_port;
     if (!bpf_map_lookup_elem(&echo_ports, &port)) return SK_PASS;
-    if (only_some_addresses && !is_our_address(ctx)) return SK_PASS;
+    if (restrict_addresses && !is_our_address(ctx)) return SK_PASS;
 
-    /* From here on the connection is ours. Passing would hand the client to whatever else listens there: drop instead. */
+    /* From here on the connection is ours. Passing it on would hand the client to another listener: drop it instead.
+     * */
     __u32 key = 0;
     struct bpf_sock* socket __attribute__((cleanup(release))) = bpf_map_lookup_elem(&echo_socket, &key);
     if (!socket) return drop(ECHO_DROP_NO_SOCKET);
 
-    /* REPLACE lets the program that was attached last win; without it the oldest would, and the rest get EEXIST. */
+    /* REPLACE lets the program win that was attached last; without it the oldest wins, and the others get EEXIST. */
     if (bpf_sk_assign(ctx, socket, BPF_SK_LOOKUP_F_REPLACE)) return drop(ECHO_DROP_NOT_ASSIGNED);
     count_steered(port);
     return SK_PASS;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the dispatch program, the server and 'echo-server status' must know of each other. 'status' may meet a server of
- * another version: fields are only ever appended, and what a reader does not find it takes for unknown. */
+/* What the dispatch program, the server and 'echo-server status' must know of each other. 'status' may meet a server
+ * of another version: fields are only ever appended; a reader treats a missing field as unknown. */
 #pragma once
 
 #include <linux/types.h>
@@ -8,8 +8,8 @@
 /* Why the program dropped a connection attempt to a port of ours: the keys of the map echo_drops, whose values
  * count attempts. */
 enum echo_drop {
-    ECHO_DROP_NO_SOCKET,    /* echo_socket is empty: nobody is there to answer */
-    ECHO_DROP_NOT_ASSIGNED, /* the kernel refused the socket, say an IPv4-only one for an IPv6 client */
+    ECHO_DROP_NO_SOCKET,    /* echo_socket is empty: no socket can answer */
+    ECHO_DROP_NOT_ASSIGNED, /* the kernel refused the socket, such as an IPv4 socket for an IPv6 client */
     ECHO_DROP_REASONS,
 };
 
@@ -20,13 +20,13 @@ struct echo_prefix {
     __u8 address[16]; /* in network byte order; the first 4 bytes for AF_INET */
 };
 
-/* The one value of the map echo_instance: who serves. The server writes it before its program is attached and before its
- * privileges go, and freezes it: what root reads there, a server that was broken into can't have changed. */
+/* The one value of the map echo_instance: who serves. The server writes and freezes it before it attaches its program
+ * and drops its privileges: a server that is broken into later can't change what root reads here. */
 struct echo_instance {
     __u64 netns;           /* inode of the network namespace */
     __u64 pid_namespace;   /* inode of the PID namespace in which pid means this process */
     __u64 started;         /* CLOCK_BOOTTIME, ns */
-    __u64 max_connections; /* at a time; newcomers wait in the backlog then */
+    __u64 max_connections; /* limit; at the limit, new clients wait in the backlog */
     __u32 pid;             /* as seen in the server's own PID namespace; 0 before it is ready */
     __s32 listener;        /* descriptor of the listening socket in that process */
     __s32 handover_event;  /* descriptor of an eventfd in that process: the process that takes over writes to it */
@@ -36,14 +36,14 @@ struct echo_instance {
     __u64 time_namespace;  /* inode of the time namespace whose boot time `started` and `process_start` count from */
 };
 
-/* How many values the map echo_counters may have. */
+/* The limit of threads, and so of values in the map echo_counters. */
 #define ECHO_MAX_THREADS 1024
 
 /* The values of the map echo_counters, one for each thread of the server, which alone writes it, through memory that it
  * shares with the map. They only ever rise. Only the sums over all threads are meaningful: the first thread counts
  * connections in, and the thread that served a connection counts it out. */
 struct echo_counters {
-    __u64 ended;     /* connections; before `accepted`, as it must be read first: no reader is to see more than that */
+    __u64 ended;     /* connections; before `accepted`, so that a reader copies it first and never sees ended > accepted */
     __u64 accepted;  /* connections */
     __u64 refused;   /* of these, those closed at once for want of memory */
     __u64 timed_out; /* of these, those ended by --idle-timeout */

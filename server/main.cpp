@@ -19,12 +19,12 @@ namespace echo_server {
 namespace {
 
 void ignore_signals() {
-    // Writing can raise these: splice(2) to a client that is gone, a line to a log reader that is gone, to a file that has
-    // reached its limit of size (RLIMIT_FSIZE), or from the background to a terminal with 'stty tostop'.
+    // A write can raise these: splice(2) to a client that is gone, a log line to a reader that is gone, to a file at
+    // its size limit (RLIMIT_FSIZE), or from the background to a terminal with 'stty tostop'.
     for (const int signal : {SIGPIPE, SIGXFSZ, SIGTTOU}) std::signal(signal, SIG_IGN);
-    // They would end it, and stand for nothing here.
+    // These would end the server, and have no meaning here.
     for (const int signal : {SIGUSR1, SIGUSR2}) std::signal(signal, SIG_IGN);
-    std::signal(SIGHUP, SIG_IGN);  // until it is held back, which keeps it although it is ignored
+    std::signal(SIGHUP, SIG_IGN);  // ignored until it is blocked; a blocked signal stays pending even if it is ignored
 }
 
 StatusFormat function_of(StatusOptions::Format format) {

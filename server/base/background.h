@@ -15,8 +15,8 @@
 
 namespace echo_server {
 
-/// Work that may take long, or hang with a file system: a thread of its own does it, one piece at a time. If this object
-/// goes first, the thread is left to itself, so `work` owns all that it uses.
+/// Runs work that may be slow, or hang with a file system, in a thread of its own, one piece at a time. If this
+/// object goes first, the thread goes on alone: `work` must own everything that it uses.
 template <typename Result>
 class Background {
  public:
@@ -30,8 +30,8 @@ class Background {
     Background(const Background&) = delete;
     Background& operator=(const Background&) = delete;
 
-    /// Begins with `work`, after the result of the piece before it was fetched. The thread has the calling thread's user
-    /// and capabilities. Throws std::system_error if there can be no thread, or std::bad_alloc.
+    /// Starts `work`. The result of earlier work must have been fetched. The thread has the calling thread's user and
+    /// capabilities. Throws std::system_error if there can be no thread, or std::bad_alloc.
     void start(std::function<Result()> work) {
         std::packaged_task<Result()> task(std::move(work));
         auto future = task.get_future();
@@ -46,7 +46,7 @@ class Background {
         result_ = std::move(future);
     }
 
-    /// An eventfd(2), readable from the end of the work until result() is called.
+    /// An eventfd(2) that is readable from the end of the work until result() is called.
     [[nodiscard]] int done() const { return done_->get(); }
 
     /// Waits for the end of the work; returns what it returned, or throws what it threw.

@@ -14,7 +14,7 @@ namespace echo_server {
 
 namespace {
 
-// For the ports file, the netlink socket, what is looked up in /proc, and a connection that is being accepted.
+// For the ports file, the netlink socket, files in /proc, and a connection that is being accepted.
 constexpr std::size_t reserve = 8;
 
 std::size_t descriptor_limit() {
@@ -26,7 +26,7 @@ std::size_t descriptor_limit() {
 std::size_t open_descriptors() {
     std::error_code error;
     const std::filesystem::directory_iterator entries("/proc/self/fd", error);
-    // The listing needs a descriptor itself, and none was left.
+    // The listing itself needs a descriptor, and none is free.
     if (error) return descriptor_limit();
     return static_cast<std::size_t>(std::distance(entries, {}));
 }
@@ -50,14 +50,14 @@ void raise_descriptor_limit() {
 }
 
 void check_descriptor_limit(std::size_t threads, std::optional<std::size_t> wanted) {
-    // The BPF program, its eight maps, its types and its link; the listener; three that signals and a replacement come by;
-    // a folder with pins; the eventfd of a server that is replaced; and a few more.
-    constexpr std::size_t own = 20;
-    constexpr std::size_t of_each_thread = 5;
-    // The last step of a start looks at the program and the maps of each echo-server here. Two are usual with --replace.
+    // The BPF program, its eight maps, its types and its link; the listener; three for signals and a handover; a
+    // folder with pins; the eventfd of a server that is replaced; and a few more.
+    constexpr std::size_t for_the_server = 20;
+    constexpr std::size_t for_a_thread = 5;
+    // The last step of a start opens the program and the maps of each echo-server here: with --replace, two.
     constexpr std::size_t for_a_look = 20;
-    const auto needed =
-        open_descriptors() + own + threads * of_each_thread + std::max(reserve + wanted.value_or(1), for_a_look);
+    const auto needed = open_descriptors() + for_the_server + threads * for_a_thread +
+                        std::max(reserve + wanted.value_or(1), for_a_look);
     if (needed > descriptor_limit()) refuse(wanted, needed, threads > 1 ? ", or ask for fewer with --threads" : "");
 }
 

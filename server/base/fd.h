@@ -11,7 +11,7 @@ namespace echo_server {
 class Fd {
  public:
     Fd() = default;
-    /// Takes over `fd`; a negative one stands for none.
+    /// Owns `fd` from now on; a negative number stands for no descriptor.
     explicit Fd(int fd) noexcept : fd_(fd) {}
     Fd(Fd&& other) noexcept : fd_(other.release()) {}
     Fd& operator=(Fd&& other) noexcept {

@@ -16,7 +16,7 @@ namespace echo_server {
 
 namespace {
 
-// Not glibc's setgroups(), which changes every thread of the process.
+// Not by glibc's setgroups(), which changes every thread of the process.
 bool set_groups(const std::vector<gid_t>& groups) {
     return ::syscall(SYS_setgroups, groups.size(), groups.data()) == 0;
 }
@@ -28,7 +28,7 @@ std::vector<gid_t> current_groups() {
     return groups;
 }
 
-// What setfsuid(2) takes from root for as long as root is another user there. If that user is root, it takes none.
+// The capabilities that setfsuid(2) drops when root changes to another user; for root it drops none.
 constexpr std::uint64_t about_files = capability_bit(CAP_CHOWN) | capability_bit(CAP_DAC_OVERRIDE) |
                                       capability_bit(CAP_DAC_READ_SEARCH) | capability_bit(CAP_FOWNER) |
                                       capability_bit(CAP_FSETID) | capability_bit(CAP_LINUX_IMMUTABLE) |
@@ -46,7 +46,7 @@ FileRightsOf::FileRightsOf(const User& user)
     const int error = errno;
     ::setfsgid(user.gid);
     ::setfsuid(user.uid);
-    // Neither call reports an error; asking for the number that does not exist tells the one in force.
+    // Neither call reports an error. Asking for a number that does not exist returns the current number.
     const bool changed = ::setfsgid(static_cast<gid_t>(-1)) == static_cast<int>(user.gid) &&
                          ::setfsuid(static_cast<uid_t>(-1)) == static_cast<int>(user.uid);
     if (without_groups && changed) return;
@@ -66,7 +66,7 @@ void FileRightsOf::restore() noexcept {
     try {
         set_capabilities(capabilities_);
     } catch (const std::runtime_error&) {
-        // It has less than before then, which is safe.
+        // The thread has less than before then, which is safe.
     }
 }
 

@@ -9,12 +9,12 @@
 
 namespace echo_server {
 
-/// For as long as it lives, the calling thread opens, makes and removes files with the rights of a user: that user's
-/// numbers, no supplementary group, and no capability that is about files. Its other capabilities stay. Where the process
-/// is not root, numbers and groups are its user's already.
+/// As long as it exists, the calling thread opens, makes and removes files with the rights of a user: with the user's
+/// numbers, without supplementary groups, and without capabilities for files. Other capabilities stay. Where the
+/// process is not root, numbers and groups are its user's already.
 class FileRightsOf {
  public:
-    /// Throws std::runtime_error if the kernel refuses: going on with root's rights instead is no choice.
+    /// Throws std::runtime_error if the kernel refuses: never go on with root's rights instead.
     explicit FileRightsOf(const User& user);
     ~FileRightsOf();
     FileRightsOf(const FileRightsOf&) = delete;

@@ -28,7 +28,7 @@ std::string_view cut_at(std::string_view text, std::size_t size) {
     return text.substr(0, size);
 }
 
-// A reader that stalls (a pager, a stopped terminal) must not stall the server: it misses lines instead.
+// A reader that stalls (a pager, a stopped terminal) must not stall the server: the reader misses lines instead.
 void write_if_there_is_room(int fd, std::span<iovec> parts) {
     msghdr message{};
     message.msg_iov = parts.data();
@@ -40,7 +40,7 @@ void write_if_there_is_room(int fd, std::span<iovec> parts) {
 }
 
 void write_line(int fd, std::string_view prefix, std::string_view line) {
-    // POLLOUT promises a pipe room for that much and no more, and only so many bytes are written all or not at all.
+    // POLLOUT promises room for so many bytes in a pipe, and only so many are written all or not at all.
     constexpr std::string_view newline = "\n";
     constexpr std::string_view cut_off = "... (cut off)\n";
     std::string_view end = newline;
@@ -48,18 +48,18 @@ void write_line(int fd, std::string_view prefix, std::string_view line) {
         end = cut_off;
         line = cut_at(line, PIPE_BUF - prefix.size() - cut_off.size());
     }
-    // One write a line keeps lines whole where several processes share the output.
+    // One write for each line keeps lines whole where several processes share the output.
     std::array parts{part(prefix), part(line), part(end)};
     write_if_there_is_room(fd, parts);
 }
 
-// POLLOUT does not promise a line room on a terminal, and on a pipe another writer may be faster. O_NONBLOCK does, but it is
-// shared with whoever has the same open file: the parent, say. So the file is opened once more.
+// On a terminal POLLOUT does not promise room for a line, and on a pipe another writer may be faster. O_NONBLOCK
+// would help, but all processes with the same open file share it, for example the parent. So open the file once more.
 void reopen_without_blocking(int fd) {
     struct stat file {};
     if (::fstat(fd, &file) != 0 || (!S_ISFIFO(file.st_mode) && ::isatty(fd) == 0)) return;
     const auto path = fmt::format("/proc/self/fd/{}", fd);
-    // Where that is refused, as by somebody else's terminal, the log goes where it went before.
+    // Where that is refused, for example by the terminal of another user, the log stays where it is.
     const Fd own(::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
     if (own) ::dup2(own.get(), fd);
 }

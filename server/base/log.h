@@ -8,12 +8,11 @@
 
 namespace echo_server {
 
-/// To be called once, before a server logs: from then on no line waits for the reader of a terminal or of a pipe.
+/// To be called once, before a server logs: from then on no line waits for the reader of a terminal or a pipe.
 void keep_log_from_blocking();
 
-/// Writes `line` and a newline to standard output at once. A reader that stalls or went away is no reason to stop
-/// serving: the line is lost then. No line is longer than PIPE_BUF (4,096) bytes, or a full pipe would block: a longer one
-/// is cut off, and ends so.
+/// Writes `line` and a newline to standard output. If the reader stalls or is gone, the line is lost: the server must
+/// go on. A line of more than PIPE_BUF (4,096) bytes is cut off, and its end says so: a full pipe would block.
 void log_line(std::string_view line) noexcept;
 
 /// The same on standard error, behind "echo-server: ".
@@ -32,10 +31,10 @@ void log_problem(fmt::format_string<Args...> format, Args&&... args) {
     log_problem(std::string_view(fmt::format(format, std::forward<Args>(args)...)));
 }
 
-/// For a problem that may come up with every connection.
+/// For a problem that every connection may have.
 class Warnings {
  public:
-    /// Logs it, but at most one a second. Needs no memory.
+    /// Logs it, max one a second. Needs no memory.
     void warn(std::string_view problem) noexcept;
 
  private:

@@ -36,7 +36,7 @@ void check_proc() {
 bool in_initial_user_namespace() {
     constexpr std::uint64_t initial = 0xEFFFFFFD;  // PROC_USER_INIT_INO in the kernel
     const auto inode = inode_of("/proc/self/ns/user");
-    return inode == 0 || inode == initial;  // a kernel without user namespaces has no such file
+    return inode == 0 || inode == initial;  // without the file the kernel has no user namespaces
 }
 
 std::uint64_t pid_namespace() { return inode_of("/proc/self/ns/pid"); }

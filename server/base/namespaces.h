@@ -7,20 +7,19 @@
 
 namespace echo_server {
 
-/// Throws std::runtime_error if there is no /proc, which tells of namespaces, of descriptors, and of other processes.
+/// Throws std::runtime_error without /proc, which the server needs for namespaces, descriptors and other processes.
 void check_proc();
 
-/// True unless the process is in a user namespace other than the first one of the kernel, where its capabilities count for
-/// less.
+/// False in a user namespace other than the first of the kernel: capabilities count for less there.
 bool in_initial_user_namespace();
 
 /// Inode of the process's PID namespace, or 0 if it can't be read.
 std::uint64_t pid_namespace();
 
-/// The same of its time namespace.
+/// The same for its time namespace.
 std::uint64_t time_namespace();
 
-/// The network namespace of the calling thread (others of the process may be in another one).
+/// The network namespace of the calling thread (other threads of the process may be in another).
 struct CurrentNetns {
     /// Throws std::runtime_error.
     CurrentNetns();

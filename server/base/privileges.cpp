@@ -22,7 +22,7 @@ namespace echo_server {
 
 namespace {
 
-// The entry of a user by name or number.
+// Finds a user by name or number.
 const passwd* find_entry(const std::string& user) {
     if (const auto* entry = ::getpwnam(user.c_str()); entry != nullptr) return entry;
     const auto uid = parse_number<uid_t>(user);
@@ -32,7 +32,7 @@ const passwd* find_entry(const std::string& user) {
 void become(const User& user) {
     const auto what = fmt::format("becoming user {}", user.name);
     constexpr auto hint = "that needs CAP_SETUID and CAP_SETGID: without them, '--user root' stays what it is";
-    // The way from root to another user takes all capabilities along, unless they are to be kept.
+    // A change from root to another user drops all capabilities, unless they are to be kept.
     if (::prctl(PR_SET_KEEPCAPS, 1) != 0) fail(what);
     if (user.uid != ::geteuid() || user.gid != ::getegid() || ::getgroups(0, nullptr) != 0) {
         if (::setgroups(0, nullptr) != 0 && user.uid != 0) fail(what, errno, hint);
@@ -62,7 +62,7 @@ void set_capabilities(const Capabilities& wanted) {
                                       .inheritable = static_cast<__u32>(wanted.inheritable >> shift)};
     };
     const std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> data{half(0), half(32)};
-    // It clears from the ambient set what is not inheritable.
+    // This also clears the ambient set.
     if (::syscall(SYS_capset, &header, data.data()) != 0) fail("changing the capabilities");
 }
 
@@ -71,7 +71,7 @@ User find_user(const std::optional<std::string>& name) {
     const std::string wanted = name.value_or(self == 0 ? default_user : std::to_string(self));
     const auto* entry = find_entry(wanted);
     const auto number = parse_number<uid_t>(wanted);
-    // The highest number is what setresuid(2) takes for "as it is".
+    // For setresuid(2) the highest number means "no change".
     if (entry == nullptr && (!number || *number == std::numeric_limits<uid_t>::max()))
         throw std::runtime_error(
             fmt::format("there is no user {}: choose another one, or a number, with --user", quote(wanted)));
@@ -88,7 +88,7 @@ User find_user(const std::optional<std::string>& name) {
 bool drop_privileges(const User& user, const std::function<bool()>& needs_cap_bpf) {
     if (::geteuid() == 0) become(user);
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail("setting no_new_privs");
-    // None, if CAP_SYS_ADMIN stood in for it.
+    // Empty where CAP_SYS_ADMIN was used in place of CAP_BPF.
     const auto cap_bpf = read_capabilities().permitted & capability_bit(CAP_BPF);
     set_capabilities({.permitted = cap_bpf});
     const bool kept = needs_cap_bpf() && cap_bpf != 0;

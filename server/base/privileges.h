@@ -10,21 +10,21 @@
 
 namespace echo_server {
 
-/// Whom the process runs as once it serves.
+/// The user that the process runs as once it serves.
 struct User {
     std::string name;
     uid_t uid = 0;
     gid_t gid = 0;
 };
 
-/// Whom root becomes without --user.
+/// The user that root becomes without --user.
 constexpr auto default_user = "nobody";
 
-/// The user called `name`, or with that number. Without a name: nobody if root asks, else who asks. Throws
-/// std::runtime_error if there is no such user, or if it is somebody else and this is not root.
+/// Finds the user with this name or number. Without a name: default_user if the process is root, else its own user.
+/// Throws std::runtime_error if there is no such user, or if a process that is not root names another user.
 User find_user(const std::optional<std::string>& name);
 
-/// Of the calling thread, a bit for each: 1 << CAP_BPF, say.
+/// Capabilities of the calling thread, with a bit for each, such as 1 << CAP_BPF.
 struct Capabilities {
     std::uint64_t permitted = 0;
     std::uint64_t effective = 0;
@@ -32,14 +32,13 @@ struct Capabilities {
 };
 constexpr std::uint64_t capability_bit(int capability) { return std::uint64_t{1} << static_cast<unsigned>(capability); }
 
-/// capget(2) and capset(2), which glibc has no wrappers for. Throw std::runtime_error.
+/// capget(2) and capset(2); glibc has no wrappers. Both throw std::runtime_error.
 Capabilities read_capabilities();
 void set_capabilities(const Capabilities& wanted);
 
-/// Makes the process run as `user`, without any supplementary group (if it is root), for good (no_new_privs) and without
-/// any capability but CAP_BPF, and without that too unless `needs_cap_bpf`, called when all the rest is done, says that
-/// it must stay. Returns whether it stayed. Throws std::runtime_error. Of this process only the calling thread is changed: call it before others
-/// are started.
+/// If the process is root: becomes `user`, without supplementary groups. Then drops all capabilities, for good
+/// (no_new_privs). CAP_BPF is kept if `needs_cap_bpf`, called last, returns true; returns whether it was. Changes the
+/// calling thread alone: to be called before other threads start. Throws std::runtime_error.
 bool drop_privileges(const User& user, const std::function<bool()>& needs_cap_bpf);
 
 }  // namespace echo_server

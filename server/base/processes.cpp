@@ -20,7 +20,7 @@ std::uint64_t start_in(const std::string& path) {
     std::ifstream file(path);
     std::string text;
     std::getline(file, text, '\0');
-    const auto end_of_name = text.rfind(')');  // the name may have blanks, brackets and newlines in it
+    const auto end_of_name = text.rfind(')');  // the name can have blanks, brackets and newlines
     if (end_of_name == std::string::npos) return 0;
     std::istringstream fields(text.substr(end_of_name + 1));
     std::string skipped;
@@ -35,10 +35,10 @@ std::uint64_t start_in(const std::string& path) {
 std::uint64_t start_of_this_process() { return start_in("/proc/self/stat"); }
 
 Fd open_process(pid_t pid, std::uint64_t start) {
-    // glibc 2.36 has a wrapper, older ones have none.
+    // glibc has a wrapper since 2.36 alone.
     Fd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
     if (!process || start == 0 || !proc_is_ours()) return process;
-    // Read only now: who has the right start after it was opened had the number when it was opened.
+    // Read after the process was opened: if the start is right now, the PID was its own when it was opened.
     const auto found = start_in(fmt::format("/proc/{}/stat", pid));
     if (found == 0 || found == start) return process;
     errno = ESRCH;

@@ -9,17 +9,17 @@
 
 namespace echo_server {
 
-// Other processes of this PID namespace. Together with its PID, the start of a process, in clock ticks since the boot
-// (field 22 of /proc/PID/stat, proc(5)), tells it from every later one.
+// Other processes of this PID namespace. A PID can be used again; PID and start time, in clock ticks since the boot
+// (field 22 of /proc/PID/stat, proc(5)), name a process for good.
 
 /// When this process was started; 0 if that can't be read.
 std::uint64_t start_of_this_process();
 
-/// Opens the process `pid` (pidfd_open(2)). If it was not started at `start`, it is another one, and the error is ESRCH,
-/// as if there were none; a `start` of 0 is not known.
+/// Opens the process `pid` (pidfd_open(2)). If it was not started at `start`, it is another process, and the error is
+/// ESRCH, as if there were none. A `start` of 0 is not known.
 Fd open_process(pid_t pid, std::uint64_t start);
 
-/// False where /proc has strangers under the numbers of this PID namespace, as after unshare(1) without --mount-proc.
+/// False where /proc shows the processes of another PID namespace, as after unshare(1) without --mount-proc.
 bool proc_is_ours();
 
 }  // namespace echo_server

@@ -11,7 +11,7 @@ namespace echo_server {
 void open_closed_standard_streams() {
     for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
         if (::fcntl(stream, F_GETFD) >= 0) continue;
-        // It gets the lowest number that is free, and those below are open by now.
+        // open(2) returns the lowest free number, and all lower numbers are open by now.
         if (::open("/dev/null", O_RDWR) < 0) fail("opening /dev/null for a standard stream that is closed");
     }
 }

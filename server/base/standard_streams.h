@@ -3,9 +3,9 @@
 
 namespace echo_server {
 
-/// Opens /dev/null for standard input, output and error where the parent has left them closed: the next sockets and
-/// pipes would get these numbers, and lines of the log would go to clients. To be called before anything is opened. Throws
-/// std::system_error.
+/// Opens /dev/null for each of standard input, output and error that the parent has left closed: the next sockets
+/// would get these numbers, and lines of the log would go to clients. To be called before anything else is opened.
+/// Throws std::system_error.
 void open_closed_standard_streams();
 
 }  // namespace echo_server

@@ -12,7 +12,7 @@ namespace echo_server {
 std::optional<std::string> read_sysctl(const std::string& name) {
     const Fd file(::open(("/proc/sys/" + name).c_str(), O_RDONLY | O_CLOEXEC));
     if (!file) return {};
-    // The kernel gives all of a value in one call, or cuts it off; a list of every second port is 200 KB.
+    // The kernel returns a whole value in one call, or cuts it off; a list of every second port has 200 KB.
     std::string value(std::size_t{256} << 10U, '\0');
     const auto size = ::read(file.get(), value.data(), value.size());
     if (size < 0) return {};

@@ -6,8 +6,8 @@
 
 namespace echo_server {
 
-/// What is set as `name` in the network namespace of the calling thread, such as "net/ipv4/ip_local_port_range", without
-/// the newline. Nothing, with errno set, where it can't be read.
+/// Reads the sysctl `name`, such as "net/ipv4/ip_local_port_range", in the network namespace of the calling thread;
+/// without the newline. Returns nothing, with errno set, if it can't be read.
 std::optional<std::string> read_sysctl(const std::string& name);
 
 }  // namespace echo_server

@@ -8,21 +8,21 @@
 
 namespace echo_server {
 
-// What systemd is told (sd_notify(3)) and what it passes (sd_listen_fds(3)). Without systemd nothing happens.
+// Messages to systemd (sd_notify(3)) and sockets from it (sd_listen_fds(3)). Without systemd nothing happens.
 
-/// The start, or a reload, is done; `status` says in a line what is served.
+/// The start or a reload is done; `status` is one line that says which ports are open.
 void notify_ready(const std::string& status);
 void notify_reloading();
 
-/// As notify_ready() with the status as it was. Needs no memory of its own.
+/// notify_ready() with the status unchanged. Needs no memory.
 void notify_ready_again();
 void notify_stopping(const std::string& status);
 
-/// The listening socket that the process was started with, by socket activation. Throws std::runtime_error if it was
+/// The listening socket that systemd has passed (socket activation), if any. Throws std::runtime_error if it has
 /// passed more than one descriptor.
 std::optional<Fd> passed_socket();
 
-/// Whether the process was started with one, which stays as it is.
+/// Whether systemd has passed a socket; leaves it where it is.
 bool is_socket_passed();
 
 }  // namespace echo_server

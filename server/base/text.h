@@ -9,12 +9,12 @@
 
 namespace echo_server {
 
-// What users write, on its way in, and back out in messages.
+// Texts of users, in input and in messages.
 
 /// `text` without white space at both ends.
 std::string_view trim(std::string_view text);
 
-/// `text` fit for a terminal or a log: anything unprintable as in '\x0a'.
+/// `text` for a terminal or a log: characters that can't be printed become '\x0a'.
 std::string printable(std::string_view text);
 
 /// `text` in single quotes, printable, and cut if it is long.
@@ -23,7 +23,7 @@ std::string quote(std::string_view text);
 /// "1 port", "2 ports".
 std::string plural(std::size_t number, std::string_view noun);
 
-/// The whole of `text` as a decimal number without sign; nothing if it is none or does not fit.
+/// The whole of `text` as a decimal number without a sign; nothing if it is not a number or too large.
 template <typename Number>
 std::optional<Number> parse_number(std::string_view text) {
     Number number = 0;

@@ -25,7 +25,7 @@ namespace echo_server {
 
 namespace {
 
-// The kernel's verifier says a megabyte at times: it goes out line by line, as every other message does.
+// The kernel's verifier can print a megabyte: it goes out line by line, like every other message.
 int print_to_stderr(libbpf_print_level /*level*/, const char* format, va_list args) {
     char* text = nullptr;
     const int size = ::vasprintf(&text, format, args);
@@ -70,7 +70,7 @@ void UnmapMemory::operator()(void* memory) const { ::munmap(memory, size); }
 Dispatcher::Dispatcher(const std::vector<AddressPrefix>& addresses, std::size_t threads) : threads_(threads) {
     skeleton_.reset(echo_dispatch_bpf::open());
     if (!skeleton_) fail("opening the BPF program");
-    skeleton_->rodata->only_some_addresses = addresses.empty() ? 0 : 1;
+    skeleton_->rodata->restrict_addresses = addresses.empty() ? 0 : 1;
     auto* trie = skeleton_->maps.echo_addresses;
     bpf_map__set_max_entries(trie, std::max(bpf_map__max_entries(trie), static_cast<__u32>(addresses.size())));
     bpf_map__set_max_entries(skeleton_->maps.echo_counters, static_cast<__u32>(threads));
@@ -91,7 +91,7 @@ Dispatcher::~Dispatcher() = default;
 void Dispatcher::load() {
     const int error = echo_dispatch_bpf::load(skeleton_.get());
     if (error == 0) return;
-    // EINVAL is what a kernel says that does not know a type. The probes fail for other reasons too.
+    // A kernel that lacks a program or map type answers EINVAL. Probe only then: probes fail for other reasons too.
     const bool unknown = error == -EINVAL;
     const bool has_sk_lookup = !unknown || libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SK_LOOKUP, nullptr) != 0;
     const bool has_sockmap = !unknown || libbpf_probe_bpf_map_type(BPF_MAP_TYPE_SOCKMAP, nullptr) != 0;
@@ -100,7 +100,7 @@ void Dispatcher::load() {
 }
 
 void Dispatcher::bind(const bpf_map* map) const {
-    // The program does not use this map; bound to it, it is found by who finds the program.
+    // The program does not use this map; bound to it, the map is found with the program.
     if (bpf_prog_bind_map(bpf_program__fd(skeleton_->progs.echo_dispatch), bpf_map__fd(map), nullptr) != 0)
         fail(fmt::format("binding {} to the BPF program", bpf_map__name(map)));
 }
@@ -119,7 +119,7 @@ void Dispatcher::publish(const echo_instance& identity) {
     if (const int error = bpf_map__update_elem(map, &key, sizeof(key), &identity, sizeof(identity), BPF_ANY);
         error != 0)
         fail("writing the map echo_instance", -error);
-    // Root believes what is in it, so nobody may change it: the process will have no privileges.
+    // Root trusts the contents, so nobody may change them, not even this process later.
     if (bpf_map_freeze(bpf_map__fd(map)) != 0) fail("freezing the map echo_instance");
 }
 
@@ -129,7 +129,7 @@ void Dispatcher::set_listener(int listener) {
     const int error =
         bpf_map__update_elem(skeleton_->maps.echo_socket, &key, sizeof(key), &value, sizeof(value), BPF_ANY);
     if (error != 0) fail("putting the listening socket into the map echo_socket", -error);
-    // Who was given the map could put a socket of his own in, and answer on every port that is open, or opens later.
+    // A user who was given the map could put in another socket, and answer on every port that is or will be open.
     if (const int frozen = bpf_map_freeze(socket_fd()); frozen != 0) fail("freezing the map echo_socket", -frozen);
 }
 
@@ -172,7 +172,7 @@ Attachment Dispatcher::attach() {
 std::string Dispatcher::why_not_steering(const Attachment& attachment, std::uint64_t listener) const {
     bpf_link_info info{};
     __u32 size = sizeof(info);
-    // The link stays when somebody detaches it; only the namespace is gone from it.
+    // A link that somebody detaches stays; only its namespace is gone.
     if (bpf_obj_get_info_by_fd(bpf_link__fd(attachment.get()), &info, &size) == 0 && info.netns.netns_ino == 0)
         return "the BPF program was detached from the network namespace (by 'bpftool link detach', say)";
     const __u32 key = 0;

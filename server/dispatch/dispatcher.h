@@ -29,19 +29,19 @@ struct DestroyLink {
 /// As long as it exists, connections are steered; connections that are made stay when it goes. Its link is not pinned.
 using Attachment = std::unique_ptr<bpf_link, DestroyLink>;
 
-/// Owns the dispatch program and its maps. None is pinned: they vanish with this object, or with the process, however that
-/// ends. Functions that fail throw std::runtime_error, which says what was tried and why it could not be.
+/// Owns the dispatch program and its maps. None is pinned: they vanish with this object, or with the process, however
+/// that ends. Functions that fail throw std::runtime_error, which says what was tried and why it could not be.
 class Dispatcher {
  public:
-    /// Loads the program. It will steer connections to `addresses`, or to every address if there are none. Nothing is
-    /// steered yet. counters() are one for each of `threads`.
+    /// Loads the program, for connections to `addresses`, or to every address if there are none. Steers nothing yet.
+    /// counters() has one element per thread.
     explicit Dispatcher(const std::vector<AddressPrefix>& addresses = {}, std::size_t threads = 1);
     ~Dispatcher();
     Dispatcher(const Dispatcher&) = delete;
     Dispatcher& operator=(const Dispatcher&) = delete;
 
-    /// Puts `listener`, a listening TCP socket, into echo_socket, once: no process can change that map from then on. The
-    /// socket leaves it when it is closed.
+    /// Puts `listener`, a listening TCP socket, into echo_socket. To be called once: no process can change that map
+    /// afterwards. The kernel takes the socket out when it is closed.
     void set_listener(int listener);
 
     struct Change {
@@ -49,33 +49,34 @@ class Dispatcher {
         PortSet removed;
     };
 
-    /// What echo_ports holds, whoever put it in.
+    /// The contents of echo_ports, whoever wrote them.
     [[nodiscard]] PortSet ports() const;
 
-    /// Makes echo_ports hold exactly `wanted`, and returns what that took. A port that stays is not touched, and new
-    /// ones are added before old ones are removed. If it throws, part of that may be done.
+    /// Makes echo_ports hold exactly `wanted`, and returns what changed. A port that stays is not touched; new ports
+    /// are added before old ports are removed. If it throws, a part may be done.
     Change set_ports(const PortSet& wanted);
 
     /// Steers connections for the ports in echo_ports from now on, in the network namespace of the calling thread.
     Attachment attach();
 
-    /// Why nothing is steered any more by `attachment` to the socket with the cookie `listener`, which set_listener() got;
-    /// empty if all is well, or if the kernel does not tell.
+    /// Why nothing is steered any more by `attachment` to the socket with the cookie `listener`, which set_listener()
+    /// got; empty if all is well, or if the kernel does not tell.
     [[nodiscard]] std::string why_not_steering(const Attachment& attachment, std::uint64_t listener) const;
 
     /// The id of the program, as bpftool shows it.
     [[nodiscard]] std::uint32_t program_id() const;
 
-    /// True if the calling thread may read and change maps as it is now: before Linux 5.19 that needs CAP_BPF.
+    /// True if the calling thread can read and change maps with its present rights: before Linux 5.19 that needs
+    /// CAP_BPF.
     [[nodiscard]] bool may_use_maps() const;
 
-    /// Lets others see `identity` in the map echo_instance, for good: to be called once.
+    /// Writes `identity` into the map echo_instance, and freezes it. To be called once.
     void publish(const echo_instance& identity);
 
-    /// What others see in the map echo_counters, for as long as this object lives.
+    /// The contents of the map echo_counters, shared with the kernel, as long as this object exists.
     std::span<echo_counters> counters() { return {static_cast<echo_counters*>(counters_.get()), threads_}; }
 
-    /// The descriptors of the two maps that a user may be given.
+    /// The descriptors of the two maps for --pin.
     [[nodiscard]] int ports_fd() const;
     [[nodiscard]] int socket_fd() const;
 
@@ -94,13 +95,13 @@ class Dispatcher {
     SharedMemory counters_;
 };
 
-/// Where libbpf's own messages go: standard error, or nowhere.
+/// Lets libbpf's own messages go to standard error, or nowhere.
 void set_libbpf_verbose(bool verbose);
 
-/// Whether the process may load the program, as far as its capabilities tell.
+/// Whether the capabilities of the process let it load the program.
 enum class LoadRights { missing, there, of_another_user_namespace };
 
-/// Why the program could not be loaded, in a user's words; `error` is the errno of the attempt.
+/// Why the program could not be loaded, for the user; `error` is the errno of the attempt.
 std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap, LoadRights rights);
 
 }  // namespace echo_server

@@ -43,15 +43,15 @@ Fd open_bpffs(const std::string& folder) {
     return opened;
 }
 
-// A pin of `map` that does not have its name, or does not have it any more. No other process uses it: a number means one
-// process in its PID namespace. (A dot would be usual, but a BPF file system has none in names.)
+// The name of a pin before it gets the name of its map, and while it is removed. No other process uses this name: in
+// its PID namespace a PID means one process. (A dot would be usual, but a BPF file system has no dots in names.)
 std::string own_name(std::string_view map, pid_t pid = ::getpid()) {
     return fmt::format("{}_new_{}_{}", map, pid_namespace(), pid);
 }
 
-// Whether root's rights are needed to pin for `user`. In a folder that belongs to the user, root must not follow what that
-// user may put there meanwhile, so they serve only where the folder is somebody else's, and the user may not write in it
-// or, because of its sticky bit, not replace what others have put there.
+// Whether pinning for `user` needs root's rights. As root, a symlink planted by the folder's owner would be followed;
+// so pin with the owner's rights, and as root only in the folder of another user, where `user` may not write or,
+// because of its sticky bit, may not replace files of others.
 bool needs_root(const Fd& folder, const User& user) {
     struct stat status {};
     if (::fstat(folder.get(), &status) != 0 || status.st_uid == user.uid) return false;
@@ -60,7 +60,7 @@ bool needs_root(const Fd& folder, const User& user) {
            ::faccessat(folder.get(), "", W_OK | X_OK, AT_EMPTY_PATH | AT_EACCESS) != 0;
 }
 
-// What has that name, be it a link; its inode is 0 if nothing has.
+// The file with that name, even a link; its inode is 0 if there is none.
 struct stat look(const Fd& folder, const std::string& name) {
     struct stat status {};
     if (::fstatat(folder.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) status = {};
@@ -76,7 +76,7 @@ Pins::~Pins() {
         const auto rename = [&](const std::string& from, const std::string& to) {
             return ::renameat2(folder_.get(), from.c_str(), folder_.get(), to.c_str(), RENAME_NOREPLACE) == 0;
         };
-        // Another server may put its pin there at any moment: only under a name of our own is one sure to be ours.
+        // Another server may put its pin there at any moment: only under our own name a pin is surely ours.
         if (look(folder_, name).st_ino == pin.inode && rename(name, own) && look(folder_, own).st_ino != pin.inode)
             rename(own, name);
         ::unlinkat(folder_.get(), own.c_str(), 0);
@@ -110,7 +110,7 @@ void Pins::add(const std::string& folder, const std::vector<Map>& maps, const Us
     }
 }
 
-// A server that is killed before it can rename or remove its pins leaves them.
+// A server that was killed before it could rename or remove its pins leaves them.
 void Pins::remove_left_behind(const std::vector<Map>& maps) const {
     std::error_code error;
     for (std::filesystem::directory_iterator entry(path_of(""), error), end; !error && entry != end;
@@ -126,7 +126,7 @@ void Pins::remove_left_behind(const std::vector<Map>& maps) const {
 void Pins::publish() {
     if (published_) return;
     published_ = true;
-    // Before the first rename: what is replaced can't be put back.
+    // Check before the first rename: a replaced pin can't be put back.
     for (const auto& pin : pins_) {
         const auto there = look(folder_, pin.name);
         if (S_ISDIR(there.st_mode)) fail(pin.name, EISDIR);

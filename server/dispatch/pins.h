@@ -12,9 +12,9 @@
 
 namespace echo_server {
 
-/// Pins of maps in a folder of a BPF file system, by which a user who is not root can use them (bpftool map ... pinned
-/// PATH). They get their names last, when the start can't fail any more: until then the pins of a running server, which
-/// may have the same names, stay what they are. Removed with the object.
+/// Pins of maps in a folder of a BPF file system: with them a user who is not root can use the maps (bpftool map ...
+/// pinned PATH). The pins get their names last, when the start can't fail any more: until then the pins of a running
+/// server, which may have the same names, stay. Removed with the object.
 class Pins {
  public:
     Pins() = default;
@@ -27,21 +27,22 @@ class Pins {
         int fd;
     };
 
-    /// Pins each of `maps` in `folder` for `owner`, under a name that nobody else uses. Throws std::runtime_error.
+    /// Pins `maps` in `folder` for `owner`, under names that nobody else uses. Throws std::runtime_error.
     void add(const std::string& folder, const std::vector<Map>& maps, const User& owner);
 
-    /// Gives the pins the names of their maps, in the order of the maps. Pins that have these names are replaced. Throws
+    /// Renames the pins to the names of their maps, in the order of the maps. Replaces pins with these names. Throws
     /// std::runtime_error.
     void publish();
-    /// The same in a folder where the owner may not do that, to be called before root's rights go; else does nothing.
+    /// The same if the owner has no right to do that in the folder, otherwise nothing. To be called while the process
+    /// is root.
     void publish_as_root();
 
     /// True if other pins had these names. Known once the pins are published.
     [[nodiscard]] bool replaced_existing() const { return replaced_existing_; }
 
-    /// True if this process, as it is now, can use files in `folder` by its name.
+    /// True if this process, with its present rights, can use files in `folder`.
     [[nodiscard]] static bool reachable(const std::string& folder);
-    /// True if this process, as it is now, will be able to remove them.
+    /// True if this process, with its present rights, can remove the pins.
     [[nodiscard]] bool removable() const;
 
  private:

@@ -5,12 +5,12 @@
 
 namespace echo_server {
 
-// The map echo_ports by its descriptor: a hash whose keys are ports, and whose values, of one byte, mean nothing. What
-// fails throws std::runtime_error.
+// The map echo_ports, by its descriptor: its keys are ports, and its values, of one byte, have no meaning. A function
+// that fails throws std::runtime_error.
 
 PortSet read_ports(int map);
 void add_ports(int map, const PortSet& ports);
-/// A port that is not there is no error.
+/// A port that is not in the map is no error.
 void remove_ports(int map, const PortSet& ports);
 
 }  // namespace echo_server

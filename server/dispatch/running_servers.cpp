@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::string_view program_name = "echo_dispatch";
 
-// Who can load a program of that name can give its maps any size: what is read of one has a limit.
+// Anybody who can load a program of that name can give its maps any size: limit what is read.
 constexpr std::size_t max_value_size = 4096;
 constexpr std::size_t max_maps = 64;
 
@@ -28,8 +28,8 @@ bool get_info(const Fd& fd, Info& info) {
     return fd && bpf_obj_get_info_by_fd(fd.get(), &info, &size) == 0;
 }
 
-// Calls `visit` with the descriptor of each object of a kind. One that ends meanwhile is left out (ENOENT), and so is a
-// link that is only just being made (EAGAIN).
+// Calls `visit` with the descriptor of each object of a kind. Skips an object that ends meanwhile (ENOENT), and a
+// link that is not ready yet (EAGAIN).
 template <typename Visit>
 void for_each(int (*next_id)(__u32, __u32*), int (*open)(__u32), Visit visit) {
     __u32 id = 0;
@@ -43,7 +43,7 @@ void for_each(int (*next_id)(__u32, __u32*), int (*open)(__u32), Visit visit) {
     if (errno != ENOENT) fail("looking for BPF objects");
 }
 
-// Of each program with a link as sk_lookup: the inode of the network namespace, or 0 if it was detached.
+// The network namespace (inode) of each program with an sk_lookup link; 0 if it was detached.
 std::map<__u32, std::uint64_t> linked_programs() {
     std::map<__u32, std::uint64_t> programs;
     for_each(bpf_link_get_next_id, bpf_link_get_fd_by_id, [&](const Fd& fd) {
@@ -71,14 +71,14 @@ std::vector<MapHandle> maps_of(const Fd& program) {
     return maps;
 }
 
-// `link` is the inode of the namespace that its link names, 0 for none any more.
+// `link` is the inode of the namespace in its link, 0 if the link was detached.
 RunningServer::State state_of(const RunningServer& server, std::optional<std::uint64_t> link) {
     const bool has_socket = server.listener_cookie() != 0;
     if (link.value_or(0) != 0) return has_socket ? RunningServer::State::serving : RunningServer::State::socketless;
     return link && has_socket ? RunningServer::State::detached : RunningServer::State::draining;
 }
 
-// Detached is also the program of a server that was replaced, as long as somebody looks at its link.
+// The program of a replaced server is detached as well, while somebody looks at its link: that server drains.
 void tell_replaced(std::vector<RunningServer>& servers) {
     for (auto& server : servers) {
         const bool serves_elsewhere = std::any_of(servers.begin(), servers.end(), [&](const RunningServer& other) {
@@ -92,7 +92,7 @@ void tell_replaced(std::vector<RunningServer>& servers) {
 }  // namespace
 
 bool MapHandle::read(const void* key, std::size_t key_size, void* value, std::size_t value_size) const {
-    // What holds one value a CPU would write more than value_size says.
+    // Per-CPU maps would write past value_size.
     if (info.type != BPF_MAP_TYPE_ARRAY && info.type != BPF_MAP_TYPE_HASH && info.type != BPF_MAP_TYPE_SOCKMAP)
         return false;
     if (info.key_size != key_size || info.value_size > max_value_size) return false;

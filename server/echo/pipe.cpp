@@ -30,7 +30,7 @@ std::optional<int> Pipe::bytes() const noexcept {
 void Pipe::discard() noexcept {
     in_ = Fd();
     out_ = Fd();
-    make();  // at once, as the descriptors are free now, and connections may need them later
+    make();  // at once: the descriptors are free now, and connections may need them later
 }
 
 bool Pipe::make() noexcept {

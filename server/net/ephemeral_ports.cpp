@@ -15,7 +15,7 @@ namespace echo_server {
 
 namespace {
 
-// Of Linux since 4.2, where nothing else is set.
+// Linux's default since 4.2.
 constexpr std::string_view default_range = "32768 60999";
 
 std::optional<PortRange> parse_range(std::string_view text, std::string_view separators) {
@@ -37,13 +37,13 @@ PortSet parse_reserved(std::string_view text) {
     return ports;
 }
 
-// How many must stay closed, of so many.
+// How many of so many ports must stay closed.
 std::size_t needed(std::size_t usable) {
     constexpr std::size_t enough = 1024;
     return usable < enough ? (usable + 1) / 2 : enough;
 }
 
-// The shortest range at the end of `open` that has `count` of them.
+// The shortest range at the end of `open` that has `count` open ports.
 PortRange last_of(const PortSet& open, std::size_t count) {
     const auto ports = open.to_vector();
     return {ports[ports.size() - count], ports.back()};
@@ -72,8 +72,8 @@ EphemeralPorts ephemeral_ports() {
 
 std::optional<std::string> explain_ephemeral(const PortSet& ports, const EphemeralPorts& local) {
     const auto closed = local.usable - ports;
-    const auto least = needed(local.usable.size());
-    if (closed.size() >= least) return {};
+    const auto must_stay = needed(local.usable.size());
+    if (closed.size() >= must_stay) return {};
     const std::string name = "net.ipv4.ip_local_port_range";
     const auto source = local.unreadable.empty()
                             ? name
@@ -82,8 +82,8 @@ std::optional<std::string> explain_ephemeral(const PortSet& ports, const Ephemer
         "too few of ports {} stay closed: the host takes the local ports of its own connections from these ({}), and "
         "can connect nowhere while clients hold a connection on each; it needs {} that nobody can take, and the list "
         "leaves it {}: leave some out ('!{}'), or pass --allow-ephemeral in a network namespace of its own",
-        to_string(local.range), source, least, closed.size(),
-        to_string(last_of(local.usable - closed, least - closed.size())));
+        to_string(local.range), source, must_stay, closed.size(),
+        to_string(last_of(local.usable - closed, must_stay - closed.size())));
 }
 
 void check_ephemeral_ports(const PortSet& ports) {

@@ -45,7 +45,7 @@ constexpr std::string_view does_not_listen = "it does not listen";
     if (origin == Origin::running_server)
         throw std::runtime_error(fmt::format(
             "taking the listening socket of the running echo-server: {}; stop that server, then start this", why));
-    // systemd goes on passing a socket that was destroyed from outside.
+    // systemd passes the same socket again even after it was destroyed from outside.
     throw std::runtime_error(fmt::format(
         "taking the socket passed by systemd: {}; let the socket unit have "
         "'ListenStream=[::ffff:127.0.0.1]:7777' and 'BindIPv6Only=both'{}",
@@ -65,8 +65,8 @@ int set_options(const Fd& socket) {
     return done ? 0 : errno;
 }
 
-// With SO_LINGER close(2) waits, or resets the client; with the others bytes or whole connections wait. Returns 0, or the
-// error.
+// With SO_LINGER, close(2) waits or resets the client; with the others, bytes or whole connections wait. Returns 0,
+// or the error.
 int reset_options(const Fd& socket) {
     const bool done = set(socket, SOL_SOCKET, SO_LINGER, linger{}) && set(socket, SOL_SOCKET, SO_RCVLOWAT, 1) &&
                       set(socket, IPPROTO_TCP, TCP_CORK, 0) && set(socket, IPPROTO_TCP, TCP_DEFER_ACCEPT, 0);
@@ -79,7 +79,8 @@ int option(int fd, int level, int name) {
     return ::getsockopt(fd, level, name, &value, &size) == 0 ? value : -1;
 }
 
-// An IPv6 socket bound to ::1 would refuse IPv4. Bound to ::ffff:127.0.0.1 it takes both from the dispatch program.
+// An IPv6 socket bound to ::1 would refuse IPv4. Bound to ::ffff:127.0.0.1, it gets both families from the dispatch
+// program.
 tcp::endpoint map_to_v6(const tcp::endpoint& address) {
     if (address.address().is_v6()) return address;
     return {asio::ip::make_address_v6(asio::ip::v4_mapped, address.address().to_v4()), address.port()};

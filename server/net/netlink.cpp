@@ -22,7 +22,7 @@ bool receive_some(const Fd& netlink, std::vector<char>& buffer, const std::funct
     for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer.data()); NLMSG_OK(header, left);
          header = NLMSG_NEXT(header, left)) {
         if (header->nlmsg_type == NLMSG_DONE) {
-            // Whether the dump went well is told at its end.
+            // The last message says whether the dump is complete.
             const auto error = header->nlmsg_len >= NLMSG_LENGTH(sizeof(int)) ? read_as<int>(NLMSG_DATA(header)) : 0;
             if (error < 0) fail("netlink", -error);
             return false;
@@ -39,7 +39,7 @@ bool receive_some(const Fd& netlink, std::vector<char>& buffer, const std::funct
 void netlink_dump(int protocol, const nlmsghdr& request, const std::function<void(const nlmsghdr*)>& visit) {
     const Fd netlink(::socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, protocol));
     if (!netlink || ::send(netlink.get(), &request, request.nlmsg_len, 0) < 0) fail("netlink");
-    // The largest piece that the kernel makes; on the heap, as a thread's stack may be small.
+    // The kernel's largest piece; on the heap, because a thread's stack may be small.
     std::vector<char> buffer(32768);
     while (receive_some(netlink, buffer, visit)) continue;
 }

@@ -8,12 +8,12 @@
 
 namespace echo_server {
 
-/// Sends `request`, a message with NLM_F_DUMP, through a socket of its own, and calls `visit` with each message of the
-/// answer (netlink(7)); `protocol` is NETLINK_ROUTE, say. It is about the network namespace of the calling thread. Throws
+/// Sends `request`, a message with NLM_F_DUMP, and calls `visit` with each message of the answer (netlink(7)).
+/// `protocol` is NETLINK_ROUTE, for example. Asks in the network namespace of the calling thread. Throws
 /// std::system_error.
 void netlink_dump(int protocol, const nlmsghdr& request, const std::function<void(const nlmsghdr*)>& visit);
 
-/// Copies out of a buffer of messages, where nothing need be aligned for its type.
+/// Copies a value out of a buffer of messages, where it may not be aligned for its type.
 template <typename T>
 T read_as(const void* from) {
     T value;

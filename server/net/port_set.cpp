@@ -77,7 +77,7 @@ std::vector<PortRange> PortSet::ranges() const {
                 ranges.back().last = last;
             else
                 ranges.push_back({first, last});
-            // Not by a mask of so many bits, as a shift by all 64 of them is undefined.
+            // Two shifts, because a shift by 64 is undefined.
             word = skipped + length == 64 ? 0 : word >> (skipped + length) << (skipped + length);
         }
     }

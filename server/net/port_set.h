@@ -19,8 +19,8 @@ struct PortRange {
     [[nodiscard]] std::size_t size() const { return last - first + 1U; }
 };
 
-/// A set of TCP ports, 0 to 65535. (No list names port 0, but a map that others write to may hold it.) What was moved
-/// from may only be assigned to.
+/// A set of TCP ports, 0 to 65535. (No list names port 0, but a map that others write may have it.) A set that was
+/// moved from may only be assigned to.
 class PortSet {
  public:
     /// Adds every port from `first` to `last`, both included.
@@ -33,7 +33,7 @@ class PortSet {
 
     /// All ports, ascending.
     [[nodiscard]] std::vector<std::uint16_t> to_vector() const;
-    /// The same as ranges, no two of which touch.
+    /// The same as ranges; no two of them touch.
     [[nodiscard]] std::vector<PortRange> ranges() const;
 
     /// All ports, ascending, as in "7,77,1000-2000"; "none" for the empty set. Past `max_ranges` pieces the rest is a
@@ -45,28 +45,28 @@ class PortSet {
     friend bool operator==(const PortSet&, const PortSet&) = default;
 
  private:
-    // A bit for each port; on the heap, as a thread's stack may be small.
+    // A bit for each port; on the heap, because a thread's stack may be small.
     std::vector<std::uint64_t> words_ = std::vector<std::uint64_t>(1024);
 };
 
 /// "7", or "1000-2000".
 std::string to_string(const PortRange& range);
 
-/// A piece of a port list that is none; what() quotes it and says what is allowed.
+/// A wrong piece of a port list; what() quotes it and says what is allowed.
 struct PortListError : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-/// What a user writes to choose ports: "7, 77, 1000-2000, !1022". An exclusion wins over every inclusion, wherever
-/// either stands, so lists can be merged in any order.
+/// A port list as users write it: "7, 77, 1000-2000, !1022". An exclusion wins over every inclusion, wherever either
+/// stands, so lists can be merged in any order.
 class PortList {
  public:
-    /// Adds the pieces of one line, with commas between them and blanks around them at will. Throws PortListError; the
-    /// pieces before the wrong one have been added then.
+    /// Adds the pieces of one line: commas stand between them, and blanks may. Throws PortListError; pieces before
+    /// the wrong piece are added then.
     void add(std::string_view line);
     void add(const PortList& other);
 
-    /// True as long as nothing was added, not even an exclusion.
+    /// True until something is added, even an exclusion.
     [[nodiscard]] bool empty() const { return included_.empty() && excluded_.empty(); }
     [[nodiscard]] PortSet ports() const { return included_ - excluded_; }
 

@@ -68,7 +68,7 @@ ListeningSocket read_socket(const nlmsghdr* header) {
     return socket;
 }
 
-// Calls `visit` with each TCP socket that is in one of `states`, a bit for each.
+// Calls `visit` with each TCP socket in one of `states`, which has a bit for each state.
 void for_each_socket(unsigned states, const std::function<void(const nlmsghdr*)>& visit) {
     for (const int family : {AF_INET, AF_INET6}) {
         Request request{};

@@ -11,29 +11,29 @@
 
 namespace echo_server {
 
-/// A TCP socket that listens, as the kernel's socket diagnostics show it (sock_diag(7)).
+/// A listening TCP socket, as the kernel's socket diagnostics show it (sock_diag(7)).
 struct ListeningSocket {
     asio::ip::tcp::endpoint local;
-    bool both_families = false;  ///< of an IPv6 socket: takes IPv4 as well
-    std::uint64_t cookie = 0;    ///< as SO_COOKIE tells it
+    bool both_families = false;  ///< an IPv6 socket that serves IPv4 as well
+    std::uint64_t cookie = 0;    ///< as SO_COOKIE returns it
     std::uint32_t inode = 0;     ///< as in "socket:[INODE]" in /proc/PID/fd
     std::uint32_t waiting = 0;   ///< connections in the accept queue
-    std::uint32_t backlog = 0;   ///< how many find room there
-    std::uint32_t dropped = 0;   ///< connection attempts that the kernel dropped, for want of room or otherwise
+    std::uint32_t backlog = 0;   ///< limit of that queue
+    std::uint32_t dropped = 0;   ///< connection attempts that the kernel dropped, for want of room or another reason
 };
 
-/// Every TCP socket that listens in the network namespace of the calling thread, on both families. Throws
+/// All listening TCP sockets of both families in the network namespace of the calling thread. Throws
 /// std::runtime_error if the kernel can't tell.
 std::vector<ListeningSocket> listening_sockets();
 
-/// The TCP handshakes with some ports that are under way in that network namespace at one moment: the client's SYN was
+/// TCP handshakes with some ports that are under way in that network namespace at one moment: the client's SYN was
 /// answered, and its ACK has not come yet (SYN-RECV).
 class BegunHandshakes {
  public:
     explicit BegunHandshakes(PortSet ports) : ports_(std::move(ports)) {}
 
-    /// Whether there are any; from the second call on, whether any that the first found is still under way. Later clients
-    /// may be another listener's. Throws std::runtime_error if the kernel can't tell.
+    /// The first call returns whether there are any; later calls, whether any of these is still under way. (Later
+    /// clients may belong to another listener.) Throws std::runtime_error if the kernel can't tell.
     bool any_left();
 
  private:

@@ -16,7 +16,7 @@ namespace echo_server {
 
 namespace {
 
-// What the attribute `type` holds, of those that begin at `first` and have `size` bytes in all.
+// The contents of the attribute `type`, among attributes of `size` bytes that begin at `first`.
 std::string_view find(const rtattr* first, std::size_t size, unsigned short type) {
     auto left = static_cast<int>(size);
     for (const auto* one = first; RTA_OK(one, left); one = RTA_NEXT(one, left))
@@ -24,7 +24,7 @@ std::string_view find(const rtattr* first, std::size_t size, unsigned short type
     return {};
 }
 
-// A string ends with 0 there, or with the attribute.
+// A string ends with 0, or with its attribute.
 std::string text_of(std::string_view data) { return std::string(data.substr(0, data.find('\0'))); }
 
 struct Request {
@@ -56,7 +56,7 @@ std::string explain_vrf() {
             if (name.empty()) name = vrf_in(message);
         });
     } catch (const std::system_error&) {
-        return {};  // it is a warning, and no reason to fail
+        return {};  // a missing warning is no reason to fail
     }
     if (name.empty()) return {};
     return fmt::format(

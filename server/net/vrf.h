@@ -7,15 +7,15 @@
 
 namespace echo_server {
 
-// A VRF is a routing table with interfaces of its own (Documentation/networking/vrf.rst in the kernel). A socket outside
-// of it serves its clients only where net.ipv4.tcp_l3mdev_accept is 1. sk_lookup skips that check, and with 0 the answers
-// leave by the main routing table.
+// A VRF is a routing table with its own interfaces (Documentation/networking/vrf.rst in the kernel). A socket outside
+// of it serves its clients only if net.ipv4.tcp_l3mdev_accept is 1. sk_lookup skips that check, and with 0 the
+// answers leave by the main routing table.
 
-/// The name of the interface that a message RTM_NEWLINK is about, if it is a VRF; otherwise "".
+/// The name of the interface in a message RTM_NEWLINK, if it is a VRF; otherwise "".
 std::string vrf_in(const nlmsghdr* message);
 
-/// If clients in a VRF of this network namespace would get no answer: why, and what to do. Otherwise, or if the kernel does
-/// not tell, "".
+/// If clients in a VRF of this network namespace would get no answer: why, and what to do. Otherwise, or if the
+/// kernel can't tell, "".
 std::string explain_vrf();
 
 }  // namespace echo_server

@@ -28,7 +28,7 @@ bool overlap(const ListeningSocket& socket, const AddressPrefix& prefix) {
                       : prefix.contains(address);
 }
 
-// Of what a process may have chosen itself.
+// A process chooses its own name: make it printable.
 std::string first_line(const fs::path& path) {
     std::ifstream file(path);
     std::string line;
@@ -39,18 +39,18 @@ std::string first_line(const fs::path& path) {
 using Owners = std::set<std::string>;
 using OwnersByInode = std::unordered_map<std::uint32_t, Owners>;
 
-// A message is for people, and has to fit into a line of a log.
+// A message must fit into a line of a log.
 constexpr std::size_t max_pieces = 16;
 constexpr std::size_t max_names = 4;
 
-// Of "socket:[INODE]", which is what a descriptor in /proc/PID/fd points to.
+// The inode in "socket:[INODE]", the target of a socket in /proc/PID/fd.
 std::optional<std::uint32_t> inode_of(std::string_view target) {
     constexpr std::string_view begin = "socket:[";
     if (!target.starts_with(begin) || !target.ends_with(']')) return {};
     return parse_number<std::uint32_t>(target.substr(begin.size(), target.size() - begin.size() - 1));
 }
 
-// Adds the process at `folder`, /proc/PID, to the owners of those of the sockets that it holds.
+// Adds the process at `folder`, /proc/PID, to the owners of each socket that it has.
 void add_owner(const fs::path& folder, OwnersByInode& owners) {
     std::optional<std::string> name;
     std::error_code error;
@@ -74,7 +74,7 @@ std::map<std::uint16_t, Owners> owners_of_ports(const std::vector<ListeningSocke
 
     std::map<std::uint16_t, Owners> ports;
     for (const auto& socket : sockets) {
-        const auto& names = owners[socket.inode];  // copied, as kernel sockets share inode 0
+        const auto& names = owners[socket.inode];  // not moved: sockets of the kernel share inode 0
         ports[socket.local.port()].insert(names.begin(), names.end());
     }
     return ports;

@@ -10,18 +10,18 @@
 
 namespace echo_server {
 
-// sk_lookup comes before the kernel's own search for a listener: a port that is opened here is taken from whoever
-// listens on it, without an error anywhere. This finds out who that would be.
+// sk_lookup runs before the kernel looks for a listener: a port that is opened here is taken from the socket that
+// listens there, without an error anywhere. These functions find such sockets.
 
-/// Those of `sockets` that would lose connections if `ports` were opened at `addresses` (all, if there are none). The
-/// socket with the cookie `own` is not counted.
+/// Those of `sockets` that would lose connections if `ports` were opened on `addresses` (on all, if there are none).
+/// The socket with the cookie `own` is left out.
 std::vector<ListeningSocket> shadowed(const std::vector<ListeningSocket>& sockets, const PortSet& ports,
                                       const std::vector<AddressPrefix>& addresses, std::uint64_t own);
 
-/// An error that names their ports, with the names of the processes where /proc shows them, and says how to go on.
+/// The text of an error: their ports, with the names of the processes where /proc shows them, and what to do.
 std::string explain_refusal(const std::vector<ListeningSocket>& sockets);
 
-/// The same as a warning: these ports are taken.
+/// The same as a warning that these ports are taken.
 std::string explain_shadowing(const std::vector<ListeningSocket>& sockets);
 
 }  // namespace echo_server

@@ -26,7 +26,7 @@ PortSet wanted_ports(const Options& options, const User& user) {
     return ports;
 }
 
-// Throws unless nobody else listens on `ports`, or --shadow-listeners allows that. Returns what is to be logged.
+// Throws if another socket listens on one of `ports`, unless --shadow-listeners allows it. Returns warnings.
 std::vector<std::string> check_listeners(const Options& options, const PortSet& ports, std::uint64_t listener_cookie) {
     std::vector<ListeningSocket> others;
     try {

@@ -32,15 +32,14 @@ constexpr std::size_t max_size = 4U << 20U;
 
 [[noreturn]] void fail(const std::string& path, int error) { fail(path, error_text(error)); }
 
-// As it does while somebody writes to it.
 bool changed_since(const Fd& file, const struct stat& before) {
     struct stat now {};
     return ::fstat(file.get(), &now) != 0 || now.st_size != before.st_size ||
            now.st_mtim.tv_sec != before.st_mtim.tv_sec || now.st_mtim.tv_nsec != before.st_mtim.tv_nsec;
 }
 
-// Only to look at it: opening it for reading could have an effect already, if it is a device, or wait for ever, if it is
-// a FIFO. The link may be a trap of the user's, and this is root.
+// O_PATH only looks at the file. Opening it for reading could have an effect, if it is a device, or wait for ever, if
+// it is a FIFO. The path can be a trap of the user, and this process may be root.
 Fd open_path(const std::string& path) { return Fd(::open(path.c_str(), O_PATH | O_CLOEXEC)); }
 
 Fd open_for_reading(const Fd& looked_at) {
@@ -48,7 +47,7 @@ Fd open_for_reading(const Fd& looked_at) {
     return Fd(::open(link.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
 }
 
-// Their files look regular, and some have an effect when they are read: /proc/kmsg and trace_pipe lose what they show.
+// Such files look regular, and reading some of them has an effect: /proc/kmsg and trace_pipe lose what they show.
 bool is_made_up_by_the_kernel(const Fd& looked_at) {
     struct statfs status {};
     if (::fstatfs(looked_at.get(), &status) != 0) return false;
@@ -74,7 +73,7 @@ std::string read_whole(const Fd& looked_at, const std::string& path) {
     if (!file) fail(path, errno);
 
     std::string text;
-    std::array<char, 16384> buffer;  // a stack may be small
+    std::array<char, 16384> buffer;  // a thread's stack may be small
     while (text.size() <= max_size) {
         const auto count = ::read(file.get(), buffer.data(), buffer.size());
         if (count < 0 && errno == EINTR) continue;
@@ -88,8 +87,8 @@ std::string read_whole(const Fd& looked_at, const std::string& path) {
     fail(path, fmt::format("it is larger than {} MiB", max_size >> 20U));
 }
 
-// By the same path: it may lead through folders that are closed to the user. And it has to lead to the same file still,
-// as the user may have put another there.
+// By the same path, which may lead through folders that are closed to the user. It must still lead to the same file:
+// the user may have put another file there.
 bool is_readable_by(const User& user, const Fd& file, const std::string& path) {
     try {
         const auto read = status_of(file, path);
@@ -102,7 +101,7 @@ bool is_readable_by(const User& user, const Fd& file, const std::string& path) {
     }
 }
 
-// Windows' editors write these by default, or did.
+// Windows editors write these marks.
 std::string_view without_byte_order_mark(std::string_view text, const std::string& path) {
     constexpr std::string_view utf8 = "\xEF\xBB\xBF";
     if (text.starts_with(utf8)) text.remove_prefix(utf8.size());
@@ -127,7 +126,7 @@ std::string why_not_readable(const std::string& path, const User& user) {
         const FileRightsOf rights(user);
         if (::faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) != 0) return error_text(errno);
     } catch (const std::runtime_error&) {
-        // The kernel does not let it try.
+        // The kernel does not allow the attempt.
     }
     return {};
 }

@@ -37,7 +37,7 @@ Reload::Reload(asio::io_context& io, HandlerMemory& memory, const Options& optio
       pause_(io) {}
 
 PortPlan Reload::first_plan(int stop_signals) {
-    // Copies, as the thread may outlive this object.
+    // Copies, because the thread may outlive this object.
     planning_.start([options = options_, user = user_, cookie = listener_cookie_] {
         return plan_first_ports(options, user, cookie);
     });
@@ -70,10 +70,11 @@ void Reload::wait_for_plan() {
                         }));
 }
 
-// Under a storm of signals half of the time is the clients'. But a plan may have waited for a file system that hung.
+// Pause for as long as the reload took: a flood of SIGHUPs gets half of the time at most. But max a second, because a
+// plan may have waited for a file system that hung.
 void Reload::pause() {
-    constexpr steady_clock::duration longest = std::chrono::seconds(1);
-    pause_.expires_after(std::min(steady_clock::now() - started_, longest));
+    constexpr steady_clock::duration max_pause = std::chrono::seconds(1);
+    pause_.expires_after(std::min(steady_clock::now() - started_, max_pause));
     pause_.async_wait(in_memory(memory_, [this](std::error_code) { wait_for_hangup(); }));
 }
 
@@ -89,7 +90,8 @@ bool Reload::with_memory(Step step) noexcept {
 }
 
 void Reload::check_steering() const {
-    // accept(2) tells that the listener was destroyed, but the server may accept nobody just now, and the map may keep it.
+    // accept(2) would tell that the listener was destroyed, but the server may accept nobody just now, and the map
+    // may keep the socket.
     auto why = is_listening(listener_) ? dispatcher_.why_not_steering(attachment_, listener_cookie_)
                                        : "the listening socket was destroyed from outside (by 'ss -K', say)";
     if (!why.empty())

@@ -16,30 +16,30 @@
 
 namespace echo_server {
 
-/// Which ports are open: planned at the start, and again on each SIGHUP. What can hang or take long (the ports file, the
-/// search for other listeners) runs in a thread of its own; the event loop only changes the map.
+/// Decides which ports are open: at the start, and again on each SIGHUP. Steps that can hang or be slow (reading the
+/// ports file, looking for other listeners) run in a thread of their own; the event loop only changes the map.
 class Reload {
  public:
-    /// `memory` outlives `io`, in which the handlers wait; all others outlive this object. `listener` is in echo_socket, and
-    /// `attachment` steers connections to it once wait_for_hangup() is called.
+    /// `memory` outlives `io`, in which the handlers wait; all others outlive this object. `listener` is in
+    /// echo_socket, and `attachment` steers connections to it once wait_for_hangup() is called.
     Reload(asio::io_context& io, HandlerMemory& memory, const Options& options, User user, Dispatcher& dispatcher,
            const Attachment& attachment, int listener);
     Reload(const Reload&) = delete;
     Reload& operator=(const Reload&) = delete;
 
-    /// Plans the ports of the start. Throws std::runtime_error if they may not be opened, or if a stop signal, for which
-    /// `stop_signals` is a descriptor, comes meanwhile.
+    /// Plans the ports of the start. Throws std::runtime_error if they may not be opened, or if a stop signal comes
+    /// meanwhile; `stop_signals` is a signalfd for these.
     PortPlan first_plan(int stop_signals);
 
-    /// Reloads on each SIGHUP from now on, in the thread that runs `io`. A SIGHUP that finds that nothing is steered to the
-    /// listener any more lets `io` throw std::runtime_error.
+    /// Reloads on each SIGHUP from now on, in the thread that runs `io`. If a SIGHUP finds that nothing is steered to
+    /// the listener any more, `io` throws std::runtime_error.
     void wait_for_hangup();
 
     /// From now on the ports stay closed.
     void stop() { stopping_ = true; }
 
  private:
-    // Runs a step, and says so if memory is short. Returns what the step returned.
+    // Runs a step, and logs if memory is short. Returns the result of the step.
     template <typename Step>
     bool with_memory(Step step) noexcept;
     // Returns whether a plan is being made.
@@ -51,7 +51,7 @@ class Reload {
     void check_steering() const;
     [[nodiscard]] std::string status_line() const;
 
-    HandlerMemory& memory_;  // the loop waits for one thing at a time: a signal, a plan, the end of a pause
+    HandlerMemory& memory_;  // for one wait at a time: for a signal, a plan, or the end of a pause
     const Options& options_;
     User user_;
     Dispatcher& dispatcher_;

@@ -37,7 +37,7 @@ std::string name_of(const RunningServer& server) {
                        in_this_pid_namespace(*server.identity) ? "" : " of another PID namespace");
 }
 
-// A listener can come from one of them alone.
+// The listener can only come from one server.
 bool have_one_socket(const std::vector<RunningServer>& running) {
     return std::all_of(running.begin(), running.end(), [&](const RunningServer& server) {
         return server.listener_cookie() == running.front().listener_cookie();
@@ -49,14 +49,14 @@ bool have_one_socket(const std::vector<RunningServer>& running) {
                           error == EPERM || error == EACCES ? " (that needs CAP_SYS_PTRACE)" : ""));
 }
 
-// Of nothing but what `kind` says: to close a descriptor of another's choice can take for ever, if it is of a file system
-// of his own.
+// Duplicates only a descriptor of `kind`: to close any other can hang for ever, for example on a file system that the
+// process itself serves.
 Fd duplicate(const Fd& process, pid_t pid, int fd, std::string_view kind, std::string_view name) {
     std::error_code error;
     const auto target = std::filesystem::read_symlink(fmt::format("/proc/{}/fd/{}", pid, fd), error).string();
     if (error) fail(pid, fmt::format("looking at its {}, descriptor {}", name, fd), error.value());
     if (!target.starts_with(kind)) fail(pid, fmt::format("its descriptor {} is no {}", fd, name));
-    // glibc 2.36 has a wrapper, older ones have none.
+    // glibc has a wrapper since 2.36 alone.
     Fd copy(static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), fd, 0)));
     if (!copy) fail(pid, fmt::format("duplicating its {}", name), errno);
     return copy;
@@ -68,21 +68,21 @@ bool is_eventfd(const Fd& fd) {
     return target == "anon_inode:[eventfd]";
 }
 
-// Nothing if the process has lost it.
+// Nothing if the process has lost its listener.
 Fd duplicate_listener(const RunningServer& running, const Fd& process, pid_t pid) {
     if (running.state == RunningServer::State::socketless) return {};
     Fd listener = duplicate(process, pid, running.identity->listener, "socket:[", "listening socket");
     // An older server could write into echo_instance without privileges.
     if (const auto cookie = socket_cookie(listener.get()); cookie == 0 || cookie != running.listener_cookie())
         fail(pid, "the socket in the map echo_socket is not its own, or there is none; stop it and start anew");
-    if (!is_listening(listener.get())) return {};  // it was destroyed, and is of no use to anybody
+    if (!is_listening(listener.get())) return {};  // it was destroyed, and is of no use any more
     if (const auto why = why_not_a_listener(listener); !why.empty()) fail(pid, "the socket in echo_socket: " + why);
     return listener;
 }
 
 Fd duplicate_eventfd(const RunningServer& running, const Fd& process, pid_t pid) {
     Fd replaced = duplicate(process, pid, running.identity->handover_event, "anon_inode:[eventfd]", "eventfd");
-    if (!is_eventfd(replaced)) fail(pid, "it has no eventfd to be told by");
+    if (!is_eventfd(replaced)) fail(pid, "it can't be told to drain: its handover descriptor is not an eventfd");
     return replaced;
 }
 
@@ -90,7 +90,7 @@ bool is_running(const RunningServer& server) {
     return server.state != RunningServer::State::draining && !(server.identity && has_ended(*server.identity));
 }
 
-// One whose program is attached has the ports; beside it, one that is detached is nobody's concern.
+// A server whose program is attached has the ports; a detached server beside it does not matter.
 std::vector<RunningServer> find_running() {
     auto servers = find_running_servers();
     const auto remove = [&](auto condition) {
@@ -108,7 +108,7 @@ void warn_of_other_programs(std::size_t known, std::string_view whose) {
                     whose);
 }
 
-// The servers that serve here, the newest first.
+// The running servers, the newest first.
 std::vector<RunningServer> newest_first(bool needed) {
     std::vector<RunningServer> servers;
     try {
@@ -131,7 +131,7 @@ std::vector<std::uint32_t> programs_of(const std::vector<RunningServer>& servers
     return programs;
 }
 
-// Advises --replace only where it would not be refused.
+// Recommends --replace only where it would not be refused.
 [[noreturn]] void refuse_second(const std::vector<RunningServer>& running) {
     const auto& first = running.front();
     std::string_view what_to_do = "--replace takes over from it without losing a connection, or stop it first";
@@ -186,7 +186,7 @@ std::string Takeover::pids() const {
 
 void Takeover::complete() {
     for (const auto& server : running_) {
-        // One that can't take any more was told already. To wait for it is not in question: it may be hung.
+        // An eventfd that is full was signalled before. Don't wait: the process may hang.
         pollfd ready{.fd = server.replaced.get(), .events = POLLOUT, .revents = 0};
         if (::poll(&ready, 1, 0) != 1) continue;
         if (::eventfd_write(server.replaced.get(), 1) != 0 && errno != EAGAIN)
@@ -201,7 +201,7 @@ std::optional<Takeover> prepare_takeover(bool replace) {
         try {
             return Takeover(running);
         } catch (const std::runtime_error&) {
-            // One that ends at this moment is no obstacle.
+            // A server that ends at this moment is no obstacle.
             auto still_running = newest_first(replace);
             if (programs_of(still_running) == programs_of(running)) throw;
             running = std::move(still_running);

@@ -13,13 +13,14 @@
 
 namespace echo_server {
 
-/// What a new process needs of a running one to take over its service: its listening socket, shared from now on, and the
-/// means to tell it so. Nothing changes for the running one before complete().
+/// Takes over the listening socket of a running server, and tells that server to drain. There is no protocol: the new
+/// process finds the server by its BPF program, duplicates its listener and an eventfd from it, and writes to that
+/// eventfd. Nothing changes for the running server before complete().
 class Takeover {
  public:
-    /// Duplicates both (pidfd_getfd(2)); needs CAP_SYS_PTRACE, or the same user. `running` share one socket, or have none
-    /// any more; the newest of them first: there is more than one where an older one has not ended yet. Throws
-    /// std::runtime_error.
+    /// Duplicates the descriptors (pidfd_getfd(2)); needs CAP_SYS_PTRACE, or the same user. `running` has the newest
+    /// server first. All of them must share one socket, or have lost it: there can be several if an older server has
+    /// not ended yet. Throws std::runtime_error.
     explicit Takeover(const std::vector<RunningServer>& running);
 
     [[nodiscard]] std::size_t count() const { return running_.size(); }
@@ -29,7 +30,7 @@ class Takeover {
     /// Passes the listening socket on, once; none if the running processes have lost it.
     [[nodiscard]] Fd take_listener() { return std::move(listener_); }
 
-    /// Tells the running processes to leave the socket to this one and to drain. Needs no privilege. Throws
+    /// Tells the running processes to leave the socket to this process and to drain. Needs no privilege. Throws
     /// std::runtime_error.
     void complete();
 
@@ -44,13 +45,13 @@ class Takeover {
     std::vector<Running> running_;
 };
 
-/// If an echo-server runs in this network namespace: what it takes to replace it, if that is wanted, otherwise throws
-/// std::runtime_error, which names it. Nothing if none runs, or if this process is not allowed to know.
+/// If an echo-server runs in this network namespace: returns its Takeover if `replace` is true, else throws
+/// std::runtime_error, which names it. Returns nothing if no server runs, or if this process may not know.
 std::optional<Takeover> prepare_takeover(bool replace);
 
-/// To be called once `own_program` is attached: throws std::runtime_error if another echo-server, which `takeover` does
-/// not replace, has come up at the same time. Of two that find each other one gives way, or both. Logs if programs of
-/// another kind are attached as well.
+/// To be called once `own_program` is attached. Throws std::runtime_error if another echo-server, which `takeover`
+/// does not replace, has started at the same time: if two start at the same moment, one or both give up. Logs if
+/// sk_lookup programs of another kind are attached.
 void check_alone(std::uint32_t own_program, const std::optional<Takeover>& takeover);
 
 }  // namespace echo_server

@@ -17,12 +17,12 @@ std::uint64_t open_connections(const echo_counters& counters) {
 }
 
 std::vector<PortCount> busiest(const std::vector<std::uint64_t>& counts) {
-    constexpr std::size_t most = 10;
+    constexpr std::size_t max_shown = 10;
     std::vector<PortCount> found;
     for (std::size_t port = 0; port < counts.size(); ++port)
         if (counts[port] > 0) found.push_back({static_cast<std::uint16_t>(port), counts[port]});
     std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.count > b.count; });
-    if (found.size() > most) found.resize(most);
+    if (found.size() > max_shown) found.resize(max_shown);
     return found;
 }
 

@@ -10,7 +10,7 @@
 
 namespace echo_server {
 
-// What more than one format of the status shows. `counts` are by port.
+// Figures that more than one format shows. `counts` are by port.
 
 std::uint64_t sum(const std::vector<std::uint64_t>& counts);
 
@@ -22,13 +22,13 @@ struct PortCount {
     std::uint64_t count;
 };
 
-/// The ten highest counts that are not 0, the highest first.
+/// The ten highest counts, without zeros, the highest first.
 std::vector<PortCount> busiest(const std::vector<std::uint64_t>& counts);
 
 /// The ports whose count is not 0.
 PortSet reached(const std::vector<std::uint64_t>& counts);
 
-/// Fit to be printed; "?" if it is not known.
+/// The version, printable; "?" if it is not known.
 std::string version_of(const ServerStatus& server);
 
 }  // namespace echo_server

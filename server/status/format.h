@@ -8,15 +8,14 @@
 
 namespace echo_server {
 
-/// For a reader; some lines for each.
+/// For people: some lines for each server.
 std::string to_text(const std::vector<ServerStatus>& servers);
 
-/// {"instances": [{...}]}; what is not known is null.
+/// {"instances": [{...}]}; a value that is not known is null.
 std::string to_json(const std::vector<ServerStatus>& servers);
 
-/// Prometheus' text exposition format, as node_exporter's textfile collector takes it; each server is told apart by
-/// the label pid. What is not known is left out. Of the counts by port there are only the highest, so that a scan makes
-/// no 65,535 time series.
+/// Prometheus' text exposition format, for node_exporter's textfile collector. Values that are not known are left
+/// out. There are no figures by port: a scan would make 65,535 time series.
 std::string to_prometheus(const std::vector<ServerStatus>& servers);
 
 }  // namespace echo_server

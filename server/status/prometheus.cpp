@@ -129,10 +129,10 @@ std::string to_prometheus(const std::vector<ServerStatus>& servers) {
     add("info", "gauge", "Who serves, and where its one socket is bound.",
         [](const Status& server, const auto&) { return info(server); });
     add("start_time_seconds", "gauge", "When it was started, in seconds since 1970.", start_time);
-    for (const auto& [name, type, help, value_of] : metrics)
-        add(name, type, help, [&](const Status& server, const auto& labels) {
-            const auto value = value_of(server);
-            return value ? sample(name, labels, std::to_string(*value)) : std::string();
+    for (const auto& metric : metrics)
+        add(metric.name, metric.type, metric.help, [&](const Status& server, const auto& labels) {
+            const auto value = metric.value(server);
+            return value ? sample(metric.name, labels, std::to_string(*value)) : std::string();
         });
     add("attempts_dropped_total", "counter", "Connection attempts that the BPF program dropped.", drops);
     return text;

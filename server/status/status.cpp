@@ -24,14 +24,14 @@ namespace echo_server {
 
 namespace {
 
-// Whether a map is of the kind that this version makes; of another one nothing is known.
+// Whether a map is of the kind that this version makes. Other kinds are not understood.
 bool is(const MapHandle* map, __u32 type, __u32 key_size, __u32 value_size) {
     return map != nullptr && map->info.type == type && map->info.key_size == key_size &&
            map->info.value_size == value_size;
 }
 
 std::optional<std::string> user_of(std::uint32_t pid) {
-    // Not the owner of /proc/PID, who is root where a process has changed its user.
+    // Not the owner of /proc/PID, which is root if the process has changed its user.
     std::ifstream file(fmt::format("/proc/{}/status", pid));
     for (std::string line; std::getline(file, line);) {
         if (!line.starts_with("Uid:")) continue;
@@ -51,7 +51,7 @@ std::optional<std::vector<AddressPrefix>> read_addresses(const MapHandle* map) {
     std::vector<AddressPrefix> prefixes;
     echo_prefix key{};
     const void* previous = nullptr;
-    // One that is removed meanwhile makes the search start anew, so it must have an end of its own.
+    // If a key is removed meanwhile, the search starts again: limit the number of steps.
     for (__u32 i = 0;
          i < std::min(map->info.max_entries, max_prefixes) && bpf_map_get_next_key(map->fd.get(), previous, &key) == 0;
          ++i) {
@@ -99,7 +99,7 @@ ServerStatus read_status(const RunningServer& server, const std::optional<std::v
         status.ended = has_ended(*identity);
         if (in_this_pid_namespace(*identity) && !status.ended) status.pid = identity->pid;
         if (status.pid && proc_is_ours()) status.user = user_of(*status.pid);
-        // Whatever the process wrote there.
+        // The process wrote it: it may be nonsense.
         if (const auto now = time_of(CLOCK_BOOTTIME); !status.ended && in_this_time_namespace(*identity) &&
                                                       identity->started <= static_cast<std::uint64_t>(now.count()))
             status.uptime = now - std::chrono::nanoseconds(identity->started);
@@ -120,7 +120,7 @@ ServerStatus read_status(const RunningServer& server, const std::optional<std::v
         if (listener != sockets->end())
             status.listener = *listener;
         else
-            status.state = RunningServer::State::socketless;  // the map keeps one that was destroyed
+            status.state = RunningServer::State::socketless;  // the map keeps a socket that was destroyed
     }
     if (status.state != RunningServer::State::serving) return status;
     if (const auto* ports = server.map("echo_ports"); is(ports, BPF_MAP_TYPE_HASH, sizeof(__u16), 1))
@@ -145,7 +145,7 @@ int print_status(StatusFormat format) {
     }
     const auto text = format(all);
     const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
-    if (!written && errno != EPIPE)  // 'head', say, has seen enough
+    if (!written && errno != EPIPE)  // a reader such as 'head' has enough
         fail("status: writing it");
     if (!all.empty()) return 0;
     log_problem("no echo-server runs in this network namespace");

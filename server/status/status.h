@@ -16,33 +16,32 @@
 
 namespace echo_server {
 
-/// What 'echo-server status' shows of one echo-server. What can't be read, as that one is of another version, is absent,
-/// and so are PID and user of a process in another PID namespace, and ports and listener of one that no longer has them.
+/// What 'echo-server status' shows of a server. Fields that can't be read are empty: those that another version does
+/// not have, user and PID of a process in another PID namespace, listener and ports of a draining server.
 struct ServerStatus {
     std::uint32_t program = 0;  ///< id of its BPF program
     RunningServer::State state = RunningServer::State::draining;
     std::optional<echo_instance> identity;
-    bool ended = false;  ///< the process is gone; somebody keeps its BPF program
-    std::optional<std::uint32_t>
-        pid;  ///< if it means that process here: nothing in another PID namespace, or if it ended
+    bool ended = false;                ///< the process is gone, and somebody keeps its BPF program
+    std::optional<std::uint32_t> pid;  ///< nothing in another PID namespace, or if the process has ended
     std::optional<std::string> user;
     std::optional<std::chrono::nanoseconds> uptime;
     std::optional<ListeningSocket> listener;
     std::optional<PortSet> ports;
-    std::optional<std::vector<AddressPrefix>> addresses;  ///< none in it: every address
+    std::optional<std::vector<AddressPrefix>> addresses;  ///< empty: every address
     std::optional<echo_counters> counters;
-    std::optional<std::vector<std::uint64_t>> steered;  ///< connection attempts (and stray segments), by port
+    std::optional<std::vector<std::uint64_t>> steered;  ///< connection attempts, and stray segments, by port
     std::optional<std::array<std::uint64_t, ECHO_DROP_REASONS>> drops;
 };
 
-/// Reads the maps of `server`; `sockets` are all that listen here, if that is known.
+/// Reads the maps of `server`. `sockets` are all listening sockets of this network namespace, if they are known.
 ServerStatus read_status(const RunningServer& server, const std::optional<std::vector<ListeningSocket>>& sockets);
 
-/// One of those in status/format.h.
+/// A function of status/format.h.
 using StatusFormat = std::string (*)(const std::vector<ServerStatus>&);
 
-/// 'echo-server status': prints the servers of this network namespace. Returns the exit code: 1 if there is none. Throws
-/// std::runtime_error if the kernel can't tell.
+/// 'echo-server status': prints the servers of this network namespace. Returns the exit code: 1 if there is none.
+/// Throws std::runtime_error if the kernel can't tell.
 int print_status(StatusFormat format);
 
 }  // namespace echo_server

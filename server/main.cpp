@@ -15,7 +15,6 @@
 #include "status/format.h"
 
 namespace echo_server {
-
 namespace {
 
 void ignore_signals() {
@@ -52,7 +51,6 @@ int run(int argc, char** argv) {
 }
 
 }  // namespace
-
 }  // namespace echo_server
 
 int main(int argc, char** argv) {

@@ -18,7 +18,6 @@
 #include "net/address.h"
 
 namespace echo_server {
-
 namespace {
 
 constexpr auto description = R"(Answers TCP echo (RFC 862) on any set of ports, on IPv4 and IPv6, through one
@@ -83,12 +82,17 @@ std::string unexpected(const std::string& word) {
                 : fmt::format("{} is not an option", quote(word));
 }
 
-std::size_t parse_count(const std::string& text, std::size_t max) {
+std::size_t parse_count(const std::string& text) {
     const auto count = parse_number<std::size_t>(text);
-    if (count && *count > 0 && *count <= max) return *count;
-    const bool limited = max < std::numeric_limits<std::size_t>::max();
-    throw std::runtime_error(fmt::format("{} is not allowed here: write a whole number {}", quote(text),
-                                         limited ? fmt::format("from 1 to {}", max) : "of at least 1"));
+    if (count && *count > 0) return *count;
+    throw std::runtime_error(fmt::format("{} is not allowed here: write a whole number of at least 1", quote(text)));
+}
+
+std::size_t parse_threads(const std::string& text) {
+    const auto count = parse_number<std::size_t>(text);
+    if (count && *count > 0 && *count <= ECHO_MAX_THREADS) return *count;
+    throw std::runtime_error(
+        fmt::format("{} is not allowed here: write a whole number from 1 to {}", quote(text), ECHO_MAX_THREADS));
 }
 
 std::chrono::seconds parse_seconds(const std::string& text) {
@@ -107,8 +111,8 @@ asio::ip::tcp::endpoint parse_listen_address(const std::string& text) {
     return endpoint;
 }
 
-std::string parse_path(const std::string& text, std::string_view what) {
-    if (text.empty()) throw std::runtime_error(fmt::format("no {} is given", what));
+std::string parse_path(const std::string& text) {
+    if (text.empty()) throw std::runtime_error("no path is given");
     return text;
 }
 
@@ -123,81 +127,71 @@ class Flags {
     void add(const std::string& name, bool& value, const std::string& help) {
         app_.add_flag(name, value, help)->disable_flag_override()->group(group_);
     }
-    /// `read` stores the value, or throws std::runtime_error, whose text gets the flag's name.
-    CLI::Option* add(const std::string& name, const std::string& type, std::function<void(const std::string&)> read,
-                     const std::string& help) {
-        const auto keep = [this, name, read = std::move(read)](const CLI::results_t& values) {
-            for (const auto& value : values) given_.push_back({name, value, read});
+    /// `parse` makes the value of a text, or throws std::runtime_error, whose text gets the flag's name.
+    template <typename Value, typename Parse>
+    void add(const std::string& name, const std::string& type, Value& value, Parse parse, const std::string& help) {
+        add_reader(name, type, help, [&value, parse](const auto& text) { value = parse(text); });
+    }
+    /// `read` is called for each time that the flag is given.
+    template <typename Read>
+    void add_repeatable(const std::string& name, const std::string& type, Read read, const std::string& help) {
+        add_reader(name, type, help, read)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    }
+
+    void read_values() const {
+        for (const auto& read : readers_) read();
+    }
+
+ private:
+    CLI::Option* add_reader(const std::string& name, const std::string& type, const std::string& help, auto read) {
+        const auto keep = [this, name, read](const CLI::results_t& texts) {
+            for (const auto& text : texts) readers_.push_back([name, read, text] { call(name, read, text); });
             return true;
         };
         return app_.add_option(name, keep, help)->type_name(type)->expected(1)->group(group_);
     }
-    void add_repeatable(const std::string& name, const std::string& type, std::function<void(const std::string&)> read,
-                        const std::string& help) {
-        add(name, type, std::move(read), help)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-    }
-
-    void read_values() const {
-        for (const auto& flag : given_) {
-            try {
-                flag.read(flag.text);
-            } catch (const std::runtime_error& error) {
-                throw std::runtime_error(fmt::format("{}: {}", flag.name, error.what()));
-            }
+    static void call(const std::string& name, auto read, const std::string& text) {
+        try {
+            read(text);
+        } catch (const std::runtime_error& error) {
+            throw std::runtime_error(fmt::format("{}: {}", name, error.what()));
         }
     }
 
- private:
-    struct Given {
-        std::string name;
-        std::string text;
-        std::function<void(const std::string&)> read;
-    };
     CLI::App& app_;
     std::string group_;
-    std::vector<Given> given_;
+    std::vector<std::function<void()>> readers_;
 };
 
 void declare(Flags& flags, Options& options) {
     flags.begin_group("Ports");
-    flags.add_repeatable(
-        "--ports", "LIST", [&](const auto& text) { options.ports.add(text); }, "Ports to answer on; repeatable");
-    flags.add(
-        "--ports-file", "FILE", [&](const auto& text) { options.ports_file = parse_path(text, "file"); },
-        "Read more ports from FILE; SIGHUP reads it again");
-    flags.add_repeatable(
-        "--address", "PREFIX", [&](const auto& text) { options.addresses.push_back(parse_address_prefix(text)); },
-        "Answer only on addresses in PREFIX; repeatable");
+    const auto add_ports = [&](const auto& text) { options.ports.add(text); };
+    flags.add_repeatable("--ports", "LIST", add_ports, "Ports to answer on; repeatable");
+    flags.add("--ports-file", "FILE", options.ports_file, parse_path,
+              "Read more ports from FILE; SIGHUP reads it again");
+    const auto add_address = [&](const auto& text) { options.addresses.push_back(parse_address_prefix(text)); };
+    flags.add_repeatable("--address", "PREFIX", add_address, "Answer only on addresses in PREFIX; repeatable");
     flags.add("--shadow-listeners", options.shadow_listeners, "Take ports on which other programs listen");
     flags.add("--allow-ephemeral", options.allow_ephemeral, "Open even ports that the host itself needs");
 
     flags.begin_group("Socket and process");
-    flags.add(
-        "--listen", "ADDR:PORT", [&](const auto& text) { options.listen = parse_listen_address(text); },
-        fmt::format("Bind the socket here (default {})", default_listen_address));
+    flags.add("--listen", "ADDR:PORT", options.listen, parse_listen_address,
+              fmt::format("Bind the socket here (default {})", default_listen_address));
     flags.add("--replace", options.replace, "Take over from the running server, which drains");
     flags.add(
-        "--user", "NAME", [&](const auto& text) { options.user = text; },
+        "--user", "NAME", options.user, [](const auto& text) { return text; },
         fmt::format("Become this user after the start (default {})", default_user));
-    flags.add(
-        "--pin", "DIR", [&](const auto& text) { options.pin = parse_path(text, "folder"); },
-        "Pin echo_ports, echo_socket in a bpffs for --user");
-    flags.add(
-        "--threads", "N", [&](const auto& text) { options.threads = parse_count(text, ECHO_MAX_THREADS); },
-        "Threads (default: one for each usable CPU)");
+    flags.add("--pin", "DIR", options.pin, parse_path, "Pin echo_ports, echo_socket in a bpffs for --user");
+    flags.add("--threads", "N", options.threads, parse_threads, "Threads (default: one for each usable CPU)");
     flags.add("--verbose", options.verbose, "Log connections, and libbpf's messages");
 
     flags.begin_group("Limits");
-    flags.add(
-        "--max-connections", "N",
-        [&](const auto& text) { options.max_connections = parse_count(text, std::numeric_limits<std::size_t>::max()); },
-        "Limit of open connections (default: by ulimit -n)");
-    flags.add(
-        "--idle-timeout", "SECONDS", [&](const auto& text) { options.idle_timeout = parse_seconds(text); },
-        "Close connections idle so long (default 0: never)");
-    flags.add(
-        "--drain-timeout", "SECONDS", [&](const auto& text) { options.drain_timeout = parse_seconds(text); },
-        fmt::format("Time for connections after a stop (default {})", options.drain_timeout.count()));
+    flags.add("--max-connections", "N", options.max_connections, parse_count,
+              "Limit of open connections (default: by ulimit -n)");
+    flags.add("--idle-timeout", "SECONDS", options.idle_timeout, parse_seconds,
+              "Close connections idle so long (default 0: never)");
+    flags.add("--drain-timeout", "SECONDS", options.drain_timeout, parse_seconds,
+              fmt::format("Time for connections after a stop (default {})", options.drain_timeout.count()));
 }
 
 void check(const Options& options) {

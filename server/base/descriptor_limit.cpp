@@ -11,7 +11,6 @@
 #include <system_error>
 
 namespace echo_server {
-
 namespace {
 
 // For the ports file, the netlink socket, files in /proc, and a connection that is being accepted.

@@ -13,7 +13,6 @@
 #include "base/error.h"
 
 namespace echo_server {
-
 namespace {
 
 // Not by glibc's setgroups(), which changes every thread of the process.

@@ -17,7 +17,6 @@
 #include "base/fd.h"
 
 namespace echo_server {
-
 namespace {
 
 iovec part(std::string_view text) { return {.iov_base = const_cast<char*>(text.data()), .iov_len = text.size()}; }

@@ -19,7 +19,6 @@
 #include "base/text.h"
 
 namespace echo_server {
-
 namespace {
 
 // Finds a user by name or number.

@@ -13,7 +13,6 @@
 #include <system_error>
 
 namespace echo_server {
-
 namespace {
 
 std::uint64_t start_in(const std::string& path) {

@@ -10,7 +10,6 @@
 #include "base/error.h"
 
 namespace echo_server {
-
 namespace {
 
 sigset_t set_of(std::initializer_list<int> signals) {

@@ -7,7 +7,6 @@
 #include <iterator>
 
 namespace echo_server {
-
 namespace {
 
 constexpr unsigned family_bits = 32;  // they come before the address

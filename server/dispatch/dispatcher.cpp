@@ -22,7 +22,6 @@
 #include "echo_dispatch.skel.h"
 
 namespace echo_server {
-
 namespace {
 
 // The kernel's verifier can print a megabyte: it goes out line by line, like every other message.

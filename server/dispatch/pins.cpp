@@ -26,7 +26,6 @@
 #include "base/text.h"
 
 namespace echo_server {
-
 namespace {
 
 Fd open_bpffs(const std::string& folder) {

@@ -11,7 +11,6 @@
 #include "base/error.h"
 
 namespace echo_server {
-
 namespace {
 
 [[noreturn]] void fail_to_change(int map, std::string_view what, int error) {

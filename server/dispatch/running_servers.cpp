@@ -13,7 +13,6 @@
 #include "base/processes.h"
 
 namespace echo_server {
-
 namespace {
 
 constexpr std::string_view program_name = "echo_dispatch";

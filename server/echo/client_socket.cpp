@@ -7,7 +7,6 @@
 #include <cerrno>
 
 namespace echo_server {
-
 namespace {
 
 Transfer transfer(ssize_t moved) {

@@ -23,7 +23,6 @@ using std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
 namespace echo_server {
-
 namespace {
 
 [[noreturn]] void fail_to_start(std::size_t threads, const error_code& why, std::string_view hint) {

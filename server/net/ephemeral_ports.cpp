@@ -12,7 +12,6 @@
 #include "base/text.h"
 
 namespace echo_server {
-
 namespace {
 
 // Linux's default since 4.2.

@@ -18,7 +18,6 @@
 #include "net/address.h"
 
 namespace echo_server {
-
 namespace {
 
 using asio::ip::tcp;

@@ -10,7 +10,6 @@
 #include "base/fd.h"
 
 namespace echo_server {
-
 namespace {
 
 // Returns false at the end of the dump.

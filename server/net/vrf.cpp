@@ -13,7 +13,6 @@
 #include "net/netlink.h"
 
 namespace echo_server {
-
 namespace {
 
 // The contents of the attribute `type`, among attributes of `size` bytes that begin at `first`.

@@ -24,7 +24,6 @@
 using asio::posix::stream_descriptor;
 
 namespace echo_server {
-
 namespace {
 
 Fd make_eventfd() {

@@ -16,7 +16,6 @@
 #include "base/text.h"
 
 namespace echo_server {
-
 namespace {
 
 namespace fs = std::filesystem;

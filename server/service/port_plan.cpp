@@ -12,7 +12,6 @@
 #include "service/ports_file.h"
 
 namespace echo_server {
-
 namespace {
 
 PortSet wanted_ports(const Options& options, const User& user) {

@@ -20,7 +20,6 @@
 #include "base/text.h"
 
 namespace echo_server {
-
 namespace {
 
 // Every port on a line of its own, with a comment behind it, fits.

@@ -30,7 +30,6 @@
 #include "service/takeover.h"
 
 namespace echo_server {
-
 namespace {
 
 // The socket of systemd, of the running server, or a new one.

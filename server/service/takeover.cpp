@@ -24,7 +24,6 @@
 #include "net/listener.h"
 
 namespace echo_server {
-
 namespace {
 
 [[noreturn]] void fail(pid_t pid, std::string_view why) {

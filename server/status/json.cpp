@@ -8,7 +8,6 @@
 #include "status/format.h"
 
 namespace echo_server {
-
 namespace {
 
 std::string_view state_of(const ServerStatus& server) {

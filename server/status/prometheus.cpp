@@ -14,7 +14,6 @@
 #include "status/format.h"
 
 namespace echo_server {
-
 namespace {
 
 using Status = ServerStatus;

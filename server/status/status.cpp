@@ -21,7 +21,6 @@
 #include "dispatch/port_map.h"
 
 namespace echo_server {
-
 namespace {
 
 // Whether a map is of the kind that this version makes. Other kinds are not understood.

@@ -10,7 +10,6 @@
 #include "status/figures.h"
 
 namespace echo_server {
-
 namespace {
 
 using Count = std::uint64_t;

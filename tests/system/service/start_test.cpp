@@ -65,7 +65,7 @@ TEST_CASE("start: wrong usage is one line and exit code 2") {
         {{"--ports", "7", "--user"}, "--user needs a value; "},
         {{"--ports", "7", "--user", "a", "--user", "b"}, "--user may be given only once; "},
         {{"--ports", "7", "--replace=3"}, "--replace has no value; "},
-        {{"--ports-file", ""}, "--ports-file: no file is given"},
+        {{"--ports-file", ""}, "--ports-file: no path is given"},
         {{""}, "'' is not an option; "},
         {{"--port", "7"}, "'--port' is not an option"},
         {{"7"}, "unexpected '7': write a port list without blanks (7,77), or quote it"},

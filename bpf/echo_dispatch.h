@@ -43,7 +43,7 @@ struct echo_instance {
  * shares with the map. They only ever rise. Only the sums over all threads are meaningful: the first thread counts
  * connections in, and the thread that served a connection counts it out. */
 struct echo_counters {
-    __u64 ended;     /* connections; before `accepted`, so that a reader copies it first and never sees ended > accepted */
+    __u64 ended;     /* connections; before `accepted`: a reader copies it first, and never sees more ended */
     __u64 accepted;  /* connections */
     __u64 refused;   /* of these, those closed at once for want of memory */
     __u64 timed_out; /* of these, those ended by --idle-timeout */

@@ -66,8 +66,8 @@ Exit wrong_usage(const std::string& why, bool of_status) {
     return Exit{2};
 }
 
-// CLI11's own words are "--user: At Most 1 required but received 2", "--user: 1 required NAME missing", and "replace was
-// given a disallowed flag override".
+// CLI11's own words are "--user: At Most 1 required but received 2", "--user: 1 required NAME missing", and "replace
+// was given a disallowed flag override".
 std::string wrong_count(const CLI::App& app, std::string_view message) {
     const std::string flag(message.substr(0, message.find_first_of(": ")));
     const auto* option = app.get_option_no_throw(flag);

@@ -47,14 +47,17 @@ std::string_view why_not_permitted(LoadRights rights) {
     switch (rights) {
         case LoadRights::missing: break;
         case LoadRights::there:
-            return "CAP_BPF and CAP_NET_ADMIN are there, so something else refuses bpf(): a seccomp filter (let that of a "
-                   "container allow bpf()), a security module, or before Linux 5.11 the limit of locked memory ('ulimit "
+            return "CAP_BPF and CAP_NET_ADMIN are there, so something else refuses bpf(): a seccomp filter (let "
+                   "that of a "
+                   "container allow bpf()), a security module, or before Linux 5.11 the limit of locked memory "
+                   "('ulimit "
                    "-l unlimited')";
         case LoadRights::of_another_user_namespace:
             return "bpf() needs CAP_BPF and CAP_NET_ADMIN of the initial user namespace, and this is another one (of a "
                    "rootless container, or by PrivateUsers= in a systemd unit): start echo-server outside of it";
     }
-    return "CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): start echo-server as "
+    return "CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): start "
+           "echo-server as "
            "root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a container)";
 }
 
@@ -173,7 +176,7 @@ std::string Dispatcher::why_not_steering(const Attachment& attachment, std::uint
     __u32 size = sizeof(info);
     // A link that somebody detaches stays; only its namespace is gone.
     if (bpf_obj_get_info_by_fd(bpf_link__fd(attachment.get()), &info, &size) == 0 && info.netns.netns_ino == 0)
-        return "the BPF program was detached from the network namespace (by 'bpftool link detach', say)";
+        return "the BPF program was detached from the network namespace (for example by 'bpftool link detach')";
     const __u32 key = 0;
     __u64 cookie = 0;
     const bool read = bpf_map_lookup_elem(socket_fd(), &key, &cookie) == 0;

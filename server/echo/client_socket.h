@@ -41,9 +41,11 @@ class ClientSocket {
     Transfer splice_to(const Pipe& pipe, std::size_t max_size) const;
     Transfer splice_from(const Pipe& pipe, std::size_t size) const;
 
-    /// To be called before a wait: gives the socket to Asio, if that was not done before. Returns the error of epoll(7).
+    /// To be called before a wait: gives the socket to Asio, if that was not done before. Returns the error of
+    /// epoll(7).
     std::error_code enter_reactor();
-    /// Calls `handler` with a std::error_code once there is input, or an end. May write one byte to `scratch` meanwhile.
+    /// Calls `handler` with a std::error_code once there is input, or an end. May write one byte to `scratch`
+    /// meanwhile.
     template <typename Handler>
     void when_readable(std::span<char> scratch, Handler handler) {
         // Not async_wait, which costs an epoll_ctl(2) each time.

@@ -14,9 +14,9 @@
 namespace echo_server {
 
 /// Decides how a session goes on that has just answered. Waiting costs a failed recv(2), an epoll event and a second
-/// recv(2); at the first time, an epoll_ctl(2) as well. Looking again, after all other sessions that had input, costs one
-/// recv(2), and finds more if the client was faster than they were. So sessions look again while looking mostly succeeds: a
-/// busy thread looks, an idle one waits.
+/// recv(2); at the first time, an epoll_ctl(2) as well. Looking again, after all other sessions that had input, costs
+/// one recv(2), and finds more if the client was faster than they were. So sessions look again while looking mostly
+/// succeeds: a busy thread looks, an idle one waits.
 template <typename Session>
 class SecondLook {
  public:

@@ -32,7 +32,8 @@ namespace {
 
 [[noreturn]] void fail_without_listener() {
     throw std::runtime_error(
-        "the listening socket was destroyed from outside (by 'ss -K', say): the ports are closed. The server ends, so that "
+        "the listening socket was destroyed from outside (for example by 'ss -K'): the ports are closed. The "
+        "server ends, so that "
         "it can be started anew");
 }
 

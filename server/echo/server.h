@@ -21,8 +21,8 @@
 
 namespace echo_server {
 
-/// Accepts connections from one listening socket and echoes each of them. Connections are spread over threads at accept;
-/// the threads share nothing but the number of open connections.
+/// Accepts connections from one listening socket and echoes each of them. Connections are spread over threads at
+/// accept; the threads share nothing but the number of open connections.
 class EchoServer {
  public:
     struct Settings {
@@ -30,9 +30,9 @@ class EchoServer {
         std::chrono::seconds idle_timeout{0};  ///< ends a connection on which no byte moved for so long; 0: never
     };
 
-    /// Serves `listener`, a listening TCP socket, once run() is called, by a thread for each of `counters`, which outlive
-    /// the object: the calling thread and, from start_threads() on, others. Throws std::runtime_error if there are too few
-    /// descriptors for so many threads.
+    /// Serves `listener`, a listening TCP socket, once run() is called, by a thread for each of `counters`, which
+    /// outlive the object: the calling thread and, from start_threads() on, others. Throws std::runtime_error if
+    /// there are too few descriptors for so many threads.
     EchoServer(Fd listener, Settings settings, std::span<echo_counters> counters);
     ~EchoServer();
     EchoServer(const EchoServer&) = delete;
@@ -48,16 +48,17 @@ class EchoServer {
     /// Throws std::runtime_error if the system refuses threads.
     void start_threads();
 
-    /// Serves until a drain is over or stop() is called. Open connections end with the object. Throws std::runtime_error if
-    /// the listener was destroyed from outside: no client will come any more.
+    /// Serves until a drain is over or stop() is called. Open connections end with the object. Throws
+    /// std::runtime_error if the listener was destroyed from outside: no client will come any more.
     void run();
 
-    /// What happens to the clients in the backlog: they are accepted, or left to another process that serves the listener.
+    /// What happens to the clients in the backlog: they are accepted, or left to another process that serves the
+    /// listener.
     enum class Backlog { accept, leave };
 
-    /// Accepts the backlog, unless it is left, for as long as `handshakes_under_way` says that clients are about to get
-    /// into it. Then closes the listener, and lets run() return when all connections have ended. All of that may last until
-    /// `timeout`. To be called once, by a handler of io().
+    /// Accepts the backlog, unless it is left, for as long as `handshakes_under_way` says that clients are about to
+    /// get into it. Then closes the listener, and lets run() return when all connections have ended. All of that may
+    /// last until `timeout`. To be called once, by a handler of io().
     void drain(std::chrono::seconds timeout, Backlog backlog, std::function<bool()> handshakes_under_way);
 
     /// Lets run() return at once.
@@ -83,8 +84,8 @@ class EchoServer {
         limit_reached,
         failed,
     };
-    // Starts a session for each client in the backlog. In a drain it closes the listener once the backlog is empty and no
-    // client is about to get into it. Throws std::runtime_error if nobody can come any more.
+    // Starts a session for each client in the backlog. In a drain it closes the listener once the backlog is empty
+    // and no client is about to get into it. Throws std::runtime_error if nobody can come any more.
     Accepted accept_some(std::error_code& error);
     // Nothing, with errno set, if there is no client.
     Fd accept_one();

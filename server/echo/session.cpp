@@ -74,8 +74,8 @@ Session::Input Session::splice_in() {
     auto& pipe = context_.pipe;
     const auto [result, size] = socket_.splice_to(pipe, context_.buffer.size());
     if (result == Transfer::Result::moved) return {Input::At::pipe, tally(context_.counters.received, size)};
-    // Whatever it reports, no byte may stay in the pipe: it would go to another client. Where bytes stayed, or may have,
-    // this client has lost its place in the stream, and is cut off.
+    // Whatever it reports, no byte may stay in the pipe: it would go to another client. Where bytes stayed, or may
+    // have, this client has lost its place in the stream, and is cut off.
     const bool none_yet = result == Transfer::Result::not_yet;
     const auto left = pipe.bytes();
     if (left != 0) pipe.discard();

@@ -23,11 +23,11 @@ namespace echo_server {
 struct SessionContext;
 
 /// One connection: sends back what it receives, unchanged and in order, until the client has sent its FIN and got all
-/// bytes that are owed (RFC 862). Bytes that the client does not take are kept, one buffer of them at most, and until they
-/// are gone nothing more is read from that client.
+/// bytes that are owed (RFC 862). Bytes that the client does not take are kept, one buffer of them at most, and until
+/// they are gone nothing more is read from that client.
 ///
-/// The handler that waits for the socket owns the session, or SecondLook does, so nobody keeps a list of owners: a session
-/// ends when its handler returns without passing it on, or when its io_context is destroyed.
+/// The handler that waits for the socket owns the session, or SecondLook does, so nobody keeps a list of owners: a
+/// session ends when its handler returns without passing it on, or when its io_context is destroyed.
 class Session {
  public:
     using Owner = std::unique_ptr<Session>;
@@ -41,7 +41,8 @@ class Session {
     /// What woke the session: new input, its turn in SecondLook, or room in a socket that was full.
     enum class Wakeup { input, second_look, room };
 
-    /// Echoes the input that is there, and lets the session wait for more. Throws std::bad_alloc, which ends the session.
+    /// Echoes the input that is there, and lets the session wait for more. Throws std::bad_alloc, which ends the
+    /// session.
     static void serve(Owner self, Wakeup wakeup);
 
     /// When the last byte was received or sent, or the session began. Kept only for --idle-timeout.
@@ -61,8 +62,8 @@ class Session {
     Input receive();
     // By way of the pipe, which saves a stream two copies. If splice(2) does not work here, it is not used any more.
     Input splice_in();
-    // Both return how many bytes of the input the socket has taken, or nothing if the client is gone. All others are in the
-    // buffer then, at their place.
+    // Both return how many bytes of the input the socket has taken, or nothing if the client is gone. All others are
+    // in the buffer then, at their place.
     std::optional<std::size_t> send_back(const Input& input);
     std::optional<std::size_t> splice_out(std::size_t size);
     std::optional<std::size_t> send(std::span<const char> bytes);

@@ -14,7 +14,8 @@
 
 namespace echo_server {
 
-/// A thread of the server: its event loop, and the sessions that it was given. It shares none of them with other threads.
+/// A thread of the server: its event loop, and the sessions that it was given. It shares none of them with other
+/// threads.
 class Worker {
  public:
     /// Counts in `counters`, which outlive it. An `idle_timeout` of 0 is none. Throws std::system_error.
@@ -36,8 +37,9 @@ class Worker {
     /// Waits for the thread, if there is one, to end after stop().
     void join();
 
-    /// Serves `client`, a non-blocking socket. `serve` is for the worker's own thread, `hand_over` for any other. Both throw
-    /// std::bad_alloc, which closes the connection. serve() has then counted its end; after hand_over() the caller must.
+    /// Serves `client`, a non-blocking socket. `serve` is for the worker's own thread, `hand_over` for any other.
+    /// Both throw std::bad_alloc, which closes the connection. serve() has then counted its end; after hand_over()
+    /// the caller must.
     void serve(Fd client);
     void hand_over(Fd client);
 

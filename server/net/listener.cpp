@@ -25,7 +25,8 @@ using asio::ip::tcp;
 std::string_view hint(int error) {
     switch (error) {
         case EADDRINUSE:
-            return "another program, perhaps another echo-server, listens there: choose another address or port with --listen";
+            return "another program, perhaps another echo-server, listens there: choose another address or port "
+                   "with --listen";
         case EADDRNOTAVAIL:
             return "it is no address of this host's interfaces: choose another with --listen, or bring the "
                    "interface up ('ip link set lo up')";

@@ -14,9 +14,9 @@
 
 namespace echo_server {
 
-/// What can happen to a running server: SIGHUP reloads its ports, SIGINT and SIGTERM drain it, and so does another process
-/// that takes over. A second signal ends the drain. Owns the attachment of the program: the ports close with this object,
-/// if not before.
+/// What can happen to a running server: SIGHUP reloads its ports, SIGINT and SIGTERM drain it, and so does another
+/// process that takes over. A second signal ends the drain. Owns the attachment of the program: the ports close with
+/// this object, if not before.
 class Lifecycle {
  public:
     /// Where the handlers wait in the server's event loop: must outlive the server.
@@ -30,8 +30,8 @@ class Lifecycle {
     Lifecycle(const Lifecycle&) = delete;
     Lifecycle& operator=(const Lifecycle&) = delete;
 
-    /// Decides which ports to open, and logs warnings. Throws std::runtime_error if they may not be opened, or if SIGINT or
-    /// SIGTERM comes meanwhile.
+    /// Decides which ports to open, and logs warnings. Throws std::runtime_error if they may not be opened, or if
+    /// SIGINT or SIGTERM comes meanwhile.
     PortSet plan_ports();
 
     /// An eventfd(2): the process that takes over writes to it.

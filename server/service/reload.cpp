@@ -93,7 +93,7 @@ void Reload::check_steering() const {
     // accept(2) would tell that the listener was destroyed, but the server may accept nobody just now, and the map
     // may keep the socket.
     auto why = is_listening(listener_) ? dispatcher_.why_not_steering(attachment_, listener_cookie_)
-                                       : "the listening socket was destroyed from outside (by 'ss -K', say)";
+                                       : "the listening socket was destroyed from outside (for example by 'ss -K')";
     if (!why.empty())
         throw std::runtime_error(
             fmt::format("SIGHUP: {}: the ports are closed. The server ends, so that it can be started anew", why));

@@ -91,7 +91,8 @@ void serve(const Options& options) {
     const PortSet ports = lifecycle.plan_ports();
     warn_of_interfaces(server.listener());
     Pins pins;
-    // echo_ports comes last: a start that is killed between the two leaves the user the echo_ports of the running server.
+    // echo_ports comes last: a start that is killed between the two leaves the user the echo_ports of the running
+    // server.
     if (options.pin)
         pins.add(*options.pin, {{"echo_socket", dispatcher.socket_fd()}, {"echo_ports", dispatcher.ports_fd()}}, user);
     server.set_max_connections(connection_limit(options.max_connections));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// What the dispatch program adds to the kernel's search for a listener: nanoseconds over an empty sk_lookup program, by
-// BPF_PROG_TEST_RUN (Documentation/bpf/bpf_prog_run.rst), one 'METRIC,VALUE' a line. Ends with exit code 1 if a run does
-// not find what it should. To be run as root, in a network namespace of its own.
+// What the dispatch program adds to the kernel's search for a listener: nanoseconds over an empty sk_lookup program,
+// by BPF_PROG_TEST_RUN (Documentation/bpf/bpf_prog_run.rst), one 'METRIC,VALUE' a line. Ends with exit code 1 if a
+// run does not find what it should. To be run as root, in a network namespace of its own.
 #include <bpf/bpf.h>
 #include <fmt/format.h>
 #include <linux/bpf.h>

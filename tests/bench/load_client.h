@@ -33,7 +33,8 @@ class LoadClient {
  public:
     LoadClient(const Work& work, std::size_t number, int epoll);
 
-    /// Connects and sends first bytes; to be called once. Of messages that wait for each other, it sends only the first.
+    /// Connects and sends first bytes; to be called once. Of messages that wait for each other, it sends only the
+    /// first.
     void start();
     /// Sends the others too.
     void go_on();

@@ -8,9 +8,9 @@
 
 namespace echo_server {
 
-/// User and system time that process `pid` and all its descendants have used, ended ones too as far as they were waited
-/// for. Exact for those that live, in clock ticks (10 ms) for those that ended. Throws std::runtime_error if there is no
-/// such process.
+/// User and system time that process `pid` and all its descendants have used, ended ones too as far as they were
+/// waited for. Exact for those that live, in clock ticks (10 ms) for those that ended. Throws std::runtime_error if
+/// there is no such process.
 std::chrono::nanoseconds cpu_time(pid_t pid);
 
 /// Its resident memory, in bytes. Throws std::runtime_error if there is no such process.

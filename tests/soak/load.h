@@ -15,9 +15,9 @@
 
 namespace echo_server {
 
-/// Clients of every kind, each on a thread of its own, from the host of a network to port 7 of its VM: some connect, send
-/// and end without a pause, some stream, some are idle, some reset, some read slowly. All but those that reset check every
-/// byte.
+/// Clients of every kind, each on a thread of its own, from the host of a network to port 7 of its VM: some connect,
+/// send and end without a pause, some stream, some are idle, some reset, some read slowly. All but those that reset
+/// check every byte.
 class MixedLoad {
  public:
     explicit MixedLoad(const Network& network);

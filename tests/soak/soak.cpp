@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Two servers under mixed load for as many minutes as SOAK_MINUTES says. One stays and is reloaded all the time; the other
-// is reloaded and replaced all the time. No client may notice, and nothing may be left.
+// Two servers under mixed load for as many minutes as SOAK_MINUTES says. One stays and is reloaded all the time; the
+// other is reloaded and replaced all the time. No client may notice, and nothing may be left.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 

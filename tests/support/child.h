@@ -39,8 +39,8 @@ void limit_descriptors_softly(unsigned long most);
 /// Closes those of the standard streams, 0 to 2, whose bits are set in `streams`.
 void close_standard_streams(unsigned streams);
 
-/// Goes on in a child of its own; waits for that child, and ends with its exit code. The child is killed with it, as long as
-/// it stays the same user.
+/// Goes on in a child of its own; waits for that child, and ends with its exit code. The child is killed with it, as
+/// long as it stays the same user.
 void go_on_in_child();
 
 }  // namespace echo_server

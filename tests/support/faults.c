@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Preloaded into the server. With ACCEPT_FAULT=EMFILE, say, its calls of accept4() fail so for half a second, and more
- * than twenty of them abort it, as one that spins; with ECONNABORTED only three fail, as each stands for one client.
- * With EPOLL_FAULT=ENOSPC, say, epoll takes no connection. With BPF_FAULT=24:1, say, all calls of bpf() with command 24
- * but the first fail with ENOMEM. With CLOCK_FAULT=1, the wall clock jumps by years. With READ_FAULT=FILE, a line is added
- * to that file whenever its beginning is read, from the third read(2) on. With HANG_FAULT=FILE, reading that file waits for
- * as long as there is FILE.hang, as on a file system whose server does not answer; FILE.hangs says that it waits. Asking
- * for the rights to that file waits likewise for FILE.hang_at_access. For the process each such wait lasts an hour. With
- * RENAME_FAULT=FILE, that file takes the place of the first file that it moves by renameat2() or removes by unlinkat(),
- * at the last moment before. With "SPLICE_FAULT=out:short read:EIO", say, these calls of the splice path fail: "in" and
- * "out" are splice(2) from and to a connection to port 9, "read" is from any pipe, "ioctl" asks any pipe for its bytes,
- * "pipe2" is any but the first call. "short" moves only half of it; "moved-EIO" moves that too, and reports an error all
- * the same. */
+/* Preloaded into the server. With ACCEPT_FAULT=EMFILE, say, its calls of accept4() fail so for half a second, and
+ * more than twenty of them abort it, as one that spins; with ECONNABORTED only three fail, as each stands for one
+ * client. With EPOLL_FAULT=ENOSPC, say, epoll takes no connection. With BPF_FAULT=24:1, say, all calls of bpf() with
+ * command 24 but the first fail with ENOMEM. With CLOCK_FAULT=1, the wall clock jumps by years. With READ_FAULT=FILE,
+ * a line is added to that file whenever its beginning is read, from the third read(2) on. With HANG_FAULT=FILE,
+ * reading that file waits for as long as there is FILE.hang, as on a file system whose server does not answer;
+ * FILE.hangs says that it waits. Asking for the rights to that file waits likewise for FILE.hang_at_access. For the
+ * process each such wait lasts an hour. With RENAME_FAULT=FILE, that file takes the place of the first file that it
+ * moves by renameat2() or removes by unlinkat(), at the last moment before. With "SPLICE_FAULT=out:short read:EIO",
+ * say, these calls of the splice path fail: "in" and "out" are splice(2) from and to a connection to port 9, "read"
+ * is from any pipe, "ioctl" asks any pipe for its bytes, "pipe2" is any but the first call. "short" moves only half
+ * of it; "moved-EIO" moves that too, and reports an error all the same. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

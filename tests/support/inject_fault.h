@@ -17,8 +17,8 @@ struct after {
 /// bpf(2) with `command` fails with ENOMEM.
 void fail_bpf(bpf_cmd command, after first);
 
-/// accept4(2) fails with `error` ("EMFILE") for half a second, or "ECONNABORTED" for three clients. A program that spins
-/// then is aborted.
+/// accept4(2) fails with `error` ("EMFILE") for half a second, or "ECONNABORTED" for three clients. A program that
+/// spins then is aborted.
 void fail_accept(const std::string& error);
 
 /// epoll(7) takes no connection: `error` is "ENOSPC", say.

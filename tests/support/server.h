@@ -43,8 +43,8 @@ bool status_shows(const Netns& netns, std::string_view text);
 /// How many BPF links a network namespace has.
 std::size_t count_links(const Netns& netns);
 
-/// True once the kernel has no program or link any more of a server that ran in a namespace. It frees them a little after
-/// the process ends, and after whoever looks at them has closed them.
+/// True once the kernel has no program or link any more of a server that ran in a namespace. It frees them a little
+/// after the process ends, and after whoever looks at them has closed them.
 bool nothing_left(const Netns& netns);
 
 /// The ids, for bpftool, of what the server in a namespace has in the kernel.

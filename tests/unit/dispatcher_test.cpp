@@ -19,8 +19,10 @@ TEST_CASE("why a BPF program could not be loaded") {
     };
     const std::vector<Case> cases = {
         {EPERM, false, false,
-         "Operation not permitted; CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): "
-         "start echo-server as root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a container)"},
+         "Operation not permitted; CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l "
+         "unlimited' as well): "
+         "start echo-server as root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a "
+         "container)"},
         {EPERM, true, true,
          "Operation not permitted; CAP_BPF and CAP_NET_ADMIN are there, so something else refuses bpf()",
          LoadRights::there},

@@ -23,8 +23,8 @@ namespace {
 
 constexpr auto tcp = NamedServer::Protocol::tcp;
 
-/// A program of somebody else's that takes `port` for `socket`, or drops what comes for it if there is none. Attached for
-/// as long as it lives.
+/// A program of somebody else's that takes `port` for `socket`, or drops what comes for it if there is none. Attached
+/// for as long as it lives.
 class OtherProgram {
  public:
     OtherProgram(const Netns& netns, std::uint16_t port, const NamedServer* server)
@@ -100,7 +100,8 @@ TEST_CASE("lookup: of two programs that want a port the one attached last has it
 TEST_CASE("lookup: that another program is attached is said to root too, and only of those that are no echo-server") {
     const Netns netns;
     const std::string line =
-        "echo-server: another sk_lookup program is attached here, which is no echo-server's. This one comes last and wins "
+        "echo-server: another sk_lookup program is attached here, which is no echo-server's. This one comes "
+        "last and wins "
         "where both have a port\n";
     {
         const OtherProgram other(netns, 77, nullptr);

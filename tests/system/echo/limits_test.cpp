@@ -71,9 +71,9 @@ TEST_CASE("limits: with --max-connections newcomers wait in the backlog, at no c
     CHECK(comes_to_rest(server));
     // A stop serves those that wait as well, no more than two at a time.
     server.signal(SIGTERM);
-    CHECK(
-        server.wait_for("stopping") ==
-        "stopping: the ports are closed; waiting up to 3600 s for 2 connections, and for clients that are not accepted yet");
+    CHECK(server.wait_for("stopping") ==
+          "stopping: the ports are closed; waiting up to 3600 s for 2 connections, and for clients that are not "
+          "accepted yet");
     int served = 0;
     while (!clients.empty()) {
         if (clients.front().receive(1) == "x") ++served;

@@ -61,7 +61,8 @@ TEST_CASE("listener: a server whose listener was destroyed from outside says so,
         destroy_listener(netns);
         CHECK(server.wait() == 1);
         CHECK(server.output().ends_with(
-            "\necho-server: the listening socket was destroyed from outside (by 'ss -K', say): the ports are closed. The "
+            "\necho-server: the listening socket was destroyed from outside (for example by 'ss -K'): the ports "
+            "are closed. The "
             "server ends, so that it can be started anew\n"));
         CHECK(objects.gone());
     }
@@ -120,10 +121,10 @@ TEST_CASE("listener: a socket that --replace can't use is not called one of syst
     const auto [code, output] =
         run(netns, echo_server({"--ports", "7", "--replace"}), [] { refuse_system_call(SYS_setsockopt, -1, EPERM); });
     CHECK(code == 1);
-    CHECK(
-        output ==
-        "echo-server: taking the listening socket of the running echo-server: Operation not permitted; stop that server, "
-        "then start this\n");
+    CHECK(output ==
+          "echo-server: taking the listening socket of the running echo-server: Operation not permitted; stop "
+          "that server, "
+          "then start this\n");
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Clients whose handshake is under way when the server stops: with the kernel's answer their connection is made, for them.
+// Clients whose handshake is under way when the server stops: with the kernel's answer their connection is made, for
+// them.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <linux/filter.h>

@@ -183,7 +183,8 @@ TEST_CASE("reload: a SIGHUP that finds the listener destroyed ends the server, e
     REQUIRE(ends(server));
     CHECK(server.wait() == 1);
     CHECK(server.output().ends_with(
-        "\necho-server: SIGHUP: the listening socket was destroyed from outside (by 'ss -K', say): the ports are closed. "
+        "\necho-server: SIGHUP: the listening socket was destroyed from outside (for example by 'ss -K'): the "
+        "ports are closed. "
         "The server ends, so that it can be started anew\n"));
 }
 

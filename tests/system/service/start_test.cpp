@@ -143,12 +143,12 @@ TEST_CASE("start: what can't be is one line that says why and what to do, and ex
     const auto listen_on = [](const char* address) { return Command{"--ports", "7", "--listen", address}; };
 
     check({"--ports-file", "/nowhere"}, "reading ports file /nowhere: No such file or directory", {});
-    check(
-        listen_on("127.0.0.1:9999"),
-        "listening on 127.0.0.1:9999: Address already in use; another program, perhaps another echo-server, listens there: choose "
-        "another address "
-        "or port with --listen",
-        {});
+    check(listen_on("127.0.0.1:9999"),
+          "listening on 127.0.0.1:9999: Address already in use; another program, perhaps another echo-server, "
+          "listens there: choose "
+          "another address "
+          "or port with --listen",
+          {});
     check(listen_on("192.0.2.77:7777"),
           "listening on 192.0.2.77:7777: Cannot assign requested address; it is no address of this host's "
           "interfaces: "
@@ -163,14 +163,17 @@ TEST_CASE("start: what can't be is one line that says why and what to do, and ex
           });
 
     const std::string needed =
-        "loading the BPF program: Operation not permitted; CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): start "
+        "loading the BPF program: Operation not permitted; CAP_BPF and CAP_NET_ADMIN are needed (before Linux "
+        "5.11 'ulimit -l unlimited' as well): start "
         "echo-server as root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a container)";
     check(seven, needed, [] { become_ordinary({}); });
     check(seven, needed, [] { become_ordinary({CAP_BPF}); });
     check(seven, needed, [] { become_ordinary({CAP_NET_ADMIN}); });
     const std::string refused =
-        "loading the BPF program: Operation not permitted; CAP_BPF and CAP_NET_ADMIN are there, so something else refuses "
-        "bpf(): a seccomp filter (let that of a container allow bpf()), a security module, or before Linux 5.11 the limit "
+        "loading the BPF program: Operation not permitted; CAP_BPF and CAP_NET_ADMIN are there, so something "
+        "else refuses "
+        "bpf(): a seccomp filter (let that of a container allow bpf()), a security module, or before Linux 5.11 "
+        "the limit "
         "of locked memory ('ulimit -l unlimited')";
     const auto refuse_bpf = [] { refuse_system_call(SYS_bpf, -1, EPERM); };
     check(seven, refused, refuse_bpf);

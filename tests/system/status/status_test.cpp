@@ -228,10 +228,10 @@ TEST_CASE("status: of a process in another PID namespace it does not guess the u
         "it first, there\n");
     const auto [code, output] = run(netns, echo_server({"--ports", "7", "--replace"}));
     CHECK(code == 1);
-    CHECK(
-        output ==
-        "echo-server: taking over from process 1 of another PID namespace: start the new one there, or stop the old one "
-        "first, which goes on as before\n");
+    CHECK(output ==
+          "echo-server: taking over from process 1 of another PID namespace: start the new one there, or stop the "
+          "old one "
+          "first, which goes on as before\n");
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 

@@ -35,11 +35,11 @@ class ClientSocket {
     ClientSocket(Fd client, asio::io_context& io)
         : descriptor_(client.get()), plain_(std::move(client)), waiting_(io) {}
 
-    Transfer receive(std::span<char> buffer) const;
-    Transfer send(std::span<const char> bytes) const;
+    [[nodiscard]] Transfer receive(std::span<char> buffer) const;
+    [[nodiscard]] Transfer send(std::span<const char> bytes) const;
     /// splice(2) from the socket into `pipe`, and from `pipe` into the socket. Neither waits.
-    Transfer splice_to(const Pipe& pipe, std::size_t max_size) const;
-    Transfer splice_from(const Pipe& pipe, std::size_t size) const;
+    [[nodiscard]] Transfer splice_to(const Pipe& pipe, std::size_t max_size) const;
+    [[nodiscard]] Transfer splice_from(const Pipe& pipe, std::size_t size) const;
 
     /// To be called before a wait: gives the socket to Asio, if that was not done before. Returns the error of
     /// epoll(7).

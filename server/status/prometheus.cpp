@@ -99,7 +99,7 @@ std::string start_time(const Status& server, const std::vector<std::string>& lab
     return sample("start_time_seconds", labels, fmt::format("{:.3f}", static_cast<double>(started) / 1e9));
 }
 
-std::string drops(const Status& server, std::vector<std::string> labels) {
+std::string drops(const Status& server, const std::vector<std::string>& labels) {
     if (!server.drops) return {};
     std::string text;
     for (const auto& [reason, name] :

@@ -165,8 +165,8 @@ TEST_CASE("reload: a SIGHUP that finds the program detached ends the server, and
         server.signal(SIGHUP);
         CHECK(server.wait() == 1);
         CHECK(server.output().ends_with(
-            "\necho-server: SIGHUP: the BPF program was detached from the network namespace (by 'bpftool link detach', "
-            "say): the ports are closed. The server ends, so that it can be started anew\n"));
+            "\necho-server: SIGHUP: the BPF program was detached from the network namespace (for example by "
+            "'bpftool link detach'): the ports are closed. The server ends, so that it can be started anew\n"));
     }
 }
 

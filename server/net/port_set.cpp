@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <functional>
 #include <optional>
 
@@ -11,6 +12,8 @@
 
 namespace echo_server {
 namespace {
+
+constexpr auto all_bits = ~std::uint64_t{0};
 
 std::optional<std::uint16_t> parse_port(std::string_view text) {
     const auto port = parse_number<std::uint16_t>(trim(text));
@@ -28,15 +31,33 @@ std::optional<PortRange> parse_range(std::string_view text) {
 }  // namespace
 
 void PortSet::insert(std::uint16_t first, std::uint16_t last) {
-    if (first <= last) std::fill(ports_.begin() + first, ports_.begin() + last + 1, true);
+    if (first > last) return;
+    const auto from_first = all_bits << first % 64U;
+    const auto to_last = all_bits >> (63U - last % 64U);
+    auto* const begin = &words_[first / 64U];
+    auto* const end = &words_[last / 64U];
+    if (begin == end) {
+        *begin |= from_first & to_last;
+        return;
+    }
+    *begin |= from_first;
+    std::fill(begin + 1, end, all_bits);
+    *end |= to_last;
 }
 
-std::size_t PortSet::size() const { return static_cast<std::size_t>(std::count(ports_.begin(), ports_.end(), true)); }
+std::size_t PortSet::size() const {
+    std::size_t count = 0;
+    for (const auto word : words_) count += static_cast<std::size_t>(std::popcount(word));
+    return count;
+}
 
-bool PortSet::empty() const { return std::find(ports_.begin(), ports_.end(), true) == ports_.end(); }
+bool PortSet::empty() const {
+    return std::all_of(words_.begin(), words_.end(), [](auto word) { return word == 0; });
+}
 
 std::vector<std::uint16_t> PortSet::to_vector() const {
     std::vector<std::uint16_t> ports;
+    ports.reserve(size());
     for (const auto& [first, last] : ranges())
         for (std::uint32_t port = first; port <= last; ++port) ports.push_back(static_cast<std::uint16_t>(port));
     return ports;
@@ -44,11 +65,20 @@ std::vector<std::uint16_t> PortSet::to_vector() const {
 
 std::vector<PortRange> PortSet::ranges() const {
     std::vector<PortRange> ranges;
-    const auto port = [&](auto position) { return static_cast<std::uint16_t>(position - ports_.begin()); };
-    for (auto first = std::find(ports_.begin(), ports_.end(), true); first != ports_.end();) {
-        const auto end = std::find(first, ports_.end(), false);
-        ranges.push_back({port(first), port(end - 1)});
-        first = std::find(end, ports_.end(), true);
+    for (std::size_t i = 0; i < words_.size(); ++i) {
+        auto word = words_[i];
+        while (word != 0) {
+            const auto skipped = static_cast<unsigned>(std::countr_zero(word));
+            const auto length = static_cast<unsigned>(std::countr_one(word >> skipped));
+            const auto first = static_cast<std::uint16_t>(i * 64 + skipped);
+            const auto last = static_cast<std::uint16_t>(first + length - 1);
+            if (!ranges.empty() && ranges.back().last + 1 == first)
+                ranges.back().last = last;
+            else
+                ranges.push_back({first, last});
+            // Two shifts, because a shift by 64 is undefined.
+            word = skipped + length == 64 ? 0 : word >> (skipped + length) << (skipped + length);
+        }
     }
     return ranges;
 }
@@ -67,13 +97,13 @@ std::string PortSet::to_string(std::size_t max_ranges) const {
 }
 
 PortSet& PortSet::operator|=(const PortSet& other) {
-    std::transform(ports_.begin(), ports_.end(), other.ports_.begin(), ports_.begin(), std::logical_or());
+    std::transform(words_.begin(), words_.end(), other.words_.begin(), words_.begin(), std::bit_or());
     return *this;
 }
 
 PortSet operator-(PortSet a, const PortSet& b) {
-    std::transform(a.ports_.begin(), a.ports_.end(), b.ports_.begin(), a.ports_.begin(),
-                   [](bool kept, bool removed) { return kept && !removed; });
+    std::transform(a.words_.begin(), a.words_.end(), b.words_.begin(), a.words_.begin(),
+                   [](auto kept, auto removed) { return kept & ~removed; });
     return a;
 }
 

@@ -57,7 +57,7 @@ class Dispatcher {
     Change set_ports(const PortSet& wanted);
 
     /// Steers connections for the ports in echo_ports from now on, in the network namespace of the calling thread.
-    Attachment attach();
+    [[nodiscard]] Attachment attach();
 
     /// Why nothing is steered any more by `attachment` to the socket with the cookie `listener`, which set_listener()
     /// got; empty if all is well, or if the kernel does not tell.

@@ -104,6 +104,7 @@ int run(const std::vector<std::string>& arguments) {
         throw std::runtime_error("give 'direct ADDR:PORT', or 'dispatch PORTS'");
     raise_descriptor_limit();
     std::optional<Dispatcher> dispatcher;
+    Attachment attachment;
     Fd listener;
     if (arguments[0] == "direct") {
         listener = open_listener(parse_endpoint(arguments[1]));
@@ -114,7 +115,7 @@ int run(const std::vector<std::string>& arguments) {
         dispatcher.emplace();
         dispatcher->set_listener(listener.get());
         dispatcher->set_ports(ports.ports());
-        dispatcher->attach();
+        attachment = dispatcher->attach();
     }
     fmt::print("ready\n");
     std::fflush(stdout);

@@ -128,7 +128,7 @@ std::string to_prometheus(const std::vector<ServerStatus>& servers) {
     add("info", "gauge", "Who serves, and where its one socket is bound.",
         [](const Status& server, const auto&) { return info(server); });
     add("start_time_seconds", "gauge", "When it was started, in seconds since 1970.", start_time);
-    for (const auto& metric : metrics)
+    for (const Metric& metric : metrics)
         add(metric.name, metric.type, metric.help, [&](const Status& server, const auto& labels) {
             const auto value = metric.value(server);
             return value ? sample(metric.name, labels, std::to_string(*value)) : std::string();

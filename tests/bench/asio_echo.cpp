@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// The shape in which Asio's documentation shows an echo server: a coroutine for each connection, with a buffer of its
-// own (of 1 KiB there), that reads some and writes all of it. Measured beside echo-server, to see what its sessions
-// gain.
+// Asio's documentation writes an echo server in this way: a coroutine for each connection, with a buffer of its own (1
+// KiB there), that reads some bytes and writes all of them. It is measured beside echo-server, to show what the
+// sessions of echo-server gain.
 #include <asio/awaitable.hpp>
 #include <asio/buffer.hpp>
 #include <asio/co_spawn.hpp>

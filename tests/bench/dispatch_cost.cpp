@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// What the dispatch program adds to the kernel's search for a listener: nanoseconds over an empty sk_lookup program,
-// by BPF_PROG_TEST_RUN (Documentation/bpf/bpf_prog_run.rst), one 'METRIC,VALUE' a line. Ends with exit code 1 if a
-// run does not find what it should. To be run as root, in a network namespace of its own.
+// The cost of the dispatch program in the kernel's search for a listener: nanoseconds more than an empty sk_lookup
+// program, by BPF_PROG_TEST_RUN (Documentation/bpf/bpf_prog_run.rst). Prints 'METRIC,VALUE' lines. Ends with exit code
+// 1 if a run finds the wrong socket. Run it as root, in a network namespace of its own.
 #include <bpf/bpf.h>
 #include <fmt/format.h>
 #include <linux/bpf.h>
@@ -33,7 +33,7 @@ namespace {
 
 using std::chrono::steady_clock;
 
-constexpr int rounds = 301;  // each takes every program in turn: the machine's speed drifts
+constexpr int rounds = 301;  // each runs every program in turn: the machine's speed drifts
 constexpr __u32 repetitions = 10'000;
 
 Fd load_empty_program() {
@@ -49,8 +49,8 @@ Fd load_empty_program() {
     return fd;
 }
 
-// Nanoseconds of a run, for a client that dials `port`. Throws if the program does not pass, or if the socket that it
-// assigned is not the one with `cookie` (0: none).
+// Nanoseconds of a run, for a client that dials `port`. Throws if the program does not pass, or if it assigns another
+// socket than the socket with `cookie` (0: none).
 double run(int program, std::uint16_t port, std::uint64_t cookie) {
     bpf_sk_lookup client{};
     client.family = AF_INET;
@@ -66,7 +66,7 @@ double run(int program, std::uint16_t port, std::uint64_t cookie) {
     options.ctx_out = &found;
     options.ctx_size_out = sizeof(found);
     options.repeat = static_cast<int>(repetitions);
-    // By our clock: the kernel's figure is in whole nanoseconds.
+    // Our clock, because the kernel's figure is in whole nanoseconds.
     const auto start = steady_clock::now();
     const int error = bpf_prog_test_run_opts(program, &options);
     const std::chrono::duration<double, std::nano> took = steady_clock::now() - start;
@@ -77,7 +77,7 @@ double run(int program, std::uint16_t port, std::uint64_t cookie) {
     return took.count() / repetitions;
 }
 
-// The dispatch program, with its listener and so many ports open.
+// The dispatch program, with its listener and this number of open ports.
 class Dispatch {
  public:
     explicit Dispatch(const char* ports) : listener_(open_listener(parse_endpoint("127.0.0.1:0"))) {
@@ -103,7 +103,7 @@ struct Case {
     int program;
     std::uint16_t port;
     std::uint64_t cookie;
-    std::vector<double> over_empty;  // ns, of each round
+    std::vector<double> over_empty;  // ns, one for each round
 };
 
 double median(std::vector<double>& values) {
@@ -127,10 +127,10 @@ void measure() {
     for (int round = 0; round < rounds; ++round) {
         const double nothing = run(empty.get(), 22, 0);
         empty_runs.push_back(nothing);
-        for (auto& one : cases) one.over_empty.push_back(run(one.program, one.port, one.cookie) - nothing);
+        for (auto& row : cases) row.over_empty.push_back(run(row.program, row.port, row.cookie) - nothing);
     }
     fmt::print("empty program ns,{:.1f}\n", median(empty_runs));
-    for (auto& one : cases) fmt::print("{} ns,{:.1f}\n", one.name, median(one.over_empty));
+    for (auto& row : cases) fmt::print("{} ns,{:.1f}\n", row.name, median(row.over_empty));
 }
 
 }  // namespace

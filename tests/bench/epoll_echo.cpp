@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// The floor that echo-server is measured against: TCP echo by epoll and nothing else, in one thread. It echoes
-// correctly, and leaves out whatever else a server needs: signals, limits, counters, timeouts.
+// The floor under echo-server's figures: TCP echo by epoll and nothing else, in one thread. It echoes correctly, and
+// leaves out everything else that a server needs: signals, limits, counters, timeouts.
 #include <fmt/format.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -30,7 +30,7 @@ namespace {
 struct Connection {
     explicit Connection(Fd accepted) : fd(std::move(accepted)) {}
     Fd fd;
-    std::string owed;  // read, but not taken by the full socket
+    std::string owed;  // bytes for which the socket had no room yet
 };
 
 class EpollEcho {
@@ -71,7 +71,7 @@ class EpollEcho {
         }
     }
 
-    // Returns whether the connection goes on.
+    // Returns false at the end of the connection.
     bool serve(Connection& connection) {
         const int fd = connection.fd.get();
         if (!connection.owed.empty()) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Puts an echo server under load from one thread, checks every byte that comes back, and prints what that cost: one
-// 'METRIC,VALUE' a line. Ends with exit code 1 if anything but the echo came back.
+// Puts an echo server under load from one thread, checks every byte of the echo, and prints the cost as 'METRIC,VALUE'
+// lines. Ends with exit code 1 if anything but the echo came back.
 #include <fmt/format.h>
 #include <sys/epoll.h>
 
@@ -28,7 +28,7 @@ using std::chrono::duration;
 using std::chrono::steady_clock;
 
 constexpr std::chrono::seconds patience{15};
-constexpr std::size_t shortest_backlog = 10;  // of all servers that are measured
+constexpr std::size_t shortest_backlog = 10;  // of all measured servers
 
 struct Settings {
     std::string workload;
@@ -41,8 +41,8 @@ struct Settings {
 
 class Load {
  public:
-    // Makes the connections. The first of them wait with their second message until the last has been served: a server
-    // that forks for each would not get to it.
+    // Makes the connections. The first clients hold their second message back until the last client has been served: a
+    // server that forks for each client would not get to it.
     explicit Load(const Settings& settings) : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
         while (clients_.size() < settings.connections) {
             clients_.emplace_back(settings.work, clients_.size(), epoll_.get());
@@ -56,7 +56,7 @@ class Load {
         for (auto& client : clients_) client.go_on();
     }
 
-    // Lets it go on for so long; returns what was done meanwhile.
+    // Lets the load go on for `time`; returns the finished work.
     Tally run(duration<double> time) {
         Tally tally;
         tally.latencies.reserve(1U << 21U);
@@ -116,7 +116,7 @@ void measure(const Settings& settings) {
     fmt::print("p99.9 us,{:.1f}\n", percentile_us(tally.latencies, 0.999));
 }
 
-// What idle connections take, once each has been served a message.
+// The cost of idle connections, after each has been served a message.
 void measure_idle(const Settings& settings) {
     const auto before = resident_memory(settings.server);
     const Load load(settings);

@@ -68,9 +68,9 @@ void LoadClient::handle(std::uint32_t events, Tally& tally) {
     if ((events & EPOLLOUT) != 0) send_some();
 }
 
-// What may be sent now. Of a stream two messages are under way, so that the server has one while the other is on its
-// way back. Without a limit the sockets' buffers grow until they fit into no cache, or do not: the same server then
-// takes 15 us for 64 KiB in one run and 60 us in the next.
+// The number of bytes that may be sent now. Two messages of a stream are under way, so that the server has one while
+// the other is on its way back. Without a limit the sockets' buffers grow until no cache can hold them, or do not grow:
+// the same server then needs 15 us for 64 KiB in one run and 60 us in the next.
 std::size_t LoadClient::due() const {
     const auto rest =
         work_.keep_sending ? 2 * work_.message - (sent_ - received_) : work_.message - sent_ % work_.message;

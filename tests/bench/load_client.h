@@ -12,7 +12,7 @@
 
 namespace echo_server {
 
-/// What every connection of a load does.
+/// The work of every connection of a load.
 struct Work {
     std::size_t message = 64;       ///< bytes; an operation is one message sent and come back, or one whole connection
     bool keep_sending = false;      ///< two messages are under way all the time; otherwise one at a time
@@ -20,27 +20,26 @@ struct Work {
     std::vector<asio::ip::tcp::endpoint> targets;  ///< taken in turn
 };
 
-/// What came of it.
+/// The result of a load.
 struct Tally {
     std::uint64_t operations = 0;
     std::uint64_t bytes = 0;               ///< that came back
     std::vector<std::uint32_t> latencies;  ///< of each operation, ns
 };
 
-/// One client: sends a pattern that tells every place in every client's stream from every other near it, and checks
-/// each byte that comes back. Throws std::runtime_error when anything but the echo happens.
+/// One client: sends a pattern in which every place of every client's stream differs from all others near it, and
+/// checks each byte of the echo. Throws std::runtime_error when anything but the echo happens.
 class LoadClient {
  public:
     LoadClient(const Work& work, std::size_t number, int epoll);
 
-    /// Connects and sends first bytes; to be called once. Of messages that wait for each other, it sends only the
-    /// first.
+    /// Connects, and sends the first bytes; call it once. If the work is messages, it sends only the first message.
     void start();
-    /// Sends the others too.
+    /// Lets the client send its other messages.
     void go_on();
-    /// Goes on, as an event of the epoll set says; what is finished counts in `tally`.
+    /// Goes on after an event of the epoll set; adds finished operations to `tally`.
     void handle(std::uint32_t events, Tally& tally);
-    /// True once an operation has been completed.
+    /// True after the first complete operation.
     [[nodiscard]] bool served() const { return served_; }
 
  private:
@@ -62,7 +61,7 @@ class LoadClient {
     std::uint32_t watched_ = 0;
     bool served_ = false;
     bool paused_ = true;
-    std::deque<std::chrono::steady_clock::time_point> begun_;  // of each message that is under way
+    std::deque<std::chrono::steady_clock::time_point> begun_;  // of each message under way
 };
 
 }  // namespace echo_server

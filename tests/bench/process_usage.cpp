@@ -22,10 +22,10 @@ using std::chrono::nanoseconds;
 
 struct Stat {
     pid_t parent = 0;
-    nanoseconds waited_for{};  // of descendants that ended
+    nanoseconds waited_for{};  // the time of descendants that ended, once their parents waited for them
 };
 
-// /proc/PID/stat; see proc_pid_stat(5). The name in brackets may hold anything.
+// Reads /proc/PID/stat; see proc_pid_stat(5). The name in brackets may hold anything.
 bool read_stat(pid_t pid, Stat& stat) {
     std::ifstream file(fmt::format("/proc/{}/stat", pid));
     std::string line;
@@ -41,7 +41,7 @@ bool read_stat(pid_t pid, Stat& stat) {
     return true;
 }
 
-// Of the threads that live.
+// The time of the threads that still run.
 nanoseconds own_time(pid_t pid) {
     std::uint64_t total = 0;
     std::error_code gone;
@@ -73,7 +73,7 @@ nanoseconds cpu_time(pid_t pid) {
 }
 
 std::size_t resident_memory(pid_t pid) {
-    // Not statm: the kernel keeps its figure apart for each CPU, and does not add up the last 100 kB or so.
+    // Not statm: the kernel counts for each CPU apart, and does not add up the last 100 kB or so.
     std::ifstream file(fmt::format("/proc/{}/smaps_rollup", pid));
     std::string word;
     std::size_t kib = 0;

@@ -8,8 +8,8 @@
 
 namespace echo_server {
 
-/// User and system time that process `pid` and all its descendants have used, ended ones too as far as they were
-/// waited for. Exact for those that live, in clock ticks (10 ms) for those that ended. Throws std::runtime_error if
+/// User and system time of process `pid` and all its descendants. Ended descendants count if their parents waited for
+/// them. Exact for processes that still run; in clock ticks (10 ms) for ended processes. Throws std::runtime_error if
 /// there is no such process.
 std::chrono::nanoseconds cpu_time(pid_t pid);
 

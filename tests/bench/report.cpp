@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Makes the tables of scripts/bench, in Markdown on standard output, of its results.csv on standard input; writes what
-// bench.gnuplot draws to the file given.
+// Makes the tables of scripts/bench: reads its results.csv from standard input, writes Markdown to standard output, and
+// writes the data for bench.gnuplot to the given file.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -61,7 +61,7 @@ using Key = std::tuple<std::string, std::string, std::string>;  // workload, riv
 
 struct Results {
     std::map<Key, Series> values;
-    std::vector<Key> order;  // in which they came
+    std::vector<Key> order;  // of their first appearance
     std::map<std::pair<std::string, std::string>, std::string> failures;
 
     [[nodiscard]] const Series& of(std::string_view workload, std::string_view rival, std::string_view metric) const {
@@ -116,7 +116,7 @@ std::optional<Spread> spread(const Series& series) {
     return spread(values);
 }
 
-// Of the ratios within each round that has both: what drifts slower than a round cancels out.
+// Takes the ratio within each round that has both figures: a drift slower than a round cancels out.
 std::optional<Spread> ratio(const Series& series, const Series& base) {
     std::vector<double> ratios;
     for (const auto& [round, value] : series)
@@ -197,7 +197,7 @@ void print_comparison(const Results& results) {
         }
 }
 
-// All that belongs to none of the workloads above.
+// All figures outside the workloads above.
 void print_rest(const Results& results) {
     fmt::print("\n| what | of | figure |\n|---|---|---|\n");
     for (const auto& metric : metrics)

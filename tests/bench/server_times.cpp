@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// How long echo-server takes to start, and to change all of its ports: runs the command given, times it, stops it, and
-// prints 'METRIC,VALUE'. Ends with exit code 1 if the server does not say what it should.
+// The time in which echo-server starts, and changes all of its ports: runs the given command, measures its time, stops
+// it, and prints 'METRIC,VALUE' lines. Ends with exit code 1 if the server says anything unexpected.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
@@ -34,7 +34,7 @@ constexpr std::chrono::seconds patience{30};
 
 [[noreturn]] void fail(const char* what) { throw std::system_error(errno, std::generic_category(), what); }
 
-/// A server under way; it ends with the object.
+/// A running server, stopped by the destructor.
 class Server {
  public:
     explicit Server(std::vector<std::string> command) {
@@ -63,7 +63,7 @@ class Server {
         if (::kill(pid_, number) != 0) fail("sending a signal");
     }
 
-    // Reads its lines up to the one that begins with `text`, and returns that.
+    // Reads lines up to the first line that begins with `text`, and returns that line.
     std::string wait_for(std::string_view text) {
         for (;;) {
             auto line = next_line();
@@ -94,7 +94,7 @@ class Server {
     pid_t pid_ = -1;
 };
 
-/// A file of ports that every user may read; removed with the object.
+/// A file of ports that every user may read; removed by the destructor.
 class PortsFile {
  public:
     PortsFile() {
@@ -112,7 +112,7 @@ class PortsFile {
     std::string path_ = "/tmp/echo-bench-ports.XXXXXX";
 };
 
-// From before fork() to the last line of what the server says when it serves.
+// From before fork() to the last line of the announcement.
 void measure_start(const std::vector<std::string>& command) {
     const auto start = steady_clock::now();
     Server server(command);
@@ -120,7 +120,7 @@ void measure_start(const std::vector<std::string>& command) {
     fmt::print("start to ready ms,{:.3f}\n", milliseconds(steady_clock::now() - start).count());
 }
 
-// The lower half of all ports is open; from the signal until the upper half is instead.
+// The lower half of all ports is open. Measures from the signal until the upper half is open instead.
 void measure_reload(std::vector<std::string> command) {
     const PortsFile file;
     file.write("1-32767");

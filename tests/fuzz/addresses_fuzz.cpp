@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Addresses on the command line, prefixes (--address) and endpoints (--listen): what is taken reads the same when it is
-// written out.
+// Addresses on the command line, prefixes (--address) and endpoints (--listen): an accepted text reads the same when it
+// is written out.
 #include <cstddef>
 #include <cstdint>
 #include <optional>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Port lists and ports files: anything is taken or refused, and a list that is taken reads the same when it is
-// written out.
+// Port lists and ports files: any text is accepted or refused, and an accepted list reads the same when it is written
+// out.
 #include <cstddef>
 #include <cstdint>
 #include <stdexcept>

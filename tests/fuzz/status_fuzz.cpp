@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Real BPF maps as an older, newer or broken instance may leave them: 'status' shows what it can make out, and what it
-// prints is well-formed.
+// Real BPF maps as an older, newer or broken server may leave them: 'status' shows all that it understands, and prints
+// well-formed text.
 #include <bpf/bpf.h>
 #include <fuzzer/FuzzedDataProvider.h>
 #include <sys/resource.h>
@@ -22,7 +22,7 @@ namespace echo_server {
 
 namespace {
 
-/// A map as the server of this version makes it.
+/// A map of the shape that a server of this version makes.
 struct Shape {
     const char* name;
     bpf_map_type type;
@@ -74,9 +74,10 @@ Fd make_map(const Shape& shape, FuzzedDataProvider& data) {
     for (int entries = data.ConsumeIntegralInRange(0, 4); entries > 0; --entries) {
         auto key = data.ConsumeBytes<std::uint8_t>(shape.key_size);
         key.resize(std::max<std::size_t>(shape.key_size, 4));
-        if (shape.type == BPF_MAP_TYPE_ARRAY) std::fill(key.begin() + 1, key.end(), 0);  // or hardly any would be in it
+        if (shape.type == BPF_MAP_TYPE_ARRAY)
+            std::fill(key.begin() + 1, key.end(), 0);  // or hardly any key would exist
         auto value = data.ConsumeBytes<std::uint8_t>(shape.value_size);
-        value.resize(std::size_t{shape.value_size} * 256);  // of a map with a value for each CPU the kernel reads all
+        value.resize(std::size_t{shape.value_size} * 256);  // the kernel copies a value for each CPU
         bpf_map_update_elem(map.get(), key.data(), value.data(), BPF_ANY);
     }
     return map;
@@ -91,7 +92,7 @@ bool is_text(const std::string& text) {
 extern "C" int LLVMFuzzerInitialize(int* /*argc*/, char*** /*argv*/) {
     const rlimit unlimited{.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
     ::setrlimit(RLIMIT_MEMLOCK, &unlimited);
-    // A fuzzer that can't make maps would find nothing, and look as if all were well.
+    // A fuzzer that can't make maps would find nothing, and would look clean.
     FuzzedDataProvider nothing(nullptr, 0);
     for (const auto& shape : shapes) expect(static_cast<bool>(make_map(shape, nothing)));
     return 0;
@@ -99,17 +100,17 @@ extern "C" int LLVMFuzzerInitialize(int* /*argc*/, char*** /*argv*/) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
     FuzzedDataProvider data(bytes, size);
-    RunningServer instance{.program = 1, .state = data.PickValueInArray(states), .maps = {}, .identity = {}};
+    RunningServer server{.program = 1, .state = data.PickValueInArray(states), .maps = {}, .identity = {}};
     for (auto shape : shapes) {
         if (data.ConsumeIntegralInRange(0, 15) == 0) continue;
         distort(shape, data);
         MapHandle map{make_map(shape, data), {}};
         __u32 info_size = sizeof(map.info);
         if (map.fd && bpf_obj_get_info_by_fd(map.fd.get(), &map.info, &info_size) == 0)
-            instance.maps.push_back(std::move(map));
+            server.maps.push_back(std::move(map));
     }
-    instance.identity = read_identity(instance);
-    const std::vector<ServerStatus> all{read_status(instance, {})};
+    server.identity = read_identity(server);
+    const std::vector<ServerStatus> all{read_status(server, {})};
     expect(is_text(to_text(all)));
     expect(is_text(to_prometheus(all)));
     const auto json = to_json(all);

@@ -15,13 +15,13 @@ using std::chrono::steady_clock;
 
 namespace {
 
-// Of each connection, at most, so that a server that is replaced comes to its end.
+// The limit for each connection, so that a replaced server comes to its end.
 constexpr auto lifetime = 2s;
 
 constexpr std::size_t longest = 1U << 20U;
 
-std::size_t up_to(std::minstd_rand& random, std::size_t most) {
-    return std::uniform_int_distribution<std::size_t>(1, most)(random);
+std::size_t up_to(std::minstd_rand& random, std::size_t max) {
+    return std::uniform_int_distribution<std::size_t>(1, max)(random);
 }
 
 }  // namespace

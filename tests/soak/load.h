@@ -15,9 +15,9 @@
 
 namespace echo_server {
 
-/// Clients of every kind, each on a thread of its own, from the host of a network to port 7 of its VM: some connect,
-/// send and end without a pause, some stream, some are idle, some reset, some read slowly. All but those that reset
-/// check every byte.
+/// Clients of every kind, each on a thread of its own, from the host of a network to port 7 of its VM: clients that
+/// connect, send and end without a pause, that stream, that are idle, that reset, that read slowly. All check every
+/// byte, except the clients that reset.
 class MixedLoad {
  public:
     explicit MixedLoad(const Network& network);
@@ -31,7 +31,7 @@ class MixedLoad {
     [[nodiscard]] std::uint64_t connections() const { return connections_; }
     [[nodiscard]] std::uint64_t bytes() const { return bytes_; }  ///< that came back as they were
     [[nodiscard]] std::uint64_t failures() const { return failures_; }
-    /// The first of them.
+    /// The first error of any client.
     [[nodiscard]] std::string first_failure();
 
  private:
@@ -45,7 +45,7 @@ class MixedLoad {
 
     void start(void (MixedLoad::*kind)(Random&));
     Client connect(Random& random);
-    /// A piece of a long text, any that is not shorter than `size`.
+    /// Some piece of a long text, of `size` bytes or more.
     std::string_view piece(Random& random, std::size_t size) const;
     void count(const Client& client, std::string_view sent, std::string_view received);
     void end(Client& client);

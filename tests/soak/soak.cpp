@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Two servers under mixed load for as many minutes as SOAK_MINUTES says. One stays and is reloaded all the time; the
-// other is reloaded and replaced all the time. No client may notice, and nothing may be left.
+// Two servers under mixed load for SOAK_MINUTES minutes. The first server stays, and is reloaded all the time; the
+// second is reloaded and replaced all the time. No client may notice, and nothing may be left behind.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
@@ -25,7 +25,7 @@ using std::chrono::steady_clock;
 
 namespace {
 
-/// A server and those that it has replaced, which drain.
+/// A server, and the replaced servers before it, which drain.
 class Relay {
  public:
     Relay(const Network& network, Command arguments) : network_(network), arguments_(std::move(arguments)) {
@@ -41,7 +41,7 @@ class Relay {
         while (servers_.size() > 3) end_oldest();
     }
 
-    /// Waits for all that were replaced to end, and stops the last.
+    /// Waits for the end of all replaced servers, and stops the last server.
     void finish() {
         while (servers_.size() > 1) end_oldest();
         current().signal(SIGTERM);
@@ -53,7 +53,7 @@ class Relay {
  private:
     void end_oldest() {
         CHECK(servers_.front().wait() == 0);
-        CHECK(servers_.front().output().ends_with("\nstopped\n"));  // none was cut off
+        CHECK(servers_.front().output().ends_with("\nstopped\n"));  // it cut off no connection
         servers_.pop_front();
     }
 
@@ -63,15 +63,16 @@ class Relay {
     int replacements_ = 0;
 };
 
-/// Both servers, what they do, and what came of all of it.
+/// Both servers, their work, and its results.
 class Soak {
  public:
-    /// Puts both under load for so long, while they are reloaded and one is replaced; the load ends with it.
+    /// Puts both servers under load for this time, while both are reloaded and the second is replaced; the load ends
+    /// with it.
     void run(std::chrono::seconds duration);
-    /// Stops both servers, and looks for what is left of them.
+    /// Stops both servers, and looks for leftovers.
     void finish();
 
-    /// Of the one that stays, when nobody is connected.
+    /// Memory and descriptors of the first server, when nobody is connected.
     [[nodiscard]] long memory_kb() const { return steady_.status_kb("VmRSS"); }
     [[nodiscard]] std::ptrdiff_t descriptors() const { return descriptors_of(steady_); }
 

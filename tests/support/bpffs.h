@@ -29,7 +29,7 @@ inline Result run_as_nobody(const Netns& netns, Command command) {
     return run(netns, command);
 }
 
-/// A BPF file system of its own, which belongs to user `owner`.
+/// A BPF file system that belongs to user `owner`.
 class Bpffs {
  public:
     explicit Bpffs(uid_t owner) : path_("/tmp/echo-server-test-XXXXXX") {

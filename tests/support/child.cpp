@@ -58,7 +58,7 @@ void become_ordinary(std::initializer_list<int> capabilities) {
 }
 
 void keep_capabilities(std::initializer_list<int> kept) {
-    // What root gains at exec is cut down to the bounding set.
+    // Root regains its capabilities at exec, but no more than the bounding set.
     for (int capability = 0; ::prctl(PR_CAPBSET_READ, capability) >= 0; ++capability)
         if (std::find(kept.begin(), kept.end(), capability) == kept.end())
             require(::prctl(PR_CAPBSET_DROP, capability) == 0);
@@ -94,20 +94,20 @@ void kill_at_system_call(int number, int first_argument) {
     filter_system_call(number, first_argument, SECCOMP_RET_KILL_PROCESS);
 }
 
-void limit_locked_memory(unsigned long most) {
-    const rlimit limit{.rlim_cur = most, .rlim_max = most};
+void limit_locked_memory(unsigned long max) {
+    const rlimit limit{.rlim_cur = max, .rlim_max = max};
     require(::setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
 }
 
-void limit_descriptors(unsigned long most) {
-    const rlimit limit{.rlim_cur = most, .rlim_max = most};
+void limit_descriptors(unsigned long max) {
+    const rlimit limit{.rlim_cur = max, .rlim_max = max};
     require(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
 }
 
-void limit_descriptors_softly(unsigned long most) {
+void limit_descriptors_softly(unsigned long max) {
     rlimit limit{};
     require(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
-    limit.rlim_cur = most;
+    limit.rlim_cur = max;
     require(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
 }
 
@@ -122,7 +122,7 @@ void go_on_in_child() {
     if (child > 0) {
         int status = 0;
         ::waitpid(child, &status, 0);
-        // ThreadSanitizer's _exit() would write what the test has buffered.
+        // Not _exit(): ThreadSanitizer's would write the test's buffered output a second time.
         std::_Exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
     }
     require(::prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);

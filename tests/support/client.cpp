@@ -153,7 +153,7 @@ std::string who_answers(const Netns& netns, NamedServer::Protocol protocol, cons
     if (protocol == NamedServer::Protocol::tcp) {
         Client client(netns, address, port);
         if (client.error() != 0) return "nobody";
-        // An echo server would send this back, another service says its name.
+        // An echo server sends this back; another service says its name.
         client.send("?");
         client.shutdown_write();
         std::string answer;

@@ -15,7 +15,7 @@ namespace echo_server {
 /// A TCP client with blocking calls that give up after the time limit.
 class Client {
  public:
-    /// Connects from `netns` to a numeric IPv4 or IPv6 address. error() tells how that went.
+    /// Connects from `netns` to a numeric IPv4 or IPv6 address. error() has the result.
     Client(const Netns& netns, const std::string& address, std::uint16_t port);
 
     /// errno of the first call that failed, or 0. A connection closed early counts as ENODATA.
@@ -23,7 +23,7 @@ class Client {
     [[nodiscard]] int fd() const { return fd_.get(); }
 
     void send(std::string_view data, int flags = 0);
-    /// Receives exactly `size` bytes, or fewer if something failed.
+    /// Receives exactly `size` bytes, or fewer if a call fails.
     std::string receive(std::size_t size);
     /// True if the server has sent its FIN and nothing before it.
     bool at_end();
@@ -37,16 +37,17 @@ class Client {
 /// Ends the connection by a RST instead of a FIN.
 void reset(Client client);
 
-/// errno of an attempt to connect: 0, ECONNREFUSED, ETIMEDOUT.
+/// errno of connect(): 0, ECONNREFUSED, ETIMEDOUT.
 int try_connect(const Netns& netns, const std::string& address, std::uint16_t port);
 
-/// `size` bytes that are `client`'s alone, each piece with its place: what gets lost, moved, or to another shows.
+/// `size` bytes that only `client` sends, each piece with its place: a test sees bytes that are lost, moved, or another
+/// client's.
 std::string bytes_of(char client, std::size_t size);
 
-/// True if the server sends `text` back, then closes after our FIN. False whenever anything else happens.
+/// True if the server sends `text` back, and closes after our FIN. False in every other case.
 bool echoes(const Netns& netns, const std::string& address, std::uint16_t port, std::string_view text = "hello\n");
 
-/// Another service: answers each TCP connection, or each UDP datagram, with its name. Lives on a thread of its own.
+/// Another service: answers each TCP connection, or each UDP datagram, with its name. Runs on a thread of its own.
 class NamedServer {
  public:
     enum class Protocol { tcp, udp };
@@ -68,7 +69,7 @@ class NamedServer {
     std::thread thread_;
 };
 
-/// Who answers there: what comes back until the end (TCP) or in one datagram (UDP), or "nobody".
+/// Who answers there: all bytes until the end (TCP) or in one datagram (UDP), or "nobody".
 std::string who_answers(const Netns& netns, NamedServer::Protocol protocol, const std::string& address,
                         std::uint16_t port);
 

@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Preloaded into the server. With ACCEPT_FAULT=EMFILE, say, its calls of accept4() fail so for half a second, and
- * more than twenty of them abort it, as one that spins; with ECONNABORTED only three fail, as each stands for one
- * client. With EPOLL_FAULT=ENOSPC, say, epoll takes no connection. With BPF_FAULT=24:1, say, all calls of bpf() with
- * command 24 but the first fail with ENOMEM. With CLOCK_FAULT=1, the wall clock jumps by years. With READ_FAULT=FILE,
- * a line is added to that file whenever its beginning is read, from the third read(2) on. With HANG_FAULT=FILE,
- * reading that file waits for as long as there is FILE.hang, as on a file system whose server does not answer;
- * FILE.hangs says that it waits. Asking for the rights to that file waits likewise for FILE.hang_at_access. For the
- * process each such wait lasts an hour. With RENAME_FAULT=FILE, that file takes the place of the first file that it
- * moves by renameat2() or removes by unlinkat(), at the last moment before. With "SPLICE_FAULT=out:short read:EIO",
- * say, these calls of the splice path fail: "in" and "out" are splice(2) from and to a connection to port 9, "read"
- * is from any pipe, "ioctl" asks any pipe for its bytes, "pipe2" is any but the first call. "short" moves only half
- * of it; "moved-EIO" moves that too, and reports an error all the same. */
+/* Preloaded into the server. Each variable asks for a fault:
+ *
+ * ACCEPT_FAULT=EMFILE       accept4() fails so for half a second. More than twenty calls abort the server: it spins.
+ * ACCEPT_FAULT=ECONNABORTED accept4() fails three times; each failure stands for a client.
+ * EPOLL_FAULT=ENOSPC        epoll refuses every connection with this error.
+ * BPF_FAULT=24:1            bpf() with command 24 succeeds once, then always fails with ENOMEM.
+ * CLOCK_FAULT=1             the wall clock jumps by years.
+ * READ_FAULT=FILE           each read of the file's beginning adds a line to it, from the third read(2) on.
+ * HANG_FAULT=FILE           reading the file waits as long as FILE.hang exists, as on a file system whose server does
+ *                           not answer; FILE.hangs says that it waits. Asking for the rights to the file waits as long
+ *                           as FILE.hang_at_access exists. Each wait lasts an hour by the server's clocks.
+ * RENAME_FAULT=FILE         the file replaces the first file that the server moves by renameat2() or removes by
+ *                           unlinkat(), at the last moment before.
+ * SPLICE_FAULT="out:short read:EIO"
+ *                           calls of the splice path fail. "in" and "out" are splice(2) from and to a connection to
+ *                           port 9; "read" is from any pipe; "ioctl" asks any pipe for its bytes; "pipe2" is every
+ *                           call but the first. "short" moves only half of the bytes; "moved-EIO" moves half too, and
+ *                           reports an error all the same. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -36,7 +42,7 @@ static int named_error(const char* name) {
     abort();
 }
 
-/* What shall happen to a call of the splice path: how much of it comes about, and with which error it ends, if any. */
+/* The fault of a call of the splice path: the bytes that it moves all the same, and its error, or 0. */
 struct splice_fault {
     size_t size;
     int error;
@@ -236,7 +242,7 @@ int clock_gettime(clockid_t clock, struct timespec* now) {
     return result;
 }
 
-/* libbpf calls bpf() through it. */
+/* libbpf calls bpf() through syscall(). */
 long syscall(long number, ...) {
     static int calls;
     static long (*real)(long, ...);

@@ -9,7 +9,7 @@ namespace echo_server {
 
 namespace {
 
-// The child has no test to fail: it aborts.
+// The child can't fail the test, so it aborts.
 void set(const char* variable, const std::string& value) {
     if (::setenv(variable, value.c_str(), 1) != 0) std::abort();
 }

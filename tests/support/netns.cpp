@@ -60,15 +60,15 @@ Network::Network() {
     const auto configure = [](const Netns& netns, const std::string& device, const std::string& ip4,
                               const std::string& ip6) {
         run_ok(netns, {"ip", "address", "add", ip4 + "/24", "dev", device});
-        // Without nodad the address can't be used before duplicate address detection ends.
+        // Without nodad nobody can use the address before duplicate address detection ends.
         run_ok(netns, {"ip", "address", "add", ip6 + "/64", "dev", device, "nodad"});
         run_ok(netns, {"ip", "link", "set", device, "up"});
     };
     configure(host, "to-vm", host_ip4, host_ip6);
     configure(vm, "to-host", vm_ip4, vm_ip6);
-    // So that many short connections don't use up the ports: they are free again after a second, not a minute.
+    // Many short connections would use up the ports: so each port is free again after a second, not a minute.
     set_sysctl(host, "net/ipv4/tcp_tw_reuse", "1");
-    // The kernel takes note of a new cable when it comes to it, and loses packets until then.
+    // The kernel notices a new cable after a while, and loses packets until then.
     for (const std::string address : {vm_ip4, vm_ip6})
         REQUIRE(eventually([&] { return try_connect(host, address, 1) == ECONNREFUSED; }));
 }

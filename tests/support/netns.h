@@ -7,18 +7,18 @@
 
 namespace echo_server {
 
-/// A pristine network namespace with only a loopback interface, up. It is gone when nobody uses it any more.
+/// A fresh network namespace with only a loopback interface, which is up. It ends when nobody uses it.
 class Netns {
  public:
     Netns();
 
     [[nodiscard]] int fd() const { return fd_.get(); }
-    /// For tools that take a namespace by path, as long as this process lives.
+    /// A path of the namespace for tools, valid as long as this process runs.
     [[nodiscard]] std::string path() const;
-    /// As 'bpftool link' shows it.
+    /// The name in the output of 'bpftool link'.
     [[nodiscard]] unsigned long inode() const;
 
-    /// Puts the calling thread into the namespace for as long as it lives: what it opens or starts belongs there.
+    /// Puts the calling thread into the namespace until the destructor: its sockets and children belong there.
     class Entered {
      public:
         explicit Entered(const Netns& netns);
@@ -34,10 +34,10 @@ class Netns {
     Fd fd_;
 };
 
-/// Sets what 'sysctl' names with dots, with slashes instead: net/core/somaxconn.
+/// Sets a sysctl, named with slashes instead of dots: net/core/somaxconn.
 void set_sysctl(const Netns& netns, const std::string& name, const std::string& value);
 
-/// The talk's two machines, one cable between them.
+/// The talk's two machines, with one cable between them.
 struct Network {
     static constexpr auto host_ip4 = "192.0.2.1";
     static constexpr auto host_ip6 = "2001:db8::1";

@@ -26,7 +26,7 @@ using std::chrono::steady_clock;
 
 namespace {
 
-// What stands behind `name` in a file of lines as "name:  1234".
+// The text behind `name` in a file with lines such as "name:  1234".
 long number_in(const std::string& path, std::string_view name) {
     std::ifstream file(path);
     for (std::string line; std::getline(file, line);)
@@ -64,7 +64,7 @@ Process::Process(const Netns& netns, const Command& command, const std::function
     pid_ = ::fork();
     REQUIRE(pid_ >= 0);
     if (pid_ > 0) return;
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // if a test crashes; not once it is another user
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // if a test crashes; it has no effect once the child is another user
     if (::setns(netns.fd(), CLONE_NEWNET) != 0) ::_exit(126);
     const Fd nothing(::open("/dev/null", O_RDONLY | O_CLOEXEC));
     ::dup2(nothing.get(), STDIN_FILENO);
@@ -126,7 +126,8 @@ void Process::freeze() const {
 }
 
 int Process::wait() {
-    // Its end closes the pipe; a limit, as a process that does not end would hold up everything.
+    // The end of the process closes the pipe. There is a limit, because a process that does not end would hang the
+    // suite.
     const auto deadline = steady_clock::now() + time_limit;
     while (steady_clock::now() < deadline && read_some(time_limit)) continue;
     int status = 0;

@@ -17,42 +17,42 @@ namespace echo_server {
 
 using Command = std::vector<std::string>;
 
-/// Longer than anything takes that is going to happen, on a slow machine and under a sanitizer.
+/// More time than any expected event needs, on a slow machine and under a sanitizer.
 constexpr std::chrono::seconds time_limit{60};
 
-/// Calls `condition` until it is true, and tells whether that came within `limit`.
+/// Calls `condition` until it is true; returns whether it became true within `limit`.
 bool eventually(const std::function<bool()>& condition, std::chrono::milliseconds limit = time_limit);
 
-/// How often `piece` is in `text`.
+/// The number of times that `piece` is in `text`.
 std::size_t count(std::string_view text, std::string_view piece);
 
-/// A program that runs in a network namespace; standard output and error come together. Killed with the object.
+/// A program that runs in a network namespace, with standard output and error in one stream. The destructor kills it.
 class Process {
  public:
-    /// `in_child` is called in the new process just before it becomes `command`.
+    /// The new process calls `in_child` just before it becomes `command`.
     Process(const Netns& netns, const Command& command, const std::function<void()>& in_child = {});
     ~Process();
     Process(const Process&) = delete;
     Process& operator=(const Process&) = delete;
 
     [[nodiscard]] pid_t pid() const { return pid_; }
-    /// Everything that it has written so far.
+    /// All its output so far.
     const std::string& output();
-    /// The next line that it writes and that no earlier call returned. Fails the test if the process ends before, or
-    /// after the time limit.
+    /// The next line of its output that no earlier call returned. Fails the test if the process ends before, or after
+    /// the time limit.
     std::string next_line();
-    /// The next line with `text` in it.
+    /// The next line that contains `text`.
     std::string wait_for(std::string_view text);
     void signal(int number) const;
-    /// Stops it by SIGSTOP, and waits until it stands still. SIGCONT lets it go on.
+    /// Stops it by SIGSTOP, and waits until it has stopped. SIGCONT lets it go on.
     void freeze() const;
-    /// Waits for its end; returns its exit code, or minus the signal that ended it. output() is complete then.
+    /// Waits for its end; returns its exit code, or minus the signal that killed it. Afterwards output() is complete.
     int wait();
     /// User and system time used so far.
     [[nodiscard]] std::chrono::milliseconds cpu_time() const;
-    /// Number in kB behind `name` in /proc/PID/status: "VmRSS", say.
+    /// The number in kB behind `name` ("VmRSS") in /proc/PID/status.
     [[nodiscard]] long status_kb(std::string_view name) const;
-    /// By read(2) and its like, so far.
+    /// Bytes read by read(2) and its like, so far.
     [[nodiscard]] long bytes_read() const;
 
  private:
@@ -64,13 +64,13 @@ class Process {
     std::size_t seen_ = 0;
 };
 
-/// True once it has ended, though nobody reads what it writes.
+/// True once the process has ended, even if nobody reads its output.
 bool ends(const Process& process);
 
-/// True once it does nothing for half a second. It can take a while: where packets were lost, they are sent again.
+/// True once the process does nothing for half a second. That may need a while: lost packets are sent again.
 bool comes_to_rest(const Process& process);
 
-/// How many it has open.
+/// The number of its open descriptors.
 std::ptrdiff_t descriptors_of(const Process& process);
 
 struct Result {
@@ -78,10 +78,10 @@ struct Result {
     std::string output;
 };
 
-/// Runs `command` to its end.
+/// Runs `command` until it ends.
 Result run(const Netns& netns, const Command& command, const std::function<void()>& in_child = {});
 
-/// The same, and fails the test if it fails; returns what it wrote.
+/// The same, and fails the test if the command fails; returns its output.
 std::string run_ok(const Netns& netns, const Command& command);
 
 }  // namespace echo_server

@@ -27,7 +27,7 @@ std::string Server::reload() {
 
 namespace {
 
-/// The binary in a folder that every user may enter, unlike the one where it was built, perhaps.
+/// A copy of the binary in a folder that every user may enter, because the build's folder may be closed to them.
 class PublicCopy {
  public:
     PublicCopy() {
@@ -60,7 +60,7 @@ Command echo_server(const Command& arguments) {
 TempFile::TempFile(std::string_view text) : path_("/tmp/echo-server-test-XXXXXX") {
     const Fd file(::mkstemp(path_.data()));
     REQUIRE(file);
-    REQUIRE(::fchmod(file.get(), 0644) == 0);  // a server reads it as nobody
+    REQUIRE(::fchmod(file.get(), 0644) == 0);  // a server reads it as the user nobody
     write(text);
 }
 
@@ -82,7 +82,7 @@ std::string match(const std::string& text, const std::string& pattern) {
 
 std::string show_links(const Netns& netns) {
     Result shown;
-    // bpftool gives up where somebody on the machine is just making one.
+    // bpftool gives up while somebody else on the machine makes a program.
     REQUIRE(eventually([&] { return (shown = run(netns, {"bpftool", "link"})).code == 0; }));
     return shown.output;
 }

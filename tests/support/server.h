@@ -15,14 +15,14 @@ class Server : public Process {
  public:
     Server(const Netns& netns, const Command& arguments, const std::function<void()>& in_child = {});
 
-    /// Sends SIGHUP; returns the one line that says what came of it.
+    /// Sends SIGHUP; returns the one line of the result.
     std::string reload();
 };
 
 /// The command that starts it with `arguments`.
 Command echo_server(const Command& arguments);
 
-/// A file with `text` in it, gone with the object.
+/// A file that contains `text`; the destructor removes it.
 class TempFile {
  public:
     explicit TempFile(std::string_view text);
@@ -37,27 +37,27 @@ class TempFile {
     std::string path_;
 };
 
-/// Whether 'echo-server status' in a namespace has `text` in it.
+/// Whether 'echo-server status' in a namespace prints `text`.
 bool status_shows(const Netns& netns, std::string_view text);
 
-/// How many BPF links a network namespace has.
+/// The number of BPF links of a network namespace.
 std::size_t count_links(const Netns& netns);
 
-/// True once the kernel has no program or link any more of a server that ran in a namespace. It frees them a little
-/// after the process ends, and after whoever looks at them has closed them.
+/// True once the kernel has freed every program and link of a server in a namespace. The kernel frees them a little
+/// after the process ends, and after all who look at them have closed them.
 bool nothing_left(const Netns& netns);
 
-/// The ids, for bpftool, of what the server in a namespace has in the kernel.
+/// The ids, for bpftool, of a server's objects in the kernel.
 class BpfObjects {
  public:
-    /// Finds them by the namespace's sk_lookup link; fails the test unless there is exactly one.
+    /// Finds them by the namespace's sk_lookup link; fails the test unless there is exactly one link.
     explicit BpfObjects(const Netns& netns);
 
     std::string link;
     std::string program;
     std::map<std::string, std::string> maps;  // by name
 
-    /// True once the kernel has none of them any more; it frees them a little after the process ends.
+    /// True once the kernel has freed all of them, a little after the process ends.
     [[nodiscard]] bool gone() const;
 
  private:

@@ -12,9 +12,9 @@ nlohmann::json status(const Netns& netns) {
 }
 
 nlohmann::json only_status(const Netns& netns) {
-    const auto instances = status(netns);
-    REQUIRE(instances.size() == 1);
-    return instances[0];
+    const auto servers = status(netns);
+    REQUIRE(servers.size() == 1);
+    return servers[0];
 }
 
 }  // namespace echo_server

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// What 'echo-server status' says of the servers in a namespace.
+// The output of 'echo-server status' about the servers in a namespace.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -8,10 +8,10 @@
 
 namespace echo_server {
 
-/// All of them, as an array. Fails the test if status does.
+/// All servers, as an array. Fails the test if status fails.
 nlohmann::json status(const Netns& netns);
 
-/// The one that is there. Fails the test if there is none, or more.
+/// The only server. Fails the test if there is none, or more than one.
 nlohmann::json only_status(const Netns& netns);
 
 }  // namespace echo_server

@@ -39,10 +39,10 @@ TEST_CASE("address prefix: contains") {
         {"2001:db8::7", "2001:db8::7", true},
         {"2001:db8::7", "2001:db8::8", false},
     };
-    for (const auto& one : cases) {
-        CAPTURE(one.prefix);
-        CAPTURE(one.address);
-        CHECK(parse_address_prefix(one.prefix).contains(asio::ip::make_address(one.address)) == one.contained);
+    for (const auto& row : cases) {
+        CAPTURE(row.prefix);
+        CAPTURE(row.address);
+        CHECK(parse_address_prefix(row.prefix).contains(asio::ip::make_address(row.address)) == row.contained);
     }
 }
 

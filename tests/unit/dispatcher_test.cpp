@@ -36,9 +36,9 @@ TEST_CASE("why a BPF program could not be loaded") {
         {EINVAL, true, false, "no sockmap: one built with CONFIG_BPF_STREAM_PARSER=y is needed"},
         {ENOMEM, true, true, "Cannot allocate memory; --verbose shows what libbpf says"},
     };
-    for (const auto& one : cases) {
-        CAPTURE(one.says);
-        CHECK(explain_load_error(one.error, one.has_sk_lookup, one.has_sockmap, one.rights).find(one.says) !=
+    for (const auto& row : cases) {
+        CAPTURE(row.says);
+        CHECK(explain_load_error(row.error, row.has_sk_lookup, row.has_sockmap, row.rights).find(row.says) !=
               std::string::npos);
     }
 }

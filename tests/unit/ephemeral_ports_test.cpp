@@ -16,7 +16,7 @@ PortSet ports_of(const std::string& list) {
     return ports.ports();
 }
 
-// What is in quotes in the refusal of `list`, or "opens".
+// The text in quotes in the refusal of `list`, or "opens".
 std::string proposal(const std::string& list, const EphemeralPorts& local) {
     const auto refusal = explain_ephemeral(ports_of(list), local);
     if (!refusal) return "opens";
@@ -57,27 +57,27 @@ TEST_CASE(
         {usual, "", "1-65535", "!59976-60999"},
         {usual, "", "1-65535,!22", "!59976-60999"},
         {usual, "", "32768-60999", "!59976-60999"},
-        // Just enough, and one less.
+        // Just enough closed ports, and one port less.
         {usual, "", "1-65535,!59976-60999", "opens"},
         {usual, "", "1-65535,!40000-41023", "opens"},
         {usual, "", "1-65535,!59977-60999", "!59976"},
         {usual, "", "1-65535,!40000-41022", "!60999"},
-        // What is closed already counts, wherever it is; where it is in the way, the exclusion is longer.
+        // Ports that are closed already count, at any place; ports in the way make the exclusion longer.
         {usual, "", "1-60000", "!59976-60000"},
         {usual, "", "1-65535,!40000-40499", "!60476-60999"},
         {usual, "", "1-65535,!60990-60999", "!59976-60989"},
         {usual, "", "1-65535,!60900,!60998", "!59976-60999"},
         {usual, "", "1-65535,!32000-33000", "!60209-60999"},
-        // Reserved ports are no help to connect(), closed or not.
+        // Reserved ports are no help to connect(), closed or open.
         {usual, "60000-60099", "1-65535", "!59876-60999"},
         {usual, "60000-60099", "1-65535,!60000-60099", "!59876-60999"},
         {usual, "60900-60999", "1-65535", "!59876-60899"},
         {usual, "8080", "1-65535", "!59976-60999"},
-        // At the end of all ports, and all of them.
+        // A range at the end of all ports, and all ports.
         {"64000 65535", "", "1-65535", "!64512-65535"},
         {"1 65535", "", "1-65535", "!64512-65535"},
         {"1 65535", "", "1-64511", "opens"},
-        // Of a smaller range half is enough.
+        // In a smaller range, half of the ports is enough.
         {"40000 41023", "", "1-65535", "!40000-41023"},
         {"40000 41022", "", "1-65535", "!40511-41022"},
         {"40000 40031", "", "1-65535,!22", "!40016-40031"},
@@ -86,16 +86,16 @@ TEST_CASE(
         {"40000 40031", "40000-40029", "1-65535", "!40031"},
         {"40000 40000", "", "1-65535", "!40000"},
         {"40000 40000", "", "1-39999", "opens"},
-        {"40000 40031", "1-65535", "1-65535", "opens"},  // the host has none, whatever opens
+        {"40000 40031", "1-65535", "1-65535", "opens"},  // the host has no ports, for any list
     };
-    for (const auto& one : cases) {
-        CAPTURE(one.range);
-        CAPTURE(one.reserved);
-        CAPTURE(one.list);
-        const auto local = parse_ephemeral_ports(one.range, one.reserved).value();
-        const auto proposed = proposal(one.list, local);
-        CHECK(proposed == one.proposal);
-        if (proposed != "opens") CHECK(proposal(one.list + "," + proposed, local) == "opens");
+    for (const auto& row : cases) {
+        CAPTURE(row.range);
+        CAPTURE(row.reserved);
+        CAPTURE(row.list);
+        const auto local = parse_ephemeral_ports(row.range, row.reserved).value();
+        const auto proposed = proposal(row.list, local);
+        CHECK(proposed == row.proposal);
+        if (proposed != "opens") CHECK(proposal(row.list + "," + proposed, local) == "opens");
     }
 }
 

@@ -34,7 +34,7 @@ bool is_shadowed(const ListeningSocket& socket, const std::vector<std::string>& 
     return !shadowed({socket}, ports, addresses, 2).empty();
 }
 
-// On ports of which nobody knows a process.
+// Ports without a known process.
 std::vector<ListeningSocket> sockets_on(const std::string& list) {
     PortList ports;
     ports.add(list);
@@ -87,7 +87,7 @@ TEST_CASE("shadowing: who holds sockets is looked up once for each descriptor, n
     const auto of_one = cpu_of_refusal({sockets.front()});
     const auto of_all = cpu_of_refusal(sockets);
     MESSAGE("one socket: ", of_one.count() / 1000, " us, 20,000: ", of_all.count() / 1000, " us of CPU time");
-    CHECK(of_all < 50 * of_one);  // with a loop over all of them it is hundreds of times as much
+    CHECK(of_all < 50 * of_one);  // a loop over all ports needs hundreds of times as much
     CHECK(explain_refusal(sockets).starts_with("ports 1 (unit-tests), 2-20000 are "));
 }
 
@@ -125,11 +125,11 @@ TEST_CASE("shadowing: with prefixes, who listens on none of their addresses keep
         {socket_on("[2001:db8::1]:22"), "2001:db8::/64", true},
         {socket_on("[2001:db8:1::1]:22"), "2001:db8::/64", false},
     };
-    for (const auto& one : cases) {
-        CAPTURE(to_string(one.socket.local));
-        CAPTURE(one.prefix);
-        CHECK(is_shadowed(one.socket, {one.prefix}) == one.shadowed);
-        CHECK(is_shadowed(one.socket, {one.prefix, one.prefix}) == one.shadowed);
+    for (const auto& row : cases) {
+        CAPTURE(to_string(row.socket.local));
+        CAPTURE(row.prefix);
+        CHECK(is_shadowed(row.socket, {row.prefix}) == row.shadowed);
+        CHECK(is_shadowed(row.socket, {row.prefix, row.prefix}) == row.shadowed);
     }
 }
 

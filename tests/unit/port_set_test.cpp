@@ -51,9 +51,9 @@ TEST_CASE("port list: what is allowed") {
         {" 7 ,\t77 , 1 - 3 , ! 2 \r", "1,3,7,77"},
         {"007", "7"},
     };
-    for (const auto& one : cases) {
-        CAPTURE(one.text);
-        CHECK(parsed(one.text) == one.ports);
+    for (const auto& row : cases) {
+        CAPTURE(row.text);
+        CHECK(parsed(row.text) == row.ports);
     }
 }
 
@@ -97,10 +97,10 @@ TEST_CASE("port list: what is not, and that the offending piece is quoted") {
          R"('\xef\xbb\xbf7')"},
         {"aaaaaaaaaabbbbbbbbbbccccccccccdddddd", "'aaaaaaaaaabbbbbbbbbbccccccccccdd...'"},
     };
-    for (const auto& one : cases) {
-        CAPTURE(one.text);
-        CHECK(contains(refusal(one.text), one.quoted + " is not allowed here"));
-        CHECK(contains(refusal(one.text), "from 1 to 65535"));
+    for (const auto& row : cases) {
+        CAPTURE(row.text);
+        CHECK(contains(refusal(row.text), row.quoted + " is not allowed here"));
+        CHECK(contains(refusal(row.text), "from 1 to 65535"));
     }
     CHECK(contains(refusal(std::string_view("7\0", 2)), "'7\\x00'"));
 }

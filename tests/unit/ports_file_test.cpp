@@ -17,7 +17,7 @@ namespace echo_server {
 
 namespace {
 
-/// A folder of the test's own, and the file "ports" in it.
+/// A folder of the test, with the file "ports" in it.
 class Folder {
  public:
     Folder() {
@@ -74,10 +74,10 @@ TEST_CASE("ports file: lines, comments, blanks and line ends of all kinds") {
         {"7\r\n77\r\n", "7,77"},
         {"!22\n", "none"},
     };
-    for (const auto& one : cases) {
-        CAPTURE(one.text);
-        folder.write(one.text);
-        CHECK(folder.ports() == one.ports);
+    for (const auto& row : cases) {
+        CAPTURE(row.text);
+        folder.write(row.text);
+        CHECK(folder.ports() == row.ports);
     }
 }
 
@@ -157,7 +157,7 @@ TEST_CASE("ports file: a range on each line costs little more than a port on eac
     const auto of_ports = cpu_of("  65535\n");
     const auto of_ranges = cpu_of("1-65535\n");
     MESSAGE("4 MiB of ports: ", of_ports.count(), " us, of ranges: ", of_ranges.count(), " us of CPU time");
-    CHECK(of_ranges < 50 * of_ports);  // bit by bit it is a thousand times as much
+    CHECK(of_ranges < 50 * of_ports);  // a loop over bits needs a thousand times as much
 }
 
 }  // namespace echo_server

@@ -34,7 +34,7 @@ class ServedSocket {
     void send(std::string_view text) const {
         REQUIRE(::send(client_.get(), text.data(), text.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(text.size()));
     }
-    /// Sends as much as fits; returns how much that was.
+    /// Sends as many bytes as the socket has room for; returns their number.
     [[nodiscard]] std::size_t fill() const {
         const std::string bytes(65536, 'x');
         std::size_t sent = 0;
@@ -47,7 +47,7 @@ class ServedSocket {
     void finish() const { REQUIRE(::shutdown(client_.get(), SHUT_WR) == 0); }
     void close() { client_ = Fd(); }
 
-    /// What has come back, after the session has done all that it can do now.
+    /// All bytes that came back, after the session has done all that it can do now.
     std::string receive() {
         std::string text;
         std::array<char, 65536> buffer{};
@@ -64,7 +64,7 @@ class ServedSocket {
     void poll() {
         while (worker_.io().poll() > 0) continue;
     }
-    /// Whether the session has sent its FIN, as the last receive() has seen it.
+    /// Whether the last receive() saw the session's FIN.
     [[nodiscard]] bool at_end() const { return at_end_; }
     [[nodiscard]] bool ended() const { return ended_; }
     [[nodiscard]] const echo_counters& counters() const { return counters_; }
@@ -100,7 +100,7 @@ TEST_CASE("session: a client that is gone ends it, at once or while bytes are ow
     for (const bool owed : {false, true}) {
         ServedSocket socket;
         if (owed) {
-            // One after the other, until neither direction has room.
+            // Reads and writes in turns, until neither direction has room.
             while (socket.fill() > 0) socket.poll();
         }
         CHECK(!socket.ended());
@@ -118,7 +118,7 @@ TEST_CASE("session: what a full socket does not take is kept, and comes in order
         sent += more;
         socket.poll();
     }
-    CHECK(socket.counters().received < sent);  // it stopped reading from a client that does not read
+    CHECK(socket.counters().received < sent);  // it no longer reads from a client that does not read
     CHECK(socket.counters().sent < socket.counters().received);
     socket.finish();
     const auto received = socket.receive();
@@ -169,13 +169,13 @@ TEST_CASE("second look: looks again while that mostly finds input") {
     for (int i = 0; i < 1000; ++i) look.record(false);
     int tried = 0;
     for (int i = 0; i < 160; ++i) tried += look.worthwhile() ? 1 : 0;
-    CHECK(tried == 10);  // once in sixteen times, as the load may have changed
+    CHECK(tried == 10);  // one look in sixteen, because the load may have changed
     for (int i = 0; i < 1000; ++i) look.record(true);
     for (int i = 0; i < 160; ++i) CHECK(look.worthwhile());
 
     for (int i = 0; i < 300; ++i) look.add(std::make_unique<Item>());
     io.run_one();
-    CHECK(looks == 128);  // then other events have their turn
+    CHECK(looks == 128);  // then other events get their turn
     io.run();
     CHECK(looks == 300);
 }

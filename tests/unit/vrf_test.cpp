@@ -21,7 +21,7 @@ std::string attribute(unsigned short type, std::string_view data) {
     return whole;
 }
 
-/// What vrf_in() finds in a message of that type with these attributes.
+/// The result of vrf_in() for a message of this type with these attributes.
 std::string found_in(int type, const std::string& attributes) {
     nlmsghdr header{};
     header.nlmsg_len = static_cast<__u32>(NLMSG_LENGTH(sizeof(ifinfomsg)) + attributes.size());

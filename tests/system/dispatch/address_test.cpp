@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// --address: only some destination addresses are ours.
+// --address: the server answers only at some destination addresses.
 #include <doctest/doctest.h>
 
 #include <string>

@@ -23,7 +23,7 @@ enum SkAction : std::uint32_t { drop = SK_DROP, pass = SK_PASS };
 
 struct Verdict {
     std::uint32_t action;
-    std::uint64_t cookie;  // of the socket that was assigned, or 0
+    std::uint64_t cookie;  // of the assigned socket, or 0
     bool operator==(const Verdict&) const = default;
 };
 
@@ -34,7 +34,7 @@ std::uint64_t cookie_of(const Fd& socket) {
     return cookie;
 }
 
-/// The program and its maps, loaded but attached to nothing.
+/// The program and its maps, loaded, and attached to nothing.
 class Program {
  public:
     Program() : skeleton_(echo_dispatch_bpf::open_and_load(), echo_dispatch_bpf::destroy) {

@@ -23,8 +23,8 @@ namespace {
 
 constexpr auto tcp = NamedServer::Protocol::tcp;
 
-/// A program of somebody else's that takes `port` for `socket`, or drops what comes for it if there is none. Attached
-/// for as long as it lives.
+/// Somebody else's program: it takes `port` for `socket`, or drops its packets if there is no socket. The destructor
+/// detaches it.
 class OtherProgram {
  public:
     OtherProgram(const Netns& netns, std::uint16_t port, const NamedServer* server)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Other services on the same host, and what a violent end leaves of ours.
+// Other services on the same host, and our leftovers after a violent end.
 #include <doctest/doctest.h>
 
 #include <csignal>

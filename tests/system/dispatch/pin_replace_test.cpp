@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// --pin where another server has pinned before, or does so at the same time.
+// --pin where another server has pinned before, or pins at the same time.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <grp.h>
@@ -32,13 +32,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// How many there are that a server has made. (The kernel may have put some *.debug into each.)
+/// The number of pins of servers. (The kernel may put some *.debug into each file system.)
 std::ptrdiff_t files_in(const Bpffs& bpffs) {
     return std::count_if(fs::directory_iterator(bpffs.path()), {},
                          [](const auto& entry) { return entry.path().filename().string().starts_with("echo_"); });
 }
 
-/// The pins that a running server has made, as they are now.
+/// The present pins of a running server.
 class PinsOf {
  public:
     PinsOf(const Netns& netns, const Bpffs& bpffs)
@@ -52,9 +52,9 @@ class PinsOf {
         check_same(bpffs_.socket(), socket_);
     }
 
-    /// That nobody opens and closes ports by them.
+    /// Checks that nobody opens and closes ports through the pins.
     void check_are_usable() const {
-        if (kernel_before(5, 19)) return;  // who is not root can't use any map
+        if (kernel_before(5, 19)) return;  // only root can use a map
         const auto as_nobody = [&](const Command& command) {
             const auto result = run_as_nobody(netns_, command);
             CAPTURE(result.output);
@@ -135,13 +135,13 @@ TEST_CASE("pin: a server that ends leaves a pin alone that comes while it looks 
     run_ok(netns, {"bpftool", "map", "create", newer, "type", "array", "key", "4", "value", "4", "entries", "1", "name",
                    "newer"});
     const auto inode = status_of_file(newer).st_ino;
-    // Between its look and its next step the newer pin gets the name.
+    // Between the server's look and its next step the newer pin gets the name.
     Server server(netns, {"--ports", "7", "--pin", bpffs.path()}, [&] { swap_in_at_rename(newer); });
     REQUIRE(fs::exists(newer));
     server.signal(SIGTERM);
     CHECK(server.wait() == 0);
     CHECK(files_in(bpffs) == 1);
-    REQUIRE(fs::exists(bpffs.socket()));  // the first of the two
+    REQUIRE(fs::exists(bpffs.socket()));  // the first of the two pins
     CHECK(status_of_file(bpffs.socket()).st_ino == inode);
 }
 
@@ -199,7 +199,7 @@ TEST_CASE("pin: a replacement that can't become the user or have threads leaves 
     check([] {
         const rlimit limit{.rlim_cur = 1, .rlim_max = 1};
         if (::setrlimit(RLIMIT_NPROC, &limit) != 0) std::abort();
-        // It counts nobody's other processes, of which there is the older server.
+        // Only processes of this test count; one of them is the older server.
     });
 }
 

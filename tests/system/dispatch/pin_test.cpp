@@ -79,7 +79,7 @@ TEST_CASE("pin: nobody, and not even root, puts another socket into echo_socket 
     };
     check({"update", "pinned", bpffs.socket()}, {"value", "0", "0", "0", "0", "0", "0", "0", "0"});
     check({"delete", "pinned", bpffs.socket()}, {});
-    // What a program of the user's own would do.
+    // A program of the user does the same.
     const Fd map(bpf_obj_get(bpffs.socket().c_str()));
     REQUIRE(map);
     const __u32 first = 0;
@@ -87,7 +87,7 @@ TEST_CASE("pin: nobody, and not even root, puts another socket into echo_socket 
     CHECK(bpf_map_update_elem(map.get(), &first, &evil, BPF_ANY) == -EPERM);
     CHECK(bpf_map_delete_elem(map.get(), &first) == -EPERM);
     CHECK(echoes(netns, "127.0.0.1", 7));
-    // It still leaves the map when it closes.
+    // The socket still leaves the map when the server closes it.
     server.signal(SIGTERM);
     CHECK(server.wait() == 0);
     __u64 cookie = 0;
@@ -122,7 +122,7 @@ TEST_CASE("pin: a reload says that somebody has frozen echo_ports, and the ports
 TEST_CASE("pin: where map updates take CAP_BPF, that its user can't use the pins is said") {
     const Netns netns;
     const Bpffs bpffs(nobody);
-    // As before Linux 5.19: a look into a map is refused to who has no capability. Here, to everybody.
+    // As before Linux 5.19: nobody without a capability may look into a map. Here, nobody at all may.
     Server server(netns, {"--ports", "7", "--pin", bpffs.path()},
                   [] { refuse_system_call(SYS_bpf, BPF_MAP_LOOKUP_ELEM, EPERM); });
     CHECK(server.output().starts_with(
@@ -146,7 +146,7 @@ TEST_CASE("pin: root follows no link that the folder's owner puts there") {
     const TempFile secret("root's own\n");
     REQUIRE(::symlink(secret.path().c_str(), bpffs.ports().c_str()) == 0);
     Server server(netns, {"--ports", "7", "--pin", bpffs.path()}, [&] {
-        // Where the pin is before it has its name.
+        // The place of the pin before it has its name.
         struct stat pid_namespace {};
         if (::stat("/proc/self/ns/pid", &pid_namespace) != 0) std::abort();
         const auto fresh = fmt::format("{}_new_{}_{}", bpffs.ports(), pid_namespace.st_ino, ::getpid());
@@ -168,7 +168,7 @@ TEST_CASE("pin: a start that fails hands out nothing that the user had no right 
     CHECK(run(netns, echo_server({"--ports", "7", "--pin", bpffs.path()}), [] {
               refuse_system_call(SYS_bpf, BPF_LINK_CREATE, ENOMEM);
           }).code == 1);
-    CHECK(fs::is_symlink(bpffs.ports()));  // the user's own, as it was
+    CHECK(fs::is_symlink(bpffs.ports()));  // the user's own link, unchanged
 }
 
 TEST_CASE("pin: pins that can't be removed at the end are said at the start") {

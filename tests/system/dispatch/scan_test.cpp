@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// What a scan from another machine sees.
+// The view of a scan from another machine.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -16,7 +16,7 @@ namespace echo_server {
 
 namespace {
 
-/// The ports that nmap finds open.
+/// The ports that nmap reports as open.
 std::string scan(const Netns& from, const std::string& address, const std::string& ports) {
     Command command{"nmap", "-n", "-sT", "-T5", "-oG", "-", "-p", ports, address};
     if (address.find(':') != std::string::npos) command.emplace_back("-6");
@@ -28,12 +28,11 @@ std::string scan(const Netns& from, const std::string& address, const std::strin
     return open.to_string();
 }
 
-// In CPU time. By the clock it may be more, as others want the CPU, and as a reload waits for as long as the one before
-// took.
+// CPU time, because the clock also counts other processes, and the pause after the reload before.
 #ifdef NDEBUG
 constexpr std::chrono::milliseconds promised{200};
 #else
-constexpr std::chrono::milliseconds promised{2000};  // a debug build, with a sanitizer at that
+constexpr std::chrono::milliseconds promised{2000};  // for a debug build with a sanitizer
 #endif
 
 }  // namespace
@@ -46,7 +45,7 @@ TEST_CASE("scan: exactly the listed ports are open, on both families, through on
     const auto listeners = run_ok(network.vm, {"ss", "-Hltn"});
     CHECK(std::count(listeners.begin(), listeners.end(), '\n') == 1);
     CHECK(listeners.find("127.0.0.1]:7777") != std::string::npos);
-    // The listener's own port is open to this machine only.
+    // Only this machine can reach the listener's own port.
     CHECK(try_connect(network.host, Network::vm_ip4, 7777) == ECONNREFUSED);
     CHECK(try_connect(network.host, Network::vm_ip6, 7777) == ECONNREFUSED);
     CHECK(echoes(network.vm, "127.0.0.1", 7777));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Ten thousand clients that behave badly, and one that does not.
+// Ten thousand clients that behave badly, beside a client that behaves well.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
@@ -22,11 +22,11 @@ namespace {
 
 constexpr int crowd = 10000;
 
-// Nobody waits longer: a crowd's packets are more than the kernel keeps (net.core.netdev_max_backlog), and a SYN that
-// is lost is sent again after a second, and then after two (RFC 6298).
+// The limit of each client's wait. A crowd sends more packets than the kernel keeps (net.core.netdev_max_backlog), and
+// a client sends a lost SYN again after a second, and then after two (RFC 6298).
 constexpr auto patience = 3s;
 
-// The longest that an ordinary connection takes, from connect to end.
+// The longest time of an ordinary connection, from connect to end.
 std::chrono::milliseconds slowest_echo(const Netns& netns, const std::string& address, int times) {
     auto slowest = 0ms;
     for (int i = 0; i < times; ++i) {
@@ -51,7 +51,7 @@ TEST_CASE("crowd: 10,000 clients that never send cost little memory and no CPU t
         REQUIRE(client.error() == 0);
     }
     REQUIRE(eventually([&] { return status_shows(netns, fmt::format("  {} open of at most ", crowd)); }));
-#ifdef NDEBUG  // sanitizers keep a multiple of it
+#ifdef NDEBUG  // sanitizers keep much more
     CHECK(server.status_kb("VmRSS") - memory < crowd);
 #endif
     CHECK(comes_to_rest(server));
@@ -64,11 +64,11 @@ TEST_CASE("crowd: 10,000 slow readers get every byte, and nobody waits for them"
     constexpr std::size_t size = 48000;
     constexpr std::size_t piece = 6000;
     raise_descriptor_limit();
-    // Of this each sends another part.
+    // Each client sends a part of this that is its own.
     std::string text(size + crowd, '\0');
     for (unsigned seed = 1; auto& c : text) c = static_cast<char>((seed = seed * 1664525U + 1013904223U) >> 24U);
     const Network network;
-    // So that the kernel keeps little of what they don't take, and the server has to.
+    // The kernel then keeps little for slow readers, and the server has to keep the rest.
     set_sysctl(network.host, "net/ipv4/tcp_rmem", "4096 8192 8192");
     set_sysctl(network.vm, "net/ipv4/tcp_wmem", "4096 8192 8192");
     const Server server(network.vm, {"--ports", "7"});
@@ -81,7 +81,7 @@ TEST_CASE("crowd: 10,000 slow readers get every byte, and nobody waits for them"
     }
     CHECK(eventually([&] { return status_shows(network.vm, fmt::format("  {} open of at most ", crowd)); }));
 #ifdef NDEBUG
-    CHECK(server.status_kb("VmRSS") < crowd * 80L);  // of 64 KiB that it may keep for each, and what it has besides
+    CHECK(server.status_kb("VmRSS") < crowd * 80L);  // the limit is 64 KiB for each client, and some more for all
 #endif
     CHECK(comes_to_rest(server));
 

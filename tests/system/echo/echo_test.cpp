@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// RFC 862 as clients of all kinds see it.
+// RFC 862 from the view of clients of all kinds.
 #include <doctest/doctest.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -39,7 +39,7 @@ TEST_CASE("echo: --verbose names the client and the address and port that it dia
     REQUIRE(echoes(network.host, Network::vm_ip6, 7));
     CHECK(server.wait_for("connection from ").ends_with(" to [2001:db8::2]:7"));
 
-    // As a scanner does it.
+    // Scanners connect in this way.
     for (int i = 0; i < 100; ++i) reset(Client(network.host, Network::vm_ip4, 7));
     for (int i = 0; i < 100; ++i) CHECK(server.wait_for("connection from ").ends_with(" to 192.0.2.2:7"));
 }

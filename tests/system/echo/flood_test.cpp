@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// More connection attempts than are answered.
+// More connection attempts than the server answers.
 #include <arpa/inet.h>
 #include <doctest/doctest.h>
 #include <netinet/ip.h>
@@ -22,7 +22,7 @@ namespace echo_server {
 
 namespace {
 
-/// A SYN from `source` to port 7 of the machine under attack, with a header of IP and all (RFC 791, RFC 9293).
+/// A SYN from `source` to port 7 of the attacked machine, with its IP header (RFC 791, RFC 9293).
 struct Syn {
     iphdr ip{};
     tcphdr tcp{};
@@ -57,7 +57,7 @@ struct Syn {
     }
 };
 
-/// Sends them without a pause, each from another address, for as long as it lives.
+/// Sends SYNs without a pause, each from another address, until the destructor.
 class SynFlood {
  public:
     explicit SynFlood(const Netns& from) : thread_([this, &from] { run(from); }) {}
@@ -112,7 +112,7 @@ TEST_CASE("flood: SYNs from made-up addresses cost no real client its connection
     const Server server(network.vm, {"--ports", "7"});
     Client witness(network.host, Network::vm_ip4, 7);
     const SynFlood flood(network.host);
-    // The kernel answers by SYN cookies once its queue is full.
+    // The kernel answers by SYN cookies when its queue is full.
     REQUIRE(eventually([&] { return tcp_figure(network.vm, "SyncookiesSent") > 1000; }));
     int served = 0;
     for (int i = 0; i < 100; ++i) {
@@ -129,7 +129,7 @@ TEST_CASE("flood: SYNs from made-up addresses cost no real client its connection
 TEST_CASE("flood: when the accept queue is full clients wait, and all are served in the end") {
     const Netns netns;
     set_sysctl(netns, "net/core/somaxconn", "8");
-    set_sysctl(netns, "net/ipv4/tcp_syncookies", "0");  // with them the kernel resets some, whoever listens
+    set_sysctl(netns, "net/ipv4/tcp_syncookies", "0");  // the kernel then resets some connections of every listener
     const Server server(netns, {"--ports", "7"});
     server.freeze();
     std::atomic<int> served = 0;

@@ -69,7 +69,7 @@ TEST_CASE("limits: with --max-connections newcomers wait in the backlog, at no c
     CHECK(status.find(", 3 of at most 4096 waiting, 0 dropped\n") != std::string::npos);
     CHECK(status.find("  connections  2 open of at most 2, 2 in all, ") != std::string::npos);
     CHECK(comes_to_rest(server));
-    // A stop serves those that wait as well, no more than two at a time.
+    // A stop serves the waiting clients too, max two at a time.
     server.signal(SIGTERM);
     CHECK(server.wait_for("stopping") ==
           "stopping: the ports are closed; waiting up to 3600 s for 2 connections, and for clients that are not "
@@ -102,14 +102,14 @@ TEST_CASE("limits: more connections than descriptors, or none for any, is an err
     check({"--ports", "7", "--threads", "1"}, "even one connection", "\n");
 }
 
-#ifdef NDEBUG  // sanitizers need descriptors as well
+#ifdef NDEBUG  // sanitizers need descriptors too
 TEST_CASE("limits: any number of descriptors that is too low is one line, and the number in it is enough") {
     const Netns netns;
     const Bpffs bpffs(nobody);
     const Command arguments{"--ports", "7", "--threads", "2", "--pin", bpffs.path(), "--replace"};
-    const auto leave_descriptors = [](unsigned long most) {
-        ::close_range(STDERR_FILENO + 1, ~0U, 0);  // what runs the tests may leave some open
-        limit_descriptors(most);
+    const auto leave_descriptors = [](unsigned long max) {
+        ::close_range(STDERR_FILENO + 1, ~0U, 0);  // the test runner may leave some open
+        limit_descriptors(max);
     };
     unsigned long needed = 0;
     for (unsigned long limit = 4; limit == 4 || limit < needed; ++limit) {
@@ -160,7 +160,7 @@ TEST_CASE("limits: --idle-timeout ends a connection on which nothing moves, and 
     const Netns netns;
     Server server(netns, {"--ports", "7", "--idle-timeout", "2"});
     Client silent(netns, "127.0.0.1", 7);
-    Client stalled(netns, "127.0.0.1", 7);  // sends more than it takes back
+    Client stalled(netns, "127.0.0.1", 7);  // it sends more than it reads
     const std::string much(16U << 20U, 'x');
     while (::send(stalled.fd(), much.data(), much.size(), MSG_DONTWAIT | MSG_NOSIGNAL) > 0) continue;
     Client busy(netns, "127.0.0.1", 7);
@@ -192,8 +192,8 @@ TEST_CASE("limits: a connection that epoll refuses is cut off, and that is said"
 #ifdef NDEBUG  // sanitizers have their own allocators, which end the process
 namespace {
 
-void limit_memory(const Process& process, rlim_t most) {
-    const rlimit limit{.rlim_cur = most, .rlim_max = RLIM_INFINITY};
+void limit_memory(const Process& process, rlim_t max) {
+    const rlimit limit{.rlim_cur = max, .rlim_max = RLIM_INFINITY};
     REQUIRE(::prlimit(process.pid(), RLIMIT_AS, &limit, nullptr) == 0);
 }
 
@@ -203,13 +203,14 @@ rlim_t memory_of(const Process& process) { return static_cast<rlim_t>(process.st
 
 TEST_CASE("limits: out of memory it cuts off connections and goes on") {
     const Netns netns;
-    // Whose memory another root may limit; all of it in one heap, as the second that a thread brings is large.
+    // Root, because the test may set the memory limit of such a process. One heap only, because a thread's second heap
+    // is large.
     Server server(netns, {"--ports", "7", "--user", "root"}, [] { ::setenv("MALLOC_ARENA_MAX", "1", 1); });
     Client other(netns, "127.0.0.1", 7);
     other.send("before");
     CHECK(other.receive(6) == "before");
 
-    // Open before memory is short: a newcomer could take the last of it, and would be refused in another way.
+    // Opened before memory is short: a newcomer could use the last memory, and would be refused in another way.
     std::list<Client> clients;
     for (int i = 0; i < 100; ++i) {
         auto& client = clients.emplace_back(netns, "127.0.0.1", 7);
@@ -218,7 +219,7 @@ TEST_CASE("limits: out of memory it cuts off connections and goes on") {
     }
 
     limit_memory(server, memory_of(server) + 65536);
-    // Each that does not read makes the server keep up to 64 KiB.
+    // The server keeps up to 64 KiB for each client that does not read.
     const std::string much(16U << 20U, 'x');
     auto client = clients.begin();
     while (server.output().find("out of memory: a connection was cut off") == std::string::npos) {
@@ -243,20 +244,20 @@ TEST_CASE("limits: without memory for newcomers it lets them wait without spinni
     const Netns netns;
     Server server(netns, {"--ports", "7", "--verbose", "--user", "root", "--threads", "2"});
     limit_memory(server, memory_of(server));
-    // Idle ones, each of which takes a little, until the heap has nothing left.
+    // Idle clients, each of which needs a little memory, until the heap is empty.
     std::list<Client> idle;
     while (server.output().find(": Cannot allocate memory; ") == std::string::npos) {
         REQUIRE(idle.size() < 5000);
         idle.emplace_back(netns, "127.0.0.1", 7);
     }
-    // One that was accepted and has no memory is lost, so that there must be more of them.
+    // An accepted client without memory is lost, so there must be more clients.
     for (int i = 0; i < 200; ++i) idle.emplace_back(netns, "127.0.0.1", 7);
 
     const auto start = std::chrono::steady_clock::now();
     const auto cpu = server.cpu_time();
     const auto said = count(server.output(), ": Cannot allocate memory; ");
     REQUIRE(eventually([&] { return count(server.output(), ": Cannot allocate memory; ") >= said + 2; }));
-    CHECK((server.cpu_time() - cpu) * 4 < std::chrono::steady_clock::now() - start);  // a slow machine takes a tenth
+    CHECK((server.cpu_time() - cpu) * 4 < std::chrono::steady_clock::now() - start);  // a slow machine needs a tenth
 
     limit_memory(server, RLIM_INFINITY);
     CHECK(echoes(netns, "127.0.0.1", 7));
@@ -273,14 +274,14 @@ TEST_CASE("limits: no error of accept() ends the loop or makes it spin") {
         {"EMFILE", true}, {"ENFILE", true}, {"ENOBUFS", true},
         {"ENOMEM", true}, {"EPERM", true},  {"ECONNABORTED", false},
     };
-    for (const auto& one : cases) {
-        CAPTURE(one.error);
-        // For half a second; more than twenty calls meanwhile end the server.
-        Server server(netns, {"--ports", "7"}, [&] { fail_accept(one.error); });
+    for (const auto& row : cases) {
+        CAPTURE(row.error);
+        // The fault lasts for half a second; after more than twenty calls the server is aborted.
+        Server server(netns, {"--ports", "7"}, [&] { fail_accept(row.error); });
         CHECK(echoes(netns, "127.0.0.1", 7));
         const auto complaints = count(server.output(), "accepting a connection: ");
-        CHECK((complaints > 0) == one.complains);
-        CHECK(complaints <= 2);  // at most one a second
+        CHECK((complaints > 0) == row.complains);
+        CHECK(complaints <= 2);  // max one a second
     }
 }
 

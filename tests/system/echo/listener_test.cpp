@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// What others do to the listening socket, or have done before it was passed on.
+// Changes that others make to the listening socket, before or after it is passed on.
 #include <doctest/doctest.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -35,7 +35,7 @@ Fd open_in(const Netns& netns) {
     return open_listener(parse_endpoint("127.0.0.1:7777"));
 }
 
-/// As systemd does. To be called in the child.
+/// Passes a socket as systemd does. Call it in the child.
 void pass(const Fd& socket) {
     constexpr int first = 3;  // sd_listen_fds(3)
     if (::dup2(socket.get(), first) != first || ::setenv("LISTEN_FDS", "1", 1) != 0 ||

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Clients that end their connection by a RST, whatever state it is in.
+// Clients that end their connection by a RST, in every state of the connection.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <sys/socket.h>
@@ -16,7 +16,7 @@ namespace echo_server {
 
 namespace {
 
-// Sends until nobody takes any more.
+// Sends until the kernel has no room left.
 void fill(const Client& client) {
     const std::string data(1U << 20U, 'f');
     while (::send(client.fd(), data.data(), data.size(), MSG_DONTWAIT | MSG_NOSIGNAL) > 0) continue;

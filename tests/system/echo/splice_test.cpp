@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// What is left in the pipe of a stream, when any call on its way fails.
+// Bytes that stay in the pipe of a stream, when any call on their way fails.
 #include <doctest/doctest.h>
 
 #include <csignal>
@@ -16,7 +16,7 @@ namespace echo_server {
 TEST_CASE("splice: a fault in any call of a stream lets no byte get to another client") {
     constexpr std::size_t much = 1U << 20U;
     struct Case {
-        std::string fault;  // as in faults.c
+        std::string fault;  // the same as in faults.c
         bool is_served;     // or cut off: bytes of the stream are lost
     };
     const std::vector<Case> cases = {
@@ -50,9 +50,9 @@ TEST_CASE("splice: a fault in any call of a stream lets no byte get to another c
     const auto of_after = bytes_of('A', much);
     const auto of_struck = bytes_of('S', 4 * much);
     const Netns netns;
-    for (const auto& one : cases) {
-        CAPTURE(one.fault);
-        Server server(netns, {"--ports", "7,9", "--threads", "1"}, [&] { fail_splice(one.fault); });
+    for (const auto& row : cases) {
+        CAPTURE(row.fault);
+        Server server(netns, {"--ports", "7,9", "--threads", "1"}, [&] { fail_splice(row.fault); });
         const auto check = [&](Client& client, const std::string& bytes) {
             for (const std::size_t size : {much, std::size_t{5}, much}) {
                 const auto sent = bytes.substr(0, size);
@@ -67,7 +67,7 @@ TEST_CASE("splice: a fault in any call of a stream lets no byte get to another c
         struck.send(of_struck);
         const auto received = struck.receive(of_struck.size());
         CHECK(of_struck.starts_with(received));
-        CHECK((received.size() == of_struck.size()) == one.is_served);
+        CHECK((received.size() == of_struck.size()) == row.is_served);
 
         Client after(netns, "127.0.0.1", 7);
         check(after, of_after);

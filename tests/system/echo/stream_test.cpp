@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// More than fits into one buffer: what is spliced, kept for a while, or urgent.
+// More bytes than one buffer holds: spliced, kept for a while, or urgent.
 #include <doctest/doctest.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -24,7 +24,7 @@ std::string noise(std::size_t size) {
     return data;
 }
 
-/// Sends `data` again and again until the server has taken nothing for so long; returns how many bytes it took.
+/// Sends `data` again and again until the server has read nothing for `milliseconds`; returns the number of bytes sent.
 std::size_t send_until_full(Client& client, const std::string& data, int milliseconds = 1000) {
     std::size_t sent = 0;
     pollfd ready{.fd = client.fd(), .events = POLLOUT, .revents = 0};
@@ -63,19 +63,19 @@ TEST_CASE("stream: after a half-close everything still owed is sent, then our FI
 
 TEST_CASE("stream: a client that never reads costs bounded memory and no CPU, and loses nothing") {
     const Network network;
-    for (const auto* netns : {&network.host, &network.vm}) {  // as it is by default
+    for (const auto* netns : {&network.host, &network.vm}) {  // the default
         set_sysctl(*netns, "net/ipv4/tcp_rmem", "4096 131072 6291456");
         set_sysctl(*netns, "net/ipv4/tcp_wmem", "4096 16384 4194304");
     }
     Server server(network.vm, {"--ports", "7"});
-    REQUIRE(echoes(network.host, Network::vm_ip4, 7));  // so that all code is in memory
+    REQUIRE(echoes(network.host, Network::vm_ip4, 7));  // loads all code into memory
     const long memory = server.status_kb("VmRSS");
     Client client(network.host, Network::vm_ip4, 7);
     const auto data = noise(1U << 20U);
     const auto sent = send_until_full(client, data);
     const long grown = server.status_kb("VmRSS") - memory;
     MESSAGE("taken before the server stopped reading: ", sent >> 10U, " KiB, of that in its process: ", grown, " KiB");
-    CHECK(sent < (24U << 20U));  // twice what both keep
+    CHECK(sent < (24U << 20U));  // twice the bytes that both keep
 #ifdef NDEBUG
     CHECK(grown < 256);
 #else
@@ -94,16 +94,16 @@ TEST_CASE("stream: a client that never reads costs bounded memory and no CPU, an
     CHECK(client.at_end());
 }
 
-#ifdef NDEBUG  // sanitizers keep what is freed
+#ifdef NDEBUG  // sanitizers keep freed memory
 TEST_CASE("stream: what was kept for clients that did not read is given back once they have") {
     const Netns netns;
-    for (const std::string limits : {"tcp_rmem", "tcp_wmem"})  // small ones: the server has to keep something soon
+    for (const std::string limits : {"tcp_rmem", "tcp_wmem"})  // small buffers: the server soon has to keep bytes
         run_ok(netns, {"sh", "-c", "echo 4096 65536 65536 > /proc/sys/net/ipv4/" + limits});
     Server server(netns, {"--ports", "7", "--threads", "1"});
     REQUIRE(echoes(netns, "127.0.0.1", 7));
     const auto data = noise(1U << 20U);
     std::list<Client> clients;
-    // The process may hold on to what is given back, but then the next ones get that.
+    // The process may hold on to freed memory, but then the next clients get it.
     const auto growth = [&] {
         const long before = server.status_kb("VmRSS");
         std::list<std::pair<Client&, std::size_t>> stalled;
@@ -120,7 +120,7 @@ TEST_CASE("stream: what was kept for clients that did not read is given back onc
     long kept = 0;
     for (int i = 0; i < 6; ++i) kept += growth();
     MESSAGE("kept after 120 clients: ", kept, " KiB");
-    CHECK(kept < 1300);  // each takes 32 on average while it does not read
+    CHECK(kept < 1300);  // each needs 32 on average while it does not read
 }
 #endif
 
@@ -132,7 +132,7 @@ TEST_CASE("stream: urgent data comes back in its place") {
     client.send(" after");
     CHECK(client.receive(14) == "before ! after");
 
-    // In the middle of streams, which are spliced: splice(2) does not go beyond urgent data.
+    // In the middle of streams, which are spliced: splice(2) stops at urgent data.
     const auto data = noise(300'000);
     for (int i = 0; i < 20; ++i) {
         client.send(data, MSG_OOB);
@@ -140,7 +140,7 @@ TEST_CASE("stream: urgent data comes back in its place") {
         CHECK(client.receive(data.size()) == data);
         CHECK(client.receive(data.size()) == data);
     }
-    // At the end of a stream, with the FIN there already.
+    // At the end of a stream, when the FIN is there already.
     const auto last = data.substr(0, 100'000);
     server.freeze();
     client.send(last, MSG_OOB);

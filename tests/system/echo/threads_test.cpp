@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Connections that are spread over several threads.
+// Connections spread over several threads.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <sched.h>
@@ -20,7 +20,7 @@ namespace echo_server {
 
 namespace {
 
-// What each thread of the server there has received, in bytes.
+// The bytes that each thread of the server has received.
 std::vector<unsigned long> received_by_thread(const Netns& netns) {
     const auto counters = BpfObjects(netns).maps.at("echo_counters");
     const auto dump = run_ok(netns, {"bpftool", "map", "dump", "id", counters});
@@ -118,10 +118,10 @@ TEST_CASE("threads: as many as the system allows, or a message that says so") {
         const rlimit limit{.rlim_cur = 1, .rlim_max = 1};
         if (::setrlimit(RLIMIT_NPROC, &limit) != 0) std::abort();
     };
-    // As a user of its own, so that nobody else's processes count.
+    // A user of its own, so that no other process counts.
     const auto refused = run(netns, echo_server({"--ports", "7", "--threads", "2", "--user", "54322"}), few_processes);
     CHECK(refused.code == 1);
-    // LeakSanitizer adds that it can't have a thread either.
+    // LeakSanitizer adds a line: it has no thread either.
     CHECK(refused.output.starts_with(
         "echo-server: starting 2 threads: Resource temporarily unavailable: allow this user more ('ulimit -u', or "
         "TasksMax in the systemd unit), or ask for fewer with --threads\n"));

@@ -26,19 +26,19 @@ constexpr std::uint16_t last_local = 40031;
 constexpr auto elsewhere_ip4 = "192.0.2.8";
 constexpr auto elsewhere_ip6 = "2001:db8::8";
 
-/// The server's machine has few local ports, and the other one a service at other addresses than the attacker's.
+/// The server's machine has few local ports. The other machine has a service, at other addresses than the attacker's.
 class Scene {
  public:
     Scene() {
         set_sysctl(network.vm, "net/ipv4/ip_local_port_range", fmt::format("{} {}", first_local, last_local));
         run_ok(network.host, {"ip", "address", "add", fmt::format("{}/24", elsewhere_ip4), "dev", "to-vm"});
-        // Without preferred_lft the attacker's connections would come from it.
+        // Without preferred_lft the attacker would connect from that address.
         run_ok(network.host, {"ip", "address", "add", fmt::format("{}/64", elsewhere_ip6), "dev", "to-vm", "nodad",
                               "preferred_lft", "0"});
         service_.emplace(network.host, NamedServer::Protocol::tcp, "::", 9000, "elsewhere");
     }
 
-    /// A client on each port of the range that is open.
+    /// A client on each open port of the range.
     [[nodiscard]] std::list<Client> attack(const std::string& address) const {
         std::list<Client> clients;
         for (auto port = first_local; port <= last_local; ++port) {
@@ -49,13 +49,13 @@ class Scene {
         return clients;
     }
 
-    /// What the server's machine still can do: errno of connect() on each family and of bind() to port 0.
+    /// The abilities that the server's machine still has: errno of connect() on each family and of bind() to port 0.
     [[nodiscard]] std::string outcome() const {
         return fmt::format("{} {} {}", try_connect(network.vm, elsewhere_ip4, 9000),
                            try_connect(network.vm, elsewhere_ip6, 9000), bind_any());
     }
 
-    /// From now on the attacker gets nothing from the server, and so acknowledges nothing, but it can send.
+    /// From now on the attacker can send, but receives nothing from the server, and so acknowledges nothing.
     void deafen_attacker() const {
         for (const std::string address : {Network::host_ip4, Network::host_ip6})
             run_ok(network.vm, {"ip", "neighbour", "replace", address, "lladdr", "02:00:00:00:00:01", "dev", "to-host",
@@ -83,7 +83,7 @@ class Scene {
 const std::string all_work = "0 0 0";
 const std::string none_works = fmt::format("{0} {0} {1}", EADDRNOTAVAIL, EADDRINUSE);
 
-// What is in quotes in a refusal.
+// The text in quotes in a refusal.
 std::string proposal(const std::string& refusal) {
     const auto start = refusal.find('\'', refusal.find("leave some out")) + 1;
     return refusal.substr(start, refusal.find('\'', start) - start);
@@ -133,7 +133,7 @@ TEST_CASE("ephemeral: the same with clients that send FIN and acknowledge nothin
 }
 
 TEST_CASE("ephemeral: --allow-ephemeral opens all, and clients then can stop the host from connecting") {
-    // Which shows that the tests above would notice, and that the refusal is still right.
+    // This shows that the tests above would notice, and that the refusal is still right.
     for (const std::string address : {Network::vm_ip4, Network::vm_ip6}) {
         CAPTURE(address);
         const Scene scene;
@@ -180,7 +180,7 @@ TEST_CASE("ephemeral: the same by SIGHUP, where the old ports stay") {
         file.write("1-65535\n" + proposal(refusal) + "\n");
         CHECK(server.reload() ==
               fmt::format("reloaded {}: added 1-6,8-59975,61000-65535; removed none; 64511 ports open", file.path()));
-        // What counts is the whole list, not what it adds.
+        // The whole list counts, not only the added ports.
         file.write("1-65535,!59977-60999\n");
         CHECK(server.reload().find(": leave some out ('!59976'), ") != std::string::npos);
     }

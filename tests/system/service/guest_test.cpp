@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// What takes a machine of its own: run in the guests of scripts/kernel-matrix alone.
+// Tests that need a machine of their own: only the guests of scripts/kernel-matrix run them.
 #include <doctest/doctest.h>
 
 #include <linux/capability.h>

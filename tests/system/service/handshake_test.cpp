@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Clients whose handshake is under way when the server stops: with the kernel's answer their connection is made, for
-// them.
+// Clients whose handshake is under way when the server stops: after the kernel's answer the connection exists for them.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <linux/filter.h>
@@ -47,8 +46,8 @@ void attach_filter(const Fd& listener, std::array<sock_filter, size> program) {
     REQUIRE(::setsockopt(listener.get(), SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)) == 0);
 }
 
-/// Lets a listening socket receive SYNs alone, so that no handshake ends. What clients send afterwards ends it once
-/// receive_all() was called.
+/// The listening socket receives only SYNs, so that no handshake ends. Packets that clients send after receive_all()
+/// end the handshake.
 void receive_syns_alone(const Fd& listener) {
     constexpr unsigned flags = 13;  // offset in a TCP header
     constexpr unsigned ack = 0x10;
@@ -60,7 +59,7 @@ void receive_syns_alone(const Fd& listener) {
                             });
 }
 
-/// Lets it receive nothing of one client's.
+/// The listening socket receives nothing from this client.
 void receive_all_but(const Fd& listener, const Client& client) {
     constexpr unsigned source_port = 0;  // offset in a TCP header
     sockaddr_in local{};
@@ -125,7 +124,7 @@ TEST_CASE("stop: a handshake that begins after the stop is not waited for") {
     Client client(netns, "127.0.0.1", 7);
     server.signal(SIGTERM);
     CHECK(server.next_line() == waiting);
-    const Client late(netns, "127.0.0.1", 7777);  // the socket's own port stays open as long as the socket
+    const Client late(netns, "127.0.0.1", 7777);  // the socket's own port is open as long as the socket is
     REQUIRE(late.error() == 0);
     receive_all_but(listener, late);
     client.send("x");

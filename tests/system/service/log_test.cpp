@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Where the log goes, nothing may stall, stop or end the server.
+// The log may go anywhere: no reader may stall, stop or end the server.
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/resource.h>
@@ -24,7 +24,7 @@ void require(bool done) {
     if (!done) std::abort();
 }
 
-/// Puts the program to come into the background of a terminal of its own, on which writing stops who is there.
+/// Puts the program into the background of a terminal of its own. The terminal stops background processes that write.
 void go_to_background_of_a_terminal() {
     const int terminal = ::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
     require(terminal >= 0 && ::grantpt(terminal) == 0 && ::unlockpt(terminal) == 0 && ::setsid() > 0);
@@ -33,7 +33,7 @@ void go_to_background_of_a_terminal() {
     require(shell >= 0 && ::tcgetattr(shell, &settings) == 0);
     settings.c_lflag |= TOSTOP;
     require(::tcsetattr(shell, TCSANOW, &settings) == 0);
-    // The shell's part: it stays in the foreground, and waits.
+    // This process plays the shell: it stays in the foreground, and waits.
     go_on_in_child();
     require(::setpgid(0, 0) == 0);
     require(::dup2(shell, STDOUT_FILENO) >= 0 && ::dup2(shell, STDERR_FILENO) >= 0);
@@ -72,7 +72,7 @@ TEST_CASE("log: a long line is cut off between two characters") {
 TEST_CASE("log: a reader that stalls does not stall what libbpf says") {
     const Netns netns;
     const Process server(netns, echo_server({"--ports", "7", "--verbose"}), [] {
-        // Of the smallest size, and full.
+        // The pipe has the smallest size, and is full.
         require(::fcntl(STDERR_FILENO, F_SETPIPE_SZ, 4096) == 4096);
         require(::write(STDERR_FILENO, std::string(4096, '.').data(), 4096) == 4096);
     });
@@ -95,7 +95,7 @@ TEST_CASE("log: a terminal that nobody reads stalls neither clients nor a stop")
     int served = 0;
     while (served < more_lines_than_it_holds && echoes(netns, "127.0.0.1", 7)) ++served;
     CHECK(served == more_lines_than_it_holds);
-    CHECK((::fcntl(terminal.get(), F_GETFL) & O_NONBLOCK) == 0);  // whoever shares it still waits
+    CHECK((::fcntl(terminal.get(), F_GETFL) & O_NONBLOCK) == 0);  // other users of the terminal still wait
     server.signal(SIGTERM);
     REQUIRE(ends(server));
     CHECK(server.wait() == 0);
@@ -110,7 +110,7 @@ TEST_CASE("log: a file that has reached its limit of size loses lines, and the s
     });
     REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == 0; }));
 
-    // Once it runs: the runtime of a sanitizer or of a coverage writes files of its own before.
+    // Set while it runs: the runtimes of sanitizers and coverage write files of their own before.
     const rlimit limit{.rlim_cur = 0, .rlim_max = 0};
     REQUIRE(::prlimit(server.pid(), RLIMIT_FSIZE, &limit, nullptr) == 0);
     CHECK(echoes(netns, "127.0.0.1", 7));

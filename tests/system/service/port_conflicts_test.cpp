@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Ports on which somebody else listens are not taken by accident.
+// The server never takes a port on which somebody else listens by accident.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <sys/socket.h>

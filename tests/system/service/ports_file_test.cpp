@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// What others do to the ports file while the server runs. Lists that are wrong are in reload_test.cpp.
+// Changes that others make to the ports file while the server runs. Wrong lists are in reload_test.cpp.
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -53,7 +53,7 @@ TEST_CASE("ports file: one that was cut off in the middle of a line changes noth
 TEST_CASE("ports file: of one that changes while it is read nothing is taken") {
     const Netns netns;
     const TempFile file("7\n");
-    // After the start, each time that it is read somebody writes another line.
+    // After the start, somebody adds a line during each read.
     Server server(netns, {"--user", "root", "--ports-file", file.path()}, [&] { append_while_reading(file.path()); });
     for (int i = 0; i < 3; ++i) {
         CHECK(server.reload() ==
@@ -84,7 +84,7 @@ TEST_CASE("ports file: one of 100 MiB is refused at once, whatever is in it") {
     while (text.size() < (100U << 20U)) text += "7 # and so on, and so on, and so on, and so on\n";
     file.write(text);
     check();
-#ifdef NDEBUG  // sanitizers keep a multiple of it
+#ifdef NDEBUG  // sanitizers keep much more
     CHECK(server.status_kb("VmHWM") < 32 * 1024);
 #endif
 }
@@ -104,7 +104,7 @@ TEST_CASE("ports file: of one that the server's user may not read no error quote
     CHECK(refusal("root").find("'secret:$6$salt$hash' is not allowed here") != std::string::npos);
     fs::permissions(file.path(), fs::perms::others_read, fs::perm_options::add);
     CHECK(refusal("nobody").find("'secret:$6$salt$hash' is not allowed here") != std::string::npos);
-    // Nor if the folder is closed to that user.
+    // The same if the folder is closed to that user.
     const auto folder = file.path() + ".folder";
     fs::create_directory(folder);
     fs::permissions(folder, fs::perms::owner_all);
@@ -143,7 +143,7 @@ TEST_CASE("ports file: behind a link nothing but a regular file is opened") {
     REQUIRE(::mkfifo(fifo.c_str(), 0666) == 0);
     fs::remove(link.path());
     fs::create_symlink(fifo, link.path());
-    // Who waits for a reader of the FIFO would see one come.
+    // A process that waits for a reader of the FIFO would see the server come.
     const Fd writer_end(::open(fifo.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
     REQUIRE(writer_end);
     const Fd watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));

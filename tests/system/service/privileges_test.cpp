@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// What the serving process may still do.
+// The rights of the serving process.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <grp.h>
@@ -24,7 +24,7 @@ namespace echo_server {
 
 namespace {
 
-/// The value behind `name` in /proc/PID/status, its blanks made single.
+/// The value behind `name` in /proc/PID/status, with single blanks.
 std::string status_of(const Process& process, const std::string& name) {
     std::ifstream file(fmt::format("/proc/{}/status", process.pid()));
     for (std::string line; std::getline(file, line);) {
@@ -40,7 +40,8 @@ std::string status_of(const Process& process, const std::string& name) {
 constexpr auto no_capability = "0000000000000000";
 constexpr auto cap_bpf_alone = "0000008000000000";
 
-/// What a server keeps that was started with CAP_BPF: since Linux 5.19 who holds a map may use it without.
+/// The capabilities of a server that had CAP_BPF at its start: since Linux 5.19 the holder of a map needs none to use
+/// it.
 std::string kept_capabilities() { return kernel_before(5, 19) ? cap_bpf_alone : no_capability; }
 
 void check_is_without_privileges(const Process& process, const std::string& id,
@@ -98,7 +99,7 @@ TEST_CASE("privileges: an ordinary user with CAP_BPF and CAP_NET_ADMIN starts it
 
 TEST_CASE("privileges: where map updates take CAP_BPF, it keeps that alone") {
     const Netns netns;
-    // As before Linux 5.19: a look into a map is refused to who has no capability. Here, to everybody.
+    // As before Linux 5.19: nobody without a capability may look into a map. Here, nobody at all may.
     Server server(netns, {"--ports", "7"}, [] { refuse_system_call(SYS_bpf, BPF_MAP_LOOKUP_ELEM, EPERM); });
     CHECK(server.output().find("  user       nobody, with CAP_BPF alone\n") != std::string::npos);
     check_is_without_privileges(server, "65534", cap_bpf_alone);

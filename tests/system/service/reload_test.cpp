@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// SIGHUP, and what it must not disturb.
+// SIGHUP, and everything that it must not disturb.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -37,7 +37,7 @@ TEST_CASE("reload: applies the difference and says what it was") {
         CHECK(echoes(netns, "::1", port));
     CHECK(server.reload() == fmt::format("reloaded {}: nothing changed; 17 ports open", file.path()));
 
-    // An open connection stays, even on a port that is closed now; program, maps and link are the same.
+    // An open connection stays, even on a port that is closed now. Program, maps and link are the same.
     client.send("still here");
     CHECK(client.receive(10) == "still here");
     const BpfObjects after(netns);
@@ -222,20 +222,20 @@ TEST_CASE("reload: a storm of them leaves time for clients, and for a stop") {
     std::jthread storm([&](const std::stop_token& stop) {
         for (; !stop.stop_requested(); ++sent) ::kill(server.pid(), SIGHUP);
     });
-    // In turns with reloads of 65,534 ports, each of which takes as long as a hundred clients.
+    // Reloads of 65,534 ports run in turns with clients; each reload needs the time of a hundred clients.
     CHECK(time_of_100_clients() < 200 * calm);
     file.write("7\n");
     CHECK(eventually([&] { return try_connect(netns, "127.0.0.1", 8) == ECONNREFUSED; }));
     server.signal(SIGTERM);
     CHECK(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED; }));
-    storm = {};  // before the process is waited for, as its number may go to another then
+    storm = {};  // first, because the process's number may be another's after the wait
     CHECK(server.wait() == 0);
     MESSAGE("SIGHUPs sent: ", sent.load());
 }
 
 TEST_CASE("reload: a thousand of them cost no client of a port that stays its connection") {
     const Network network;
-    // So many that a reload which closed them for a moment would be caught at it.
+    // A reload that closed all of these ports for a moment would be caught.
     const TempFile file("1-5000\n");
     Server server(network.vm, {"--ports-file", file.path()});
     std::atomic<bool> stop = false;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Starts beside a running server that fail, or are to replace one that is in no good state: no client loses it.
+// Starts beside a running server that fail, or that replace a server in a bad state: no client loses its connection.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <linux/bpf.h>
@@ -91,14 +91,14 @@ TEST_CASE("replace: a new process that fails or is killed at any step leaves the
         CHECK(killed.code == -SIGSYS);
         CHECK(echoes(netns, "127.0.0.1", 7));
     }
-    // Of the updates of one element the first is libbpf's, for the constants; the second puts the socket into its map.
+    // libbpf updates one element first, for the constants; the second update puts the socket into its map.
     const auto no_socket =
         run(netns, echo_server({"--ports", "7,8", "--replace"}), [] { fail_bpf(BPF_MAP_UPDATE_ELEM, after(1)); });
     CHECK(no_socket.code == 1);
     CHECK(no_socket.output.find("echo_socket: Cannot allocate memory") != std::string::npos);
     CHECK(echoes(netns, "127.0.0.1", 7));
     CHECK(older.output().find("replaced") == std::string::npos);
-    // At last one that gets through, so that the steps were those of a replacement.
+    // The last start succeeds: this shows that the steps before were steps of a replacement.
     Server newer(netns, {"--ports", "7,8", "--replace"});
     CHECK(older.wait() == 0);
     CHECK(echoes(netns, "127.0.0.1", 8));
@@ -114,7 +114,7 @@ TEST_CASE("replace: killed at moments of every kind, the new process leaves the 
         newer->wait();
         const auto replaced = [&] { return older->output().find("replaced") != std::string::npos; };
         if (!eventually(replaced, std::chrono::milliseconds(50)) && echoes(netns, "127.0.0.1", 7)) continue;
-        // The replacement was complete before the end: the old process leaves, by right.
+        // The replacement was complete before the kill: the old process leaves, and may.
         REQUIRE(eventually(replaced));
         CHECK(older->wait() == 0);
         older = std::make_unique<Server>(netns, Command{"--ports", "7", "--replace"});
@@ -158,7 +158,7 @@ TEST_CASE("replace: a process that hangs is replaced, and so is the one after it
 TEST_CASE("replace: once the old one was told, no shortage ends the new one") {
     const Netns netns;
     Server older(netns, {"--ports", "7"});
-    // Of the calls of bpf() that read the ports, the first is for the difference; none comes after it.
+    // The first bpf() call that reads the ports is for the difference; there is no other.
     const Server newer(netns, {"--ports", "7", "--replace"}, [] { fail_bpf(BPF_MAP_LOOKUP_BATCH, after(1)); });
     CHECK(older.wait() == 0);
     CHECK(echoes(netns, "127.0.0.1", 7));
@@ -188,7 +188,7 @@ TEST_CASE("replace: of two at the same moment at most one succeeds, and the serv
                 const auto& output = (*server)->output();
                 return output.find("  stop ") != std::string::npos || output.starts_with("echo-server: ");
             }));
-        // Those that were replaced, and those that gave way, are gone or on their way out.
+        // All replaced servers, and all that gave way, have ended or are about to.
         CHECK(eventually([&] { return count_links(netns) == 1; }));
         CHECK(echoes(netns, "127.0.0.1", 7));
     }
@@ -206,7 +206,7 @@ TEST_CASE("replace: takes root") {
         become_ordinary({CAP_BPF, CAP_NET_ADMIN});
     });
     CHECK(beside.output().starts_with("echo-server: another sk_lookup program is attached here; only root could tell"));
-    // Now there are two, and root is told to choose, at once.
+    // Now there are two servers, and root is told at once to choose.
     const auto third = run(netns, echo_server({"--ports", "9"}));
     CHECK(third.code == 1);
     CHECK(third.output ==

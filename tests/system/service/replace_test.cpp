@@ -23,7 +23,7 @@ std::string pattern(std::size_t size, unsigned seed) {
     return text;
 }
 
-/// A client that sends and checks until it is told to stop; then what it was owed must come to a clean end.
+/// A client that sends and checks until it is told to stop; then it expects the rest of its bytes and a clean end.
 class Stream {
  public:
     Stream(const Netns& netns, const std::string& address, std::uint16_t port, unsigned seed)
@@ -34,7 +34,7 @@ class Stream {
     Stream(const Stream&) = delete;
     Stream& operator=(const Stream&) = delete;
 
-    /// Empty if all went well.
+    /// Empty after success.
     std::string finish() {
         stop_ = true;
         thread_.join();
@@ -91,7 +91,7 @@ TEST_CASE("replace: fifty in a row cost no client anything") {
     for (unsigned i = 0; i < 50; ++i) {
         const auto before = servers.back().pid();
         auto& server = servers.emplace_back(network.vm, arguments);
-        // And perhaps the one before, which has not left yet.
+        // The server before may still be there.
         CHECK(server.output().find(fmt::format("\n  replaces   process {}, ", before)) != std::string::npos);
         if (i % 10 == 5) streams.emplace_back(network.host, Network::vm_ip6, 77, i * 1000);
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Ends and starts while clients come without a pause.
+// Stops and starts while clients come without a pause.
 #include <bpf/bpf.h>
 #include <doctest/doctest.h>
 
@@ -17,7 +17,7 @@ namespace echo_server {
 
 namespace {
 
-/// Clients that connect, send, check, and do it again, on threads of their own, until finish().
+/// Clients that connect, send and check, again and again, on threads of their own, until finish().
 class Load {
  public:
     explicit Load(const Network& network) {
@@ -34,7 +34,7 @@ class Load {
         threads_.clear();
     }
     [[nodiscard]] int served() const { return served_; }
-    /// How many connections failed after they had been made, and those that a server sent something wrong.
+    /// The number of connections that failed after they were made, and of connections with a wrong answer.
     [[nodiscard]] int broken() const { return broken_; }
     [[nodiscard]] int wrong() const { return wrong_; }
 
@@ -84,7 +84,7 @@ TEST_CASE("restart: killed and started a hundred times under load, it is back ea
 TEST_CASE("restart: what the kernel keeps of a killed one is in nobody's way") {
     const Network network;
     Server killed(network.vm, {"--ports", "7,77"});
-    // As it is while somebody looks at it, with bpftool or 'echo-server status'.
+    // A tool such as bpftool or 'echo-server status' holds the objects open.
     Fd kept(bpf_link_get_fd_by_id(static_cast<__u32>(std::stoul(BpfObjects(network.vm).link))));
     REQUIRE(kept);
     killed.signal(SIGKILL);
@@ -117,7 +117,7 @@ TEST_CASE("restart: stopped by SIGTERM under load it ends in time, and cuts nobo
     }
     load.finish();
     MESSAGE("connections served: ", load.served(), ", cut off: ", load.broken());
-    // To a client whose last word of the handshake is still on its way the connection is made, to the server it is not.
+    // The last packet of a handshake may be on its way: the client then has a connection, and the server has none yet.
     CHECK(load.broken() <= 2);
     CHECK(load.wrong() == 0);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Parents that leave standard input, output or error closed.
+// Parent processes that leave standard input, output or error closed.
 #include <doctest/doctest.h>
 #include <unistd.h>
 
@@ -32,7 +32,7 @@ TEST_CASE("standard streams: whichever are closed, each client gets its own byte
             }
         };
         talk();
-        // A reload that is refused, and one that is not, when the line about the other was written.
+        // A refused reload, and an accepted reload once the line about the first was written.
         const auto read = server.bytes_read();
         file.write("x\n");
         server.signal(SIGHUP);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// What a start says, and what it says when it can't be.
+// The announcement of a start, and the errors of a start that can't be.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <linux/bpf.h>
@@ -35,7 +35,7 @@ TEST_CASE("start: says what is open, through which socket, in which namespace, h
     const Netns netns;
     const TempFile file("7,77\n");
     Server server(netns, {"--ports", "777", "--ports-file", file.path()});
-    // The cookie by which ss and a dump of echo_socket show the socket.
+    // The socket's cookie, as ss and a dump of echo_socket show it.
     const auto listener = run_ok(netns, {"ss", "-Hltne"});
     std::smatch cookie;
     REQUIRE(std::regex_search(listener, cookie, std::regex(R"( sk:(\w+) )")));
@@ -88,14 +88,14 @@ TEST_CASE("start: wrong usage is one line and exit code 2") {
         {{"--ports", "7", "--address", "here"}, "--address: 'here' is no address prefix: write 192.0.2.0/24, "},
         {{"--ports", "7", "two\nlines"}, R"('two\x0alines' is not an option)"},
     };
-    for (const auto& one : cases) {
-        CAPTURE(one.says);
-        const auto result = run(netns, echo_server(one.arguments));
+    for (const auto& row : cases) {
+        CAPTURE(row.says);
+        const auto result = run(netns, echo_server(row.arguments));
         const auto& output = result.output;
         CAPTURE(output);
         CHECK(result.code == 2);
         CHECK(output.starts_with("echo-server: "));
-        CHECK(output.find(one.says) != std::string::npos);
+        CHECK(output.find(row.says) != std::string::npos);
         CHECK(output.ends_with("; see echo-server --help\n"));
         CHECK(std::count(output.begin(), output.end(), '\n') == 1);
     }

@@ -42,7 +42,7 @@ TEST_CASE("stop: ports close, open connections may finish") {
     CHECK(server.next_line() == "stopping: the ports are closed; waiting up to 3600 s for 1 connection");
     CHECK(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
     CHECK(try_connect(netns, "127.0.0.1", 7777) == ECONNREFUSED);
-    CHECK(who_answers(netns, NamedServer::Protocol::tcp, "127.0.0.1", 77) == "other");  // it has its port back
+    CHECK(who_answers(netns, NamedServer::Protocol::tcp, "127.0.0.1", 77) == "other");  // who has its port back
     CHECK(server.reload() == "echo-server: SIGHUP: the server is stopping; the ports stay closed");
     client.send("after");
     CHECK(client.receive(5) == "after");
@@ -132,7 +132,7 @@ TEST_CASE("stop: a reader of the log that stalls does not stall the server") {
     const Netns netns;
     Server server(netns, {"--ports", "7", "--verbose"});
     int served = 0;
-    // Their lines are more than a pipe holds.
+    // The lines are longer than a pipe's buffer.
     for (int i = 0; i < 3000; ++i)
         if (echoes(netns, "127.0.0.1", 7)) ++served;
     CHECK(served == 3000);

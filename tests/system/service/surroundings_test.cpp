@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Hosts that lack something, or have it otherwise.
+// Hosts that lack something, or have it in another form.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <sched.h>
@@ -46,7 +46,7 @@ TEST_CASE("surroundings: with IPv6 disabled it serves IPv4, and IPv6 as soon as 
 
 TEST_CASE("surroundings: a wall clock that jumps ends no connection early, and none late") {
     const Netns netns;
-    // Each look at the wall clock shows another year. (In guest_test.cpp it is the kernel's own that jumps.)
+    // Each look at the wall clock shows another year. (guest_test.cpp changes the kernel's own clock.)
     Server server(netns, {"--ports", "7", "--idle-timeout", "2"}, [] { jump_wall_clock(); });
     const auto start = steady_clock::now();
     Client client(netns, "127.0.0.1", 7);

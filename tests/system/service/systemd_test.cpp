@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// What systemd is told, and what it passes. It does not run here: a socket of our own stands in for it.
+// The messages to systemd, and the socket from systemd. systemd does not run here: a socket of the test plays its part.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <sys/socket.h>
@@ -21,7 +21,7 @@ namespace echo_server {
 
 namespace {
 
-/// Stands in for systemd's end of sd_notify(3).
+/// Plays systemd's end of sd_notify(3).
 class NotifySocket {
  public:
     explicit NotifySocket(const Netns& netns) {
@@ -77,7 +77,7 @@ TEST_CASE("systemd: a start that fails is never called ready") {
     NotifySocket systemd(netns);
     CHECK(run(netns, echo_server({"--ports-file", "/nowhere"}), NotifySocket::tell_child).code == 1);
     Server server(netns, {"--ports", "9"}, NotifySocket::tell_child);
-    CHECK(systemd.receive() == "READY=1\nSTATUS=1 TCP port open: 9");  // the first that it was told
+    CHECK(systemd.receive() == "READY=1\nSTATUS=1 TCP port open: 9");  // the first message
 }
 
 TEST_CASE("systemd: a socket that it passes is used instead of one of our own") {
@@ -136,7 +136,7 @@ TEST_CASE("systemd: a socket that was destroyed before it was passed on needs a 
     const Netns netns;
     const auto result = run(netns, echo_server({"--ports", "7"}), [] {
         constexpr int first_passed = 3;
-        const int destroyed = ::socket(AF_INET6, SOCK_STREAM, 0);  // like this one it does not listen
+        const int destroyed = ::socket(AF_INET6, SOCK_STREAM, 0);  // like a destroyed socket, it does not listen
         ::dup2(destroyed, first_passed);
         ::setenv("LISTEN_FDS", "1", 1);
         ::setenv("LISTEN_PID", std::to_string(::getpid()).c_str(), 1);

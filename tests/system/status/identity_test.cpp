@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// What 'status' and --replace believe of the map echo_instance, in which a server says who it is.
+// The trust of 'status' and --replace in the map echo_instance, in which a server says who it is.
 #include <bpf/bpf.h>
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -33,12 +33,12 @@ namespace {
 
 using nlohmann::json;
 
-/// Our program, attached by somebody who says whatever he likes about himself in echo_instance.
+/// Our program, attached by somebody who writes lies about himself into echo_instance.
 class StandIn {
  public:
     StandIn(const Netns& netns, const echo_instance& identity, const NamedServer* listener = nullptr)
         : StandIn(netns, &identity, sizeof(identity), listener) {}
-    /// One whose echo_instance is as large as that.
+    /// The same with an echo_instance of this size.
     StandIn(const Netns& netns, std::size_t size) : StandIn(netns, nullptr, size, nullptr) {}
 
  private:
@@ -68,7 +68,7 @@ class StandIn {
     std::unique_ptr<bpf_link, Destroy> link_;
 };
 
-/// Of this test; 0 if the kernel has none of that kind.
+/// The inode of this test's namespace; 0 if the kernel has no namespaces of that kind.
 std::uint64_t namespace_of(const std::string& kind) {
     struct stat status {};
     return ::stat(("/proc/self/ns/" + kind).c_str(), &status) == 0 ? status.st_ino : 0;
@@ -79,10 +79,10 @@ void enter_time_with_another_boot() {
     if (::unshare(CLONE_NEWTIME) != 0) std::abort();
     const Fd offsets(::open("/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC));
     if (::write(offsets.get(), offset.data(), offset.size()) != static_cast<ssize_t>(offset.size())) std::abort();
-    go_on_in_child();  // only its children are in there
+    go_on_in_child();  // the new namespace holds only its children
 }
 
-/// What a server would say that is `pid`, and was started at `start`.
+/// The echo_instance of a server with `pid` that started at `start`.
 echo_instance identity_of(const Netns& netns, pid_t pid, std::uint64_t start) {
     echo_instance identity{};
     identity.netns = netns.inode();
@@ -110,15 +110,15 @@ TEST_CASE("status: what a server says of itself can't be changed once it serves,
 
 TEST_CASE("status: a later process with the PID of a server that ended is not taken for it") {
     const Netns netns;
-    // Somebody keeps the program of a server that had the PID of this test.
+    // Somebody keeps the program of a server whose PID this test has now.
     const StandIn ended(netns, identity_of(netns, ::getpid(), start_of_this_process() - 1));
-    const auto one = only_status(netns);
-    CHECK(one["pid"] == nullptr);
-    CHECK(one["pid_in_its_namespace"] == ::getpid());
-    CHECK(one["user"] == nullptr);
-    CHECK(one["uptime_seconds"] == nullptr);
+    const auto shown = only_status(netns);
+    CHECK(shown["pid"] == nullptr);
+    CHECK(shown["pid_in_its_namespace"] == ::getpid());
+    CHECK(shown["user"] == nullptr);
+    CHECK(shown["uptime_seconds"] == nullptr);
     CHECK(status_shows(netns, fmt::format(": process {}, which has ended, user ?, up ?", ::getpid())));
-    // Nor is it in the way, or to be replaced.
+    // It is not in the way, and can't be replaced.
     for (const bool replace : {false, true}) {
         CAPTURE(replace);
         Server server(netns, replace ? Command{"--ports", "7", "--replace"} : Command{"--ports", "7"});
@@ -129,7 +129,7 @@ TEST_CASE("status: a later process with the PID of a server that ended is not ta
 
 TEST_CASE("status: the process that a server says it is, is the process that is meant") {
     const Netns netns;
-    for (const auto start : {start_of_this_process(), std::uint64_t{0}}) {  // an older server does not say when
+    for (const auto start : {start_of_this_process(), std::uint64_t{0}}) {  // an older server does not tell its start
         CAPTURE(start);
         const StandIn server(netns, identity_of(netns, ::getpid(), start));
         CHECK(only_status(netns)["pid"] == ::getpid());
@@ -143,18 +143,18 @@ TEST_CASE("status: a server is the same from a time namespace with another boot"
     const Netns netns;
     Server older(netns, {"--ports", "7"});
     const auto shown = run(netns, echo_server({"status", "--json"}), enter_time_with_another_boot);
-    const auto one = json::parse(shown.output)["instances"].at(0);
-    CHECK(one["pid"] == older.pid());
-    CHECK(one["uptime_seconds"] == nullptr);
+    const auto row = json::parse(shown.output)["instances"].at(0);
+    CHECK(row["pid"] == older.pid());
+    CHECK(row["uptime_seconds"] == nullptr);
     const auto second = run(netns, echo_server({"--ports", "7"}), enter_time_with_another_boot);
     CHECK(second.output.find(fmt::format("(process {})", older.pid())) != std::string::npos);
-    // Another user would no longer be killed with its parent.
+    // As another user it would no longer be killed with its parent.
     const Server newer(netns, {"--ports", "7", "--user", "root", "--replace"}, enter_time_with_another_boot);
     CHECK(older.wait() == 0);
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
-#ifdef NDEBUG  // sanitizers need memory as well
+#ifdef NDEBUG  // sanitizers need memory too
 TEST_CASE("status: maps of any size cost it little memory") {
     const Netns netns;
     const StandIn other(netns, std::size_t{128} << 20U);
@@ -170,11 +170,11 @@ TEST_CASE("status: maps of any size cost it little memory") {
 TEST_CASE("replace: of the running process no descriptor is touched that is not what it is said to be") {
     const Netns netns;
     const NamedServer listener(netns, NamedServer::Protocol::tcp, "::", 9999, "other");
-    const Netns elsewhere;  // its descriptor is a file's
+    const Netns elsewhere;  // its descriptor belongs to a file
     auto identity = identity_of(netns, ::getpid(), start_of_this_process());
     const auto refused = [&](std::string_view why) {
         const StandIn server(netns, identity, &listener);
-        // A descriptor that is a file, say of a file system of theirs, could hang it as soon as it is closed.
+        // A descriptor of a file, for example on a file system of the attacker's, could hang status when it is closed.
         const auto [code, output] = run(netns, echo_server({"--ports", "7", "--replace"}), [&] {
             kill_at_system_call(SYS_pidfd_getfd, identity.listener == elsewhere.fd() ? -1 : INT_MAX);
         });

@@ -34,13 +34,13 @@ TEST_CASE("state: a server whose program was detached is shown as that, and --re
     detach(netns);
     REQUIRE(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
 
-    const auto one = only_status(netns);
-    CHECK(one["pid"] == older.pid());
-    CHECK(one["serving"] == false);
-    CHECK(one["state"] == "detached");
-    CHECK(one["ports"] == nullptr);
-    CHECK(one["listener"]["address"] == "127.0.0.1:7777");
-    CHECK(one["connections"]["open"] == 1);
+    const auto shown = only_status(netns);
+    CHECK(shown["pid"] == older.pid());
+    CHECK(shown["serving"] == false);
+    CHECK(shown["state"] == "detached");
+    CHECK(shown["ports"] == nullptr);
+    CHECK(shown["listener"]["address"] == "127.0.0.1:7777");
+    CHECK(shown["connections"]["open"] == 1);
     CHECK(status_shows(netns, ", with its program detached: its ports are closed\n"));
     const auto metrics = run_ok(netns, echo_server({"status", "--prometheus"}));
     CHECK(metrics.find("\necho_server_serving 0\n") != std::string::npos);
@@ -65,21 +65,21 @@ TEST_CASE("state: a server whose program was detached is shown as that, and --re
 TEST_CASE("state: a server whose socket is gone is shown as that, and --replace takes over with a socket of its own") {
     const Netns netns;
     Server older(netns, {"--ports", "7"});
-    older.freeze();  // or it would notice, and end
+    older.freeze();  // or it would notice, and would end
     destroy_listener(netns);
-    const auto one = only_status(netns);
-    CHECK(one["pid"] == older.pid());
-    CHECK(one["serving"] == false);
-    CHECK(one["state"] == "without socket");
-    CHECK(one["ports"] == nullptr);
-    CHECK(one["listener"] == nullptr);
+    const auto shown = only_status(netns);
+    CHECK(shown["pid"] == older.pid());
+    CHECK(shown["serving"] == false);
+    CHECK(shown["state"] == "without socket");
+    CHECK(shown["ports"] == nullptr);
+    CHECK(shown["listener"] == nullptr);
     CHECK(status_shows(netns, ", without its listening socket: its ports are closed\n"));
     CHECK(run(netns, echo_server({"--ports", "7"})).output.find(": --replace takes over from it") != std::string::npos);
 
     Server newer(netns, {"--ports", "7", "--replace"});
     CHECK(echoes(netns, "127.0.0.1", 7));
     older.signal(SIGCONT);
-    CHECK(older.wait() >= 0);  // told to drain, or by accept(2) that its socket is gone
+    CHECK(older.wait() >= 0);  // it drains when told, or when accept(2) finds that its socket is gone
     CHECK(echoes(netns, "127.0.0.1", 7));
     CHECK(only_status(netns)["state"] == "serving");
 }
@@ -95,9 +95,9 @@ TEST_CASE("state: one that was detached and then replaced drains, even while som
     detach(netns);
     Server newer(netns, {"--ports", "7", "--replace"});
     older.wait_for("waiting up to");
-    const auto instances = status(netns);
-    REQUIRE(instances.size() == 2);
-    for (const auto& one : instances) CHECK(one["state"] == (one["pid"] == newer.pid() ? "serving" : "draining"));
+    const auto servers = status(netns);
+    REQUIRE(servers.size() == 2);
+    for (const auto& shown : servers) CHECK(shown["state"] == (shown["pid"] == newer.pid() ? "serving" : "draining"));
 }
 
 }  // namespace echo_server

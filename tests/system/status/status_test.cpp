@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// 'echo-server status', and whether it tells the truth.
+// 'echo-server status', and whether it is true.
 #include <bpf/bpf.h>
 #include <doctest/doctest.h>
 #include <fmt/format.h>
@@ -28,7 +28,7 @@ namespace {
 using nlohmann::json;
 using namespace std::chrono_literals;
 
-/// The counters are written a moment after the client has its answer.
+/// The server writes the counters a moment after the client has its answer.
 bool becomes(const Netns& netns, const std::function<bool(const json&)>& condition) {
     return eventually([&] { return condition(only_status(netns)); });
 }
@@ -41,30 +41,30 @@ TEST_CASE("status: the three formats agree with what an nmap scan of 1,000 ports
     run_ok(network.host, {"nmap", "-n", "-Pn", "-sT", "-p", "1-1000", Network::vm_ip4});
     run_ok(network.host, {"nmap", "-n", "-Pn", "-sT", "-p", "991-1010", Network::vm_ip4});
     CHECK(echoes(network.host, Network::vm_ip6, 7, "twelve bytes"));
-    REQUIRE(becomes(network.vm, [](const json& one) { return one["connections"]["open"] == 0; }));
+    REQUIRE(becomes(network.vm, [](const json& shown) { return shown["connections"]["open"] == 0; }));
 
-    const auto one = only_status(network.vm);
-    CHECK(one["pid"] == server.pid());
-    CHECK(one["version"] == ECHO_SERVER_VERSION);
-    CHECK(one["user"] == "nobody");
-    CHECK(one["uptime_seconds"] > 0);
-    CHECK(one["uptime_seconds"] < 60);
-    CHECK(one["serving"] == true);
-    CHECK(one["listener"]["address"] == "127.0.0.1:7777");
-    CHECK(one["listener"]["waiting"] == 0);
-    CHECK(one["listener"]["dropped"] == 0);
-    CHECK(one["ports"]["count"] == 1000);
-    CHECK(one["ports"]["list"] == "1-1000");
-    CHECK(one["addresses"] == json::array());
-    CHECK(one["connections"]["accepted"] == 1011);
-    CHECK(one["connections"]["refused"] == 0);
-    CHECK(one["connections"]["max"] > 1000);
-    CHECK(one["bytes"]["received"] == 12);
-    CHECK(one["bytes"]["sent"] == 12);
-    CHECK(one["attempts"]["steered"] == 1011);
-    CHECK(one["attempts"]["dropped"]["no_socket"] == 0);
-    CHECK(one["attempts"]["dropped"]["not_assigned"] == 0);
-    const auto& by_port = one["attempts"]["steered_by_port"];
+    const auto shown = only_status(network.vm);
+    CHECK(shown["pid"] == server.pid());
+    CHECK(shown["version"] == ECHO_SERVER_VERSION);
+    CHECK(shown["user"] == "nobody");
+    CHECK(shown["uptime_seconds"] > 0);
+    CHECK(shown["uptime_seconds"] < 60);
+    CHECK(shown["serving"] == true);
+    CHECK(shown["listener"]["address"] == "127.0.0.1:7777");
+    CHECK(shown["listener"]["waiting"] == 0);
+    CHECK(shown["listener"]["dropped"] == 0);
+    CHECK(shown["ports"]["count"] == 1000);
+    CHECK(shown["ports"]["list"] == "1-1000");
+    CHECK(shown["addresses"] == json::array());
+    CHECK(shown["connections"]["accepted"] == 1011);
+    CHECK(shown["connections"]["refused"] == 0);
+    CHECK(shown["connections"]["max"] > 1000);
+    CHECK(shown["bytes"]["received"] == 12);
+    CHECK(shown["bytes"]["sent"] == 12);
+    CHECK(shown["attempts"]["steered"] == 1011);
+    CHECK(shown["attempts"]["dropped"]["no_socket"] == 0);
+    CHECK(shown["attempts"]["dropped"]["not_assigned"] == 0);
+    const auto& by_port = shown["attempts"]["steered_by_port"];
     CHECK(by_port.size() == 1000);
     for (int port = 1; port <= 1000; ++port) {
         CAPTURE(port);
@@ -134,7 +134,7 @@ TEST_CASE("status: for Prometheus the time of the start is the same at each look
     }
     REQUIRE(seen.size() == 1);
     const std::chrono::duration<double> started(std::stod(*seen.begin()));
-    CHECK(started >= before.time_since_epoch() - 1ms);  // it is rounded to milliseconds
+    CHECK(started >= before.time_since_epoch() - 1ms);  // the start is rounded to milliseconds
     CHECK(started <= after.time_since_epoch() + 1ms);
 }
 
@@ -177,16 +177,16 @@ TEST_CASE("status: open connections, drops, prefixes and a drain are seen") {
     Client client(netns, "127.0.0.1", 7);
     client.send("x");
     REQUIRE(client.receive(1) == "x");
-    auto one = only_status(netns);
-    CHECK(one["connections"]["open"] == 1);
-    CHECK(one["addresses"] == json::array({"127.0.0.0/8", "::1"}));
+    auto shown = only_status(netns);
+    CHECK(shown["connections"]["open"] == 1);
+    CHECK(shown["addresses"] == json::array({"127.0.0.0/8", "::1"}));
 
     server.signal(SIGTERM);
     server.wait_for("waiting up to");
-    one = only_status(netns);
-    CHECK(one["serving"] == false);
-    CHECK(one["listener"] == nullptr);
-    CHECK(one["connections"]["open"] == 1);
+    shown = only_status(netns);
+    CHECK(shown["serving"] == false);
+    CHECK(shown["listener"] == nullptr);
+    CHECK(shown["connections"]["open"] == 1);
     const auto text = run_ok(netns, echo_server({"status"}));
     CHECK(text.find(", draining\n") != std::string::npos);
     CHECK(text.find("  ports ") == std::string::npos);
@@ -202,13 +202,13 @@ TEST_CASE("status: a replacement shows both, the old one draining") {
     REQUIRE(client.receive(1) == "x");
     Server newer(netns, {"--ports", "7", "--replace"});
     older.wait_for("waiting up to");
-    const auto instances = status(netns);
-    REQUIRE(instances.size() == 2);
-    for (const auto& one : instances) {
-        CHECK(one["serving"] == (one["pid"] == newer.pid()));
-        CHECK(one["connections"]["open"] == (one["pid"] == newer.pid() ? 0 : 1));
-        CHECK(one["ports"].is_null() == (one["pid"] != newer.pid()));
-        CHECK(one["listener"].is_null() == (one["pid"] != newer.pid()));
+    const auto servers = status(netns);
+    REQUIRE(servers.size() == 2);
+    for (const auto& shown : servers) {
+        CHECK(shown["serving"] == (shown["pid"] == newer.pid()));
+        CHECK(shown["connections"]["open"] == (shown["pid"] == newer.pid() ? 0 : 1));
+        CHECK(shown["ports"].is_null() == (shown["pid"] != newer.pid()));
+        CHECK(shown["listener"].is_null() == (shown["pid"] != newer.pid()));
     }
 }
 
@@ -217,10 +217,10 @@ TEST_CASE("status: of a process in another PID namespace it does not guess the u
     const Process server(netns,
                          {"unshare", "--pid", "--fork", "--kill-child", ECHO_SERVER, "--ports", "7", "--user", "root"});
     REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == 0; }));
-    const auto one = only_status(netns);
-    CHECK(one["pid"] == nullptr);
-    CHECK(one["pid_in_its_namespace"] == 1);
-    CHECK(one["user"] == nullptr);
+    const auto shown = only_status(netns);
+    CHECK(shown["pid"] == nullptr);
+    CHECK(shown["pid_in_its_namespace"] == 1);
+    CHECK(shown["user"] == nullptr);
     CHECK(status_shows(netns, ": process 1 of another PID namespace, user ?, up "));
     CHECK(
         run(netns, echo_server({"--ports", "7"})).output ==
@@ -291,7 +291,7 @@ TEST_CASE("status: a program of another version, with other maps or none, does n
     std::unique_ptr<echo_dispatch_bpf, void (*)(echo_dispatch_bpf*)> other(echo_dispatch_bpf::open(),
                                                                            echo_dispatch_bpf::destroy);
     REQUIRE(other != nullptr);
-    // Its maps have the names of ours, and other shapes.
+    // Its maps have the names of our maps, but other shapes.
     REQUIRE(bpf_map__set_value_size(other->maps.echo_drops, 64) == 0);
     REQUIRE(bpf_map__set_max_entries(other->maps.echo_steered, 7) == 0);
     REQUIRE(echo_dispatch_bpf::load(other.get()) == 0);
@@ -299,13 +299,13 @@ TEST_CASE("status: a program of another version, with other maps or none, does n
         bpf_program__attach_netns(other->progs.echo_dispatch, netns.fd()), bpf_link__destroy);
     REQUIRE(link != nullptr);
 
-    const auto one = only_status(netns);
+    const auto shown = only_status(netns);
     for (const std::string unknown :
          {"pid", "version", "user", "uptime_seconds", "listener", "ports", "connections", "attempts"}) {
         CAPTURE(unknown);
-        CHECK(one[unknown] == nullptr);
+        CHECK(shown[unknown] == nullptr);
     }
-    CHECK(one["state"] == "without socket");
+    CHECK(shown["state"] == "without socket");
     CHECK(run_ok(netns, echo_server({"status"})).starts_with("echo-server ?: BPF program "));
     CHECK(run_ok(netns, echo_server({"status", "--prometheus"})).empty());
     const auto replace = run(netns, echo_server({"--ports", "7", "--replace"}));

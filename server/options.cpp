@@ -7,6 +7,7 @@
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+#include <cstdint>
 #include <functional>
 #include <stdexcept>
 #include <string_view>
@@ -82,24 +83,17 @@ std::string unexpected(const std::string& word) {
                 : fmt::format("{} is not an option", quote(word));
 }
 
-std::size_t parse_count(const std::string& text) {
-    const auto count = parse_number<std::size_t>(text);
-    if (count && *count > 0) return *count;
-    throw std::runtime_error(fmt::format("{} is not allowed here: write a whole number of at least 1", quote(text)));
-}
-
-std::size_t parse_threads(const std::string& text) {
-    const auto count = parse_number<std::size_t>(text);
-    if (count && *count > 0 && *count <= ECHO_MAX_THREADS) return *count;
-    throw std::runtime_error(
-        fmt::format("{} is not allowed here: write a whole number from 1 to {}", quote(text), ECHO_MAX_THREADS));
+/// Reads whole numbers from `min` to `max`; `allowed` says so.
+auto whole_number(std::size_t min, std::size_t max, const std::string& allowed) {
+    return [=](const std::string& text) {
+        const auto number = parse_number<std::size_t>(text);
+        if (number && *number >= min && *number <= max) return *number;
+        throw std::runtime_error(fmt::format("{} is not allowed here: write {}", quote(text), allowed));
+    };
 }
 
 std::chrono::seconds parse_seconds(const std::string& text) {
-    const auto seconds = parse_number<unsigned>(text);
-    if (!seconds || *seconds > 86400)
-        throw std::runtime_error(fmt::format("{} is not allowed here: write whole seconds, 0 to 86400", quote(text)));
-    return std::chrono::seconds(*seconds);
+    return std::chrono::seconds(whole_number(0, 86400, "whole seconds, 0 to 86400")(text));
 }
 
 asio::ip::tcp::endpoint parse_listen_address(const std::string& text) {
@@ -182,11 +176,14 @@ void declare(Flags& flags, Options& options) {
         "--user", "NAME", options.user, [](const auto& text) { return text; },
         fmt::format("Become this user after the start (default {})", default_user));
     flags.add("--pin", "DIR", options.pin, parse_path, "Pin echo_ports, echo_socket in a bpffs for --user");
-    flags.add("--threads", "N", options.threads, parse_threads, "Threads (default: one for each usable CPU)");
+    const auto threads =
+        whole_number(1, ECHO_MAX_THREADS, fmt::format("a whole number from 1 to {}", ECHO_MAX_THREADS));
+    flags.add("--threads", "N", options.threads, threads, "Threads (default: one for each usable CPU)");
     flags.add("--verbose", options.verbose, "Log connections, and libbpf's messages");
 
     flags.begin_group("Limits");
-    flags.add("--max-connections", "N", options.max_connections, parse_count,
+    const auto count = whole_number(1, SIZE_MAX, "a whole number of at least 1");
+    flags.add("--max-connections", "N", options.max_connections, count,
               "Limit of open connections (default: by ulimit -n)");
     flags.add("--idle-timeout", "SECONDS", options.idle_timeout, parse_seconds,
               "Close connections idle so long (default 0: never)");

@@ -21,7 +21,7 @@ std::string who(const Netns& netns, std::uint16_t port) { return who_answers(net
 
 }  // namespace
 
-TEST_CASE("shadowing: a port with a listener is an error at the start, left out by '!', or taken on demand") {
+TEST_CASE("port conflicts: a port with a listener is an error at the start, left out by '!', or taken on demand") {
     const Netns netns;
     const NamedServer ssh(netns, tcp, "0.0.0.0", 22, "ssh");
 
@@ -46,7 +46,7 @@ TEST_CASE("shadowing: a port with a listener is an error at the start, left out 
     CHECK(who(netns, 22) == "ssh");
 }
 
-TEST_CASE("shadowing: the same by SIGHUP, where the old ports stay") {
+TEST_CASE("port conflicts: the same by SIGHUP, where the old ports stay") {
     const Netns netns;
     const NamedServer ssh(netns, tcp, "0.0.0.0", 22, "ssh");
     const TempFile file("7\n");
@@ -74,7 +74,7 @@ TEST_CASE("shadowing: the same by SIGHUP, where the old ports stay") {
     CHECK(who(netns, 22) == "echo");
 }
 
-TEST_CASE("shadowing: listeners of every kind count, and are named together") {
+TEST_CASE("port conflicts: listeners of every kind count, and are named together") {
     const Netns netns;
     const NamedServer ip6_only(netns, tcp, "::1", 80, "web");
     const NamedServer one_address(netns, tcp, "127.0.0.7", 81, "local");
@@ -88,7 +88,7 @@ TEST_CASE("shadowing: listeners of every kind count, and are named together") {
           "them out ('!80-81,!90'), or pass --shadow-listeners to take their new connections\n");
 }
 
-TEST_CASE("shadowing: every port but the listeners' own, among them ours") {
+TEST_CASE("port conflicts: every port but the listeners' own, among them ours") {
     const Netns netns;
     const NamedServer ssh(netns, tcp, "::", 22, "ssh");
     Server server(netns, {"--ports", "1-65535,!22", "--allow-ephemeral"});
@@ -97,7 +97,7 @@ TEST_CASE("shadowing: every port but the listeners' own, among them ours") {
     CHECK(who(netns, 65535) == "echo");
 }
 
-TEST_CASE("shadowing: a port that is open already may get a listener, which a reload does not mind") {
+TEST_CASE("port conflicts: a port that is open already may get a listener, which a reload does not mind") {
     const Netns netns;
     const TempFile file("7\n");
     Server server(netns, {"--ports-file", file.path()});
@@ -107,7 +107,7 @@ TEST_CASE("shadowing: a port that is open already may get a listener, which a re
     CHECK(who(netns, 7) == "echo");
 }
 
-TEST_CASE("shadowing: with --address, who listens elsewhere is no obstacle") {
+TEST_CASE("port conflicts: with --address, who listens elsewhere is no obstacle") {
     const Netns netns;
     run_ok(netns, {"ip", "route", "add", "local", "192.0.2.0/24", "dev", "lo"});
     const NamedServer local(netns, tcp, "127.0.0.1", 22, "local");
@@ -120,7 +120,7 @@ TEST_CASE("shadowing: with --address, who listens elsewhere is no obstacle") {
     CHECK(run(netns, echo_server({"--ports", "23", "--address", "192.0.2.0/24"})).code == 1);
 }
 
-TEST_CASE("shadowing: without an answer from the kernel no port opens, unless it is to be so") {
+TEST_CASE("port conflicts: without an answer from the kernel no port opens, unless it is to be so") {
     const Netns netns;
     const auto no_netlink = [] { refuse_system_call(SYS_socket, AF_NETLINK, EPROTONOSUPPORT); };
     const auto [code, output] = run(netns, echo_server({"--ports", "7"}), no_netlink);

@@ -26,10 +26,10 @@ listening socket: its own BPF sk_lookup program steers connections there. Needs
 --ports or --ports-file, or both.)";
 
 constexpr auto notes = R"(Port lists: ports (7), ranges (1000-2000) and exclusions (!22), with commas
-between them. An exclusion wins wherever it stands. A port on which another
-program listens is an error, unless --shadow-listeners is given; so is a list
-that leaves the host too few local ports for its own connections, unless
---allow-ephemeral is.
+between them. An exclusion wins wherever it stands. The server refuses a port on
+which another program listens; --shadow-listeners takes it. It refuses a list
+that leaves the host too few local ports for its own connections;
+--allow-ephemeral opens them.
 
 Signals: SIGHUP reads the ports file again; open connections stay. SIGINT
 (Ctrl-C) and SIGTERM stop the server.
@@ -174,7 +174,7 @@ void declare(Flags& flags, Options& options) {
     flags.add("--replace", options.replace, "Take over from the running server, which drains");
     flags.add(
         "--user", "NAME", options.user, [](const auto& text) { return text; },
-        fmt::format("Become this user after the start (default {})", default_user));
+        fmt::format("As root: become this user (default {})", default_user));
     flags.add("--pin", "DIR", options.pin, parse_path, "Pin echo_ports, echo_socket in a bpffs for --user");
     const auto threads =
         whole_number(1, ECHO_MAX_THREADS, fmt::format("a whole number from 1 to {}", ECHO_MAX_THREADS));
@@ -184,7 +184,7 @@ void declare(Flags& flags, Options& options) {
     flags.begin_group("Limits");
     const auto count = whole_number(1, SIZE_MAX, "a whole number of at least 1");
     flags.add("--max-connections", "N", options.max_connections, count,
-              "Limit of open connections (default: by ulimit -n)");
+              "Limit of open connections (default by ulimit -Hn)");
     flags.add("--idle-timeout", "SECONDS", options.idle_timeout, parse_seconds,
               "Close connections idle so long (default 0: never)");
     flags.add("--drain-timeout", "SECONDS", options.drain_timeout, parse_seconds,

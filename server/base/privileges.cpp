@@ -30,7 +30,7 @@ const passwd* find_entry(const std::string& user) {
 
 void become(const User& user) {
     const auto what = fmt::format("becoming user {}", user.name);
-    constexpr auto hint = "that needs CAP_SETUID and CAP_SETGID: without them, '--user root' stays what it is";
+    constexpr auto hint = "that needs CAP_SETUID and CAP_SETGID: start as root, or keep the user by --user root";
     // A change from root to another user drops all capabilities, unless they are to be kept.
     if (::prctl(PR_SET_KEEPCAPS, 1) != 0) fail(what);
     if (user.uid != ::geteuid() || user.gid != ::getegid() || ::getgroups(0, nullptr) != 0) {

@@ -39,7 +39,7 @@ asio::ip::tcp::endpoint local_endpoint(int fd);
 /// The interface or VRF that a socket is bound to (SO_BINDTODEVICE in socket(7)), or "".
 std::string bound_interface(int fd);
 
-/// True for an IPv4 socket: IPv6 clients that are steered there get no answer from the kernel.
+/// True for an IPv4 socket: the kernel refuses IPv6 clients that are steered there.
 bool serves_ip4_alone(const Fd& listener);
 
 }  // namespace echo_server

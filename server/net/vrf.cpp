@@ -60,8 +60,7 @@ std::string explain_vrf() {
     if (name.empty()) return {};
     return fmt::format(
         "clients in the VRF {} will time out, as net.ipv4.tcp_l3mdev_accept is 0 and the kernel answers them by "
-        "another "
-        "routing table: set it ('sysctl -w net.ipv4.tcp_l3mdev_accept=1')",
+        "another routing table: set it ('sysctl -w net.ipv4.tcp_l3mdev_accept=1')",
         name);
 }
 

@@ -36,8 +36,7 @@ void warn_of_interfaces(int listener) {
     if (const auto name = bound_interface(listener); !name.empty())
         return log_problem(
             "the socket is bound to the interface {} ('BindToDevice=' in the socket unit, or 'ip vrf exec'): "
-            "clients that "
-            "come by another get no answer",
+            "clients that come by another get no answer",
             name);
     if (const auto warning = explain_vrf(); !warning.empty()) log_problem(warning);
 }

@@ -149,8 +149,7 @@ std::string explain_shadowing(const std::vector<ListeningSocket>& sockets) {
     const auto* text =
         ports_of(sockets).size() == 1
             ? "--shadow-listeners: new connections to port {} are taken from the socket that listens there"
-            : "--shadow-listeners: new connections to ports {} are taken from the sockets that listen "
-              "there";
+            : "--shadow-listeners: new connections to ports {} are taken from the sockets that listen there";
     return fmt::format(fmt::runtime(text), describe_owners(sockets));
 }
 

@@ -70,8 +70,8 @@ void Reload::wait_for_plan() {
                         }));
 }
 
-// Pause for as long as the reload took: a flood of SIGHUPs gets half of the time at most. But max a second, because a
-// plan may have waited for a file system that hung.
+// Pause for as long as the reload took, so that a flood of SIGHUPs gets max half of the time. But max a second,
+// because a plan may have waited for a file system that hung.
 void Reload::pause() {
     constexpr steady_clock::duration max_pause = std::chrono::seconds(1);
     pause_.expires_after(std::min(steady_clock::now() - started_, max_pause));
@@ -142,7 +142,7 @@ void Reload::apply() {
         log_line("reloaded {}: added {}; removed {}; {} open", file, added.to_string(ranges_in_a_line),
                  removed.to_string(ranges_in_a_line), plural(plan.ports.size(), "port"));
     } catch (const std::runtime_error& error) {
-        log_problem("{}; not all ports are as {} has them: send SIGHUP again", error.what(), file);
+        log_problem("{}; not all ports are as {} has them", error.what(), file);
     }
 }
 

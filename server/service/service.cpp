@@ -38,7 +38,8 @@ Fd obtain_listener(const Options& options, std::optional<Takeover>& takeover) {
     Fd taken = takeover ? takeover->take_listener() : Fd();
     if (taken && passed)
         throw std::runtime_error(
-            "--replace: systemd has passed a socket, and the running server has another; use one of the two");
+            "--replace: systemd has passed a socket, and the running server has another; leave out --replace, or start "
+            "without the socket unit");
     if (!taken && !passed) return open_listener(options.listen.value_or(parse_endpoint(default_listen_address)));
 
     Fd listener = taken ? adopt_listener(std::move(taken), Origin::running_server)
@@ -50,8 +51,8 @@ Fd obtain_listener(const Options& options, std::optional<Takeover>& takeover) {
             to_string(*options.listen), passed ? "systemd" : "the running server", bound));
     if (passed && serves_ip4_alone(listener))
         log_problem(
-            "the socket is an IPv4 one: clients on IPv6 get no answer; 'ListenStream=[::ffff:127.0.0.1]:7777' "
-            "with 'BindIPv6Only=both' in the socket unit serves both");
+            "the socket is an IPv4 one: clients on IPv6 are refused; 'ListenStream=[::ffff:127.0.0.1]:7777' with "
+            "'BindIPv6Only=both' in the socket unit serves both");
     return listener;
 }
 

@@ -62,7 +62,7 @@ std::chrono::nanoseconds cpu_of_refusal(const std::vector<ListeningSocket>& sock
 
 }  // namespace
 
-TEST_CASE("shadowing: a refusal of thousands of listeners shows ranges, and a few of them") {
+TEST_CASE("port conflicts: a refusal of thousands of listeners shows ranges, and a few of them") {
     CHECK(explain_refusal(sockets_on("80-10079")) ==
           "ports 80-10079 are already served by other sockets: leave them out ('!80-10079'), or pass "
           "--shadow-listeners to take their new connections");
@@ -76,7 +76,7 @@ TEST_CASE("shadowing: a refusal of thousands of listeners shows ranges, and a fe
           "1020, 1022, 1024, 1026, 1028, 1030 and 9984 more are taken from the sockets that listen there");
 }
 
-TEST_CASE("shadowing: who holds sockets is looked up once for each descriptor, not for each socket as well") {
+TEST_CASE("port conflicts: who holds sockets is looked up once for each descriptor, not for each socket as well") {
     std::list<Fd> descriptors;
     for (int i = 0; i < 500; ++i) REQUIRE(descriptors.emplace_back(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)));
     auto sockets = sockets_on("1-20000");
@@ -91,7 +91,7 @@ TEST_CASE("shadowing: who holds sockets is looked up once for each descriptor, n
     CHECK(explain_refusal(sockets).starts_with("ports 1 (unit-tests), 2-20000 are "));
 }
 
-TEST_CASE("shadowing: without prefixes any address counts, and only listed ports") {
+TEST_CASE("port conflicts: without prefixes any address counts, and only listed ports") {
     for (const std::string address : {"0.0.0.0", "127.0.0.1", "[::]", "[2001:db8::1]"}) {
         CAPTURE(address);
         CHECK(is_shadowed(socket_on(address + ":22"), {}));
@@ -99,13 +99,13 @@ TEST_CASE("shadowing: without prefixes any address counts, and only listed ports
     }
 }
 
-TEST_CASE("shadowing: our own listener does not count") {
+TEST_CASE("port conflicts: our own listener does not count") {
     PortSet ports;
     ports.insert(22);
     CHECK(shadowed({socket_on("0.0.0.0:22")}, ports, {}, 1).empty());
 }
 
-TEST_CASE("shadowing: with prefixes, who listens on none of their addresses keeps the port") {
+TEST_CASE("port conflicts: with prefixes, who listens on none of their addresses keeps the port") {
     struct Case {
         ListeningSocket socket;
         std::string prefix;

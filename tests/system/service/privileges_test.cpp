@@ -144,8 +144,8 @@ TEST_CASE("privileges: whom it can't become is said at the start") {
         become_ordinary({CAP_BPF, CAP_NET_ADMIN});
     });
     check("daemon",
-          "becoming user daemon: Operation not permitted; that needs CAP_SETUID and CAP_SETGID: without them, '--user "
-          "root' stays what it is",
+          "becoming user daemon: Operation not permitted; that needs CAP_SETUID and CAP_SETGID: start as root, or keep "
+          "the user by --user root",
           [] {
               keep_capabilities({CAP_BPF, CAP_NET_ADMIN});
           });

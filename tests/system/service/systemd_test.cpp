@@ -99,7 +99,7 @@ TEST_CASE("systemd: a socket that it passes is used instead of one of our own") 
     SUBCASE("for IPv4 alone") {
         const auto server = activate("127.0.0.1:9000");
         REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 9000) == 0; }));
-        server->wait_for("the socket is an IPv4 one: clients on IPv6 get no answer");
+        server->wait_for("the socket is an IPv4 one: clients on IPv6 are refused");
         server->wait_for("  stop ");
         CHECK(echoes(netns, "127.0.0.1", 7));
     }

@@ -42,7 +42,7 @@ TEST_CASE("neighbours: after kill -9 nothing is left, and the ports are closed")
     const Network network;
     Server server(network.vm, {"--ports", "1-1000"});
     const BpfObjects objects(network.vm);
-    CHECK(objects.maps.size() == 8);  // the seven of bpf/README.md, and the constants of the program
+    CHECK(objects.maps.size() == 8);  // the table of bpf/README.md has them
     REQUIRE(echoes(network.host, Network::vm_ip4, 7));
     server.signal(SIGKILL);
     CHECK(server.wait() == -SIGKILL);

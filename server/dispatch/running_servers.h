@@ -66,8 +66,7 @@ Fd open_process_of(const echo_instance& identity);
 /// as somebody has pinned its link.
 bool has_ended(const echo_instance& identity);
 
-/// All echo-servers but those that are still starting. Needs CAP_SYS_ADMIN. Throws std::system_error; EPERM without
-/// that.
+/// All echo-servers whose start is complete. Needs CAP_SYS_ADMIN. Throws std::system_error; EPERM without that.
 std::vector<RunningServer> find_running_servers();
 
 /// The number of all sk_lookup programs that are attached to that network namespace; 0 if the kernel can't tell.

@@ -57,7 +57,7 @@ class SecondLook {
     }
 
     void run() {
-        constexpr std::size_t max_looks = 128;  // then other events have their turn: Asio takes as many at a time
+        constexpr std::size_t max_looks = 128;  // then other events have their turn: Asio handles as many at a time
         posted_ = false;
         if (next_ == this_turn_.size()) {
             this_turn_.clear();

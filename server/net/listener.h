@@ -33,7 +33,7 @@ Fd adopt_listener(Fd socket, Origin origin);
 /// a socket.
 std::uint64_t socket_cookie(int fd);
 
-/// The address and port that a socket is bound to; of an accepted one, those that the client dialled.
+/// The address and port that a socket is bound to; of an accepted socket, what the client dialled.
 asio::ip::tcp::endpoint local_endpoint(int fd);
 
 /// The interface or VRF that a socket is bound to (SO_BINDTODEVICE in socket(7)), or "".

@@ -77,7 +77,8 @@ std::optional<echo_counters> read_counters(const MapHandle* map) {
     echo_counters sum{};
     echo_counters of_thread{};
     if (map == nullptr || map->info.max_entries > ECHO_MAX_THREADS) return {};
-    // The first thread last: it alone counts connections in, so its figure has all those that others have counted out.
+    // The first thread last: it alone counts the beginnings of connections, so each end that was read before has its
+    // beginning in the sum.
     for (__u32 thread = map->info.max_entries; thread-- > 0;) {
         if (!map->read(thread, of_thread)) return {};
         for (auto member : {&echo_counters::ended, &echo_counters::accepted, &echo_counters::refused,

@@ -16,8 +16,8 @@
 
 namespace echo_server {
 
-/// What 'echo-server status' shows of a server. Fields that can't be read are empty: those that another version does
-/// not have, user and PID of a process in another PID namespace, listener and ports of a draining server.
+/// What 'echo-server status' shows of a server. A field that can't be read is empty: what another version does not
+/// have, user and PID of a process in another PID namespace, listener and ports of a draining server.
 struct ServerStatus {
     std::uint32_t program = 0;  ///< id of its BPF program
     RunningServer::State state = RunningServer::State::draining;

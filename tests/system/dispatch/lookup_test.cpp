@@ -97,7 +97,7 @@ TEST_CASE("lookup: of two programs that want a port the one attached last has it
     CHECK(who(network, 7) == "other");
 }
 
-TEST_CASE("lookup: that another program is attached is said to root too, and only of those that are no echo-server") {
+TEST_CASE("lookup: the start tells root too of another attached program, but not of an echo-server's") {
     const Netns netns;
     const std::string line =
         "echo-server: another sk_lookup program is attached here, which is no echo-server's. This one comes "

@@ -65,9 +65,9 @@ TEST_CASE(
     CHECK(option(SOL_SOCKET, SO_KEEPALIVE) == 1);
     CHECK(option(SOL_SOCKET, SO_OOBINLINE) == 1);
 
-    auto most = run_ok(netns, {"cat", "/proc/sys/net/core/somaxconn"});
-    most.pop_back();
-    CHECK(run_ok(netns, {"ss", "-Hltn"}).find(" " + most + " ") != std::string::npos);
+    auto limit = run_ok(netns, {"cat", "/proc/sys/net/core/somaxconn"});
+    limit.pop_back();
+    CHECK(run_ok(netns, {"ss", "-Hltn"}).find(" " + limit + " ") != std::string::npos);
 }
 
 TEST_CASE("listener: an address of this machine only, of all interfaces, and one that the kernel chooses") {

@@ -151,7 +151,7 @@ TEST_CASE("stream: urgent data comes back in its place") {
     CHECK(client.at_end());
 }
 
-TEST_CASE("stream: of those that are cut off nothing gets to others") {
+TEST_CASE("stream: nothing of a client that is cut off gets to another client") {
     const Network network;
     Server server(network.vm, {"--ports", "7", "--threads", "1"});
     Client other(network.host, Network::vm_ip4, 7);

@@ -194,7 +194,7 @@ TEST_CASE("replace: of two at the same moment at most one succeeds, and the serv
     }
 }
 
-TEST_CASE("replace: takes root") {
+TEST_CASE("replace: needs root") {
     const Netns netns;
     Server older(netns, {"--ports", "7"});
     const auto [code, output] = run(netns, echo_server({"--ports", "7", "--replace"}), [] {

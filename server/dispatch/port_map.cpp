@@ -18,9 +18,10 @@ namespace {
     std::uint8_t value = 0;
     // A process that lacks CAP_BPF, where the kernel wants that, may not look either.
     const bool may_look = bpf_map_lookup_elem(map, &port, &value) == 0 || errno != EPERM;
-    if (error != EPERM) fail(what, error, "try again");
     fail(what, error,
-         may_look ? "somebody who may write to the map has frozen it: restart the server, which makes a new one" : "");
+         error == EPERM && may_look
+             ? "somebody who may write to the map has frozen it: restart the server, which makes a new one"
+             : "");
 }
 
 }  // namespace

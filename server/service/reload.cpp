@@ -142,7 +142,7 @@ void Reload::apply() {
         log_line("reloaded {}: added {}; removed {}; {} open", file, added.to_string(ranges_in_a_line),
                  removed.to_string(ranges_in_a_line), plural(plan.ports.size(), "port"));
     } catch (const std::runtime_error& error) {
-        log_problem("{}; not all ports are as {} has them", error.what(), file);
+        log_problem("{}; not all ports are as {} has them until a reload succeeds", error.what(), file);
     }
 }
 

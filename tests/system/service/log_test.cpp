@@ -55,7 +55,8 @@ TEST_CASE("log: a line longer than a pipe has room for is cut off, and blocks no
         CHECK(output.size() <= PIPE_BUF);
         CHECK(output.starts_with("echo-server: "));
         CHECK(count(output, "\n") == 1);
-        if (output.size() > 1000) CHECK(output.ends_with("xxx... (cut off)\n"));
+        const bool quoted_in_part = flag != "--ports-file";  // of a wrong value, a message shows the beginning
+        CHECK(output.ends_with("xxx... (cut off)\n") != quoted_in_part);
     }
 }
 

@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <csignal>
 #include <cstddef>
 #include <cstdio>
@@ -71,10 +72,12 @@ void filter_system_call(int number, int first_argument, unsigned action) {
         return sock_filter(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<unsigned>(offset)));
     };
     const bool any = first_argument < 0;
+    // An argument has 64 bits, a filter loads 32.
+    const std::size_t lower_half = std::endian::native == std::endian::little ? 0 : 4;
     std::array filter{
         load(offsetof(seccomp_data, nr)),
         sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(number), 0, 3),
-        load(offsetof(seccomp_data, args)),  // the lower half, on a little-endian machine
+        load(offsetof(seccomp_data, args) + lower_half),
         sock_filter BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, any ? 0 : static_cast<unsigned>(first_argument), 0, 1),
         sock_filter BPF_STMT(BPF_RET | BPF_K, action),
         sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),

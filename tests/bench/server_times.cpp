@@ -14,6 +14,7 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <fstream>
 #include <stdexcept>
 #include <string>
@@ -32,7 +33,7 @@ using milliseconds = std::chrono::duration<double, std::milli>;
 
 constexpr std::chrono::seconds patience{30};
 
-[[noreturn]] void fail(const char* what) { throw std::system_error(errno, std::generic_category(), what); }
+[[noreturn]] void fail(const std::string& what) { throw std::system_error(errno, std::generic_category(), what); }
 
 /// A running server, stopped by the destructor.
 class Server {
@@ -99,7 +100,7 @@ class PortsFile {
  public:
     PortsFile() {
         const Fd fd(::mkstemp(path_.data()));
-        if (!fd || ::fchmod(fd.get(), 0644) != 0) fail("making a ports file in /tmp");
+        if (!fd || ::fchmod(fd.get(), 0644) != 0) fail(fmt::format("making the ports file {}", path_));
     }
     ~PortsFile() { ::unlink(path_.c_str()); }
     PortsFile(const PortsFile&) = delete;
@@ -109,7 +110,7 @@ class PortsFile {
     void write(std::string_view ports) const { std::ofstream(path_) << ports << '\n'; }
 
  private:
-    std::string path_ = "/tmp/echo-bench-ports.XXXXXX";
+    std::string path_ = (std::filesystem::temp_directory_path() / "echo-bench-ports-XXXXXX").string();
 };
 
 // From before fork() to the last line of the announcement.

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "support/process.h"
+#include "support/temporary.h"
 
 namespace echo_server {
 
@@ -32,7 +33,7 @@ inline Result run_as_nobody(const Netns& netns, Command command) {
 /// A BPF file system that belongs to user `owner`.
 class Bpffs {
  public:
-    explicit Bpffs(uid_t owner) : path_("/tmp/echo-server-test-XXXXXX") {
+    explicit Bpffs(uid_t owner) {
         REQUIRE(::mkdtemp(path_.data()) != nullptr);
         REQUIRE(::mount("none", path_.c_str(), "bpf", 0, nullptr) == 0);
         REQUIRE(::chown(path_.c_str(), owner, owner) == 0);
@@ -49,7 +50,7 @@ class Bpffs {
     [[nodiscard]] std::string socket() const { return path_ + "/echo_socket"; }
 
  private:
-    std::string path_;
+    std::string path_ = temporary_name();
 };
 
 }  // namespace echo_server

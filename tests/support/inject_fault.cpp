@@ -5,6 +5,8 @@
 
 #include <cstdlib>
 
+#include "support/server.h"
+
 namespace echo_server {
 
 namespace {
@@ -16,7 +18,7 @@ void set(const char* variable, const std::string& value) {
 
 void inject(const char* fault, const std::string& value) {
     set(fault, value);
-    set("LD_PRELOAD", FAULTS);
+    set("LD_PRELOAD", faults_library());
     set("ASAN_OPTIONS", "verify_asan_link_order=0");
 }
 

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -27,37 +28,50 @@ std::string Server::reload() {
 
 namespace {
 
-/// A copy of the binary in a folder that every user may enter, because the build's folder may be closed to them.
-class PublicCopy {
+/// Copies of the binary and of the library of inject_fault.h, in a folder that every user may enter, because the build's
+/// folder may be closed to them. Nor may LD_PRELOAD have a blank in it.
+class PublicCopies {
  public:
-    PublicCopy() {
+    PublicCopies() {
         REQUIRE(::mkdtemp(folder_.data()) != nullptr);
+        struct statvfs file_system {};
+        REQUIRE(::statvfs(folder_.c_str(), &file_system) == 0);
+        if ((file_system.f_flag & ST_NOEXEC) != 0)
+            FAIL("no program can run in ", folder_, ", which is mounted noexec: set TMPDIR to another folder");
         REQUIRE(::chmod(folder_.c_str(), 0755) == 0);
-        std::filesystem::copy_file(ECHO_SERVER, path());
+        std::filesystem::copy_file(ECHO_SERVER, server());
+        std::filesystem::copy_file(FAULTS, faults());
     }
-    ~PublicCopy() {
+    ~PublicCopies() {
         std::error_code ignored;
         std::filesystem::remove_all(folder_, ignored);
     }
-    PublicCopy(const PublicCopy&) = delete;
-    PublicCopy& operator=(const PublicCopy&) = delete;
+    PublicCopies(const PublicCopies&) = delete;
+    PublicCopies& operator=(const PublicCopies&) = delete;
 
-    [[nodiscard]] std::string path() const { return folder_ + "/echo-server"; }
+    [[nodiscard]] std::string server() const { return folder_ + "/echo-server"; }
+    [[nodiscard]] std::string faults() const { return folder_ + "/libfaults.so"; }
 
  private:
-    std::string folder_ = "/tmp/echo-server-test-XXXXXX";
+    std::string folder_ = temporary_name();
 };
+
+const PublicCopies& copies() {
+    static const PublicCopies copies;
+    return copies;
+}
 
 }  // namespace
 
+std::string faults_library() { return copies().faults(); }
+
 Command echo_server(const Command& arguments) {
-    static const PublicCopy copy;
-    Command command{copy.path()};
+    Command command{copies().server()};
     command.insert(command.end(), arguments.begin(), arguments.end());
     return command;
 }
 
-TempFile::TempFile(std::string_view text) : path_("/tmp/echo-server-test-XXXXXX") {
+TempFile::TempFile(std::string_view text) {
     const Fd file(::mkstemp(path_.data()));
     REQUIRE(file);
     REQUIRE(::fchmod(file.get(), 0644) == 0);  // a server reads it as the user nobody

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "support/process.h"
+#include "support/temporary.h"
 
 namespace echo_server {
 
@@ -22,6 +23,9 @@ class Server : public Process {
 /// The command that starts it with `arguments`.
 Command echo_server(const Command& arguments);
 
+/// The path of the library that inject_fault.h loads into a server.
+std::string faults_library();
+
 /// A file that contains `text`; the destructor removes it.
 class TempFile {
  public:
@@ -34,7 +38,7 @@ class TempFile {
     [[nodiscard]] const std::string& path() const { return path_; }
 
  private:
-    std::string path_;
+    std::string path_ = temporary_name();
 };
 
 /// Whether 'echo-server status' in a namespace prints `text`.

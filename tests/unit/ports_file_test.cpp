@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "support/temporary.h"
+
 namespace echo_server {
 
 namespace {
@@ -47,7 +49,7 @@ class Folder {
     std::string path;
 
  private:
-    std::string folder_ = "/tmp/ports-file-test-XXXXXX";
+    std::string folder_ = temporary_name();
 };
 
 std::chrono::microseconds cpu_time() {

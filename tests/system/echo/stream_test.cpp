@@ -46,7 +46,7 @@ TEST_CASE("stream: 100 MiB through nc come back identical") {
     Server server(network.vm, {"--ports", "7"});
     const TempFile sent(noise(100U << 20U));
     const TempFile received("");
-    run_ok(network.host, {"sh", "-c", "nc -N 192.0.2.2 7 < " + sent.path() + " > " + received.path()});
+    run_ok(network.host, {"sh", "-c", R"(nc -N 192.0.2.2 7 < "$0" > "$1")", sent.path(), received.path()});
     run_ok(network.host, {"cmp", sent.path(), received.path()});
 }
 

@@ -96,9 +96,8 @@ TEST_CASE("status: a reader that has seen enough is no failure, and a full disk 
     for (int port = 1; port <= 2000; ++port) try_connect(netns, "127.0.0.1", static_cast<std::uint16_t>(port));
     const TempFile code("");
     const auto status = [&](const std::string& to) {
-        const auto command =
-            fmt::format("{{ {} status --json; echo $? > {}; }} {}; cat {}", ECHO_SERVER, code.path(), to, code.path());
-        return run_ok(netns, {"sh", "-c", command});
+        const auto command = R"({ "$0" status --json; echo $? > "$1"; } )" + to + R"(; cat "$1")";
+        return run_ok(netns, {"sh", "-c", command, ECHO_SERVER, code.path()});
     };
     CHECK(status("| head -c 1") == "{0\n");
     CHECK(status("| true") == "0\n");

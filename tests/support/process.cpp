@@ -7,7 +7,6 @@
 #include <fmt/ranges.h>
 #include <poll.h>
 #include <sched.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,6 +17,8 @@
 #include <iterator>
 #include <sstream>
 #include <thread>
+
+#include "support/guard.h"
 
 namespace echo_server {
 
@@ -63,8 +64,10 @@ Process::Process(const Netns& netns, const Command& command, const std::function
 
     pid_ = ::fork();
     REQUIRE(pid_ >= 0);
-    if (pid_ > 0) return;
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // if a test crashes; it has no effect once the child is another user
+    if (pid_ > 0) {
+        kill_at_our_end(pid_);
+        return;
+    }
     if (::setns(netns.fd(), CLONE_NEWNET) != 0) ::_exit(126);
     const Fd nothing(::open("/dev/null", O_RDONLY | O_CLOEXEC));
     ::dup2(nothing.get(), STDIN_FILENO);

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include <doctest/doctest.h>
+#include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <iostream>
+#include <string>
+
+#include "base/fd.h"
+#include "support/server.h"
+
+namespace echo_server {
+
+namespace {
+
+constexpr auto killed = "guard: this test waits until it is killed";
+
+}  // namespace
+
+TEST_CASE(killed* doctest::skip()) {
+    const Netns netns;
+    const Server server(netns, {"--ports", "7"});
+    std::cout << "server " << server.pid() << std::endl;
+    ::pause();
+}
+
+TEST_CASE("guard: a killed test leaves no server behind") {
+    const Netns netns;
+    Process tests(netns, {"/proc/self/exe", "--no-skip", "--test-case=" + std::string(killed)});
+    const auto line = tests.wait_for("server ");
+    const auto pid = std::stoi(line.substr(line.rfind(' ')));
+    const Fd server(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+    REQUIRE(server);
+    tests.signal(SIGKILL);
+    pollfd ended{server.get(), POLLIN, 0};
+    CHECK(::poll(&ended, 1, 30'000) == 1);
+}
+
+}  // namespace echo_server

@@ -26,6 +26,25 @@ exec_as_root() { # COMMAND...: in place of the shell
     if is_root; then exec "$@"; else exec sudo "$@"; fi
 }
 
+# Runs a command whose output goes to a file. Says every half minute how far it is, and shows the file if it fails.
+quietly() { # FILE COMMAND...
+    log=$1
+    shift
+    mkdir -p "${log%/*}"
+    # sleep(1) keeps no stream open, because a reader of ours would wait for it.
+    (while sleep 30 >&- 2>&- && kill -0 $$ 2>&-; do echo "$script: $(tail -n 1 "$log" | cut -c 1-100)" >&2; done) &
+    if "$@" >"$log" 2>&1 </dev/null; then
+        kill $!
+        return
+    fi
+    kill $!
+    cat "$log" >&2
+    if [ ! -s "$log" ] || grep -q 'No space left on device' "$log"; then
+        echo "$script: a disk may be full ('df'): make room, or set TMPDIR to a folder of another disk" >&2
+    fi
+    fail "this has failed, see above: $*"
+}
+
 wait_for() { # COMMAND...: until it succeeds, max half a minute
     tries=0
     until "$@"; do

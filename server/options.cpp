@@ -55,9 +55,9 @@ Example, for node_exporter's textfile collector:
 class UsageFirst : public CLI::Formatter {
  public:
     std::string make_help(const CLI::App* app, std::string name, CLI::AppFormatMode mode) const override {
-        if (mode == CLI::AppFormatMode::Sub) return make_expanded(app);
-        const auto text = make_usage(app, std::move(name)) + '\n' + make_description(app) + make_groups(app, mode) +
-                          make_subcommands(app, mode) + '\n' + make_footer(app);
+        const auto* subcommand = app->get_subcommands({}).empty() ? "" : " [SUBCOMMAND]";
+        const auto text = fmt::format("Usage: {} [OPTIONS]{}\n\n{}{}{}\n{}", name, subcommand, make_description(app),
+                                      make_groups(app, mode), make_subcommands(app, mode), make_footer(app));
         return CLI::detail::find_and_replace(text, "\n\n\n", "\n\n");
     }
 };
@@ -123,7 +123,8 @@ class Flags {
     }
     /// `parse` makes the value of a text, or throws std::runtime_error, whose text gets the flag's name.
     template <typename Value, typename Parse>
-    void add(const std::string& name, const std::string& type, Value& value, Parse parse, const std::string& help) {
+    void add(const std::string& name, const std::string& type, Value& value, const Parse& parse,
+             const std::string& help) {
         add_reader(name, type, help, [&value, parse](const auto& text) { value = parse(text); });
     }
     /// `read` is called for each time that the flag is given.
@@ -137,14 +138,15 @@ class Flags {
     }
 
  private:
-    CLI::Option* add_reader(const std::string& name, const std::string& type, const std::string& help, auto read) {
+    CLI::Option* add_reader(const std::string& name, const std::string& type, const std::string& help,
+                            const auto& read) {
         const auto keep = [this, name, read](const CLI::results_t& texts) {
             for (const auto& text : texts) readers_.push_back([name, read, text] { call(name, read, text); });
             return true;
         };
         return app_.add_option(name, keep, help)->type_name(type)->expected(1)->group(group_);
     }
-    static void call(const std::string& name, auto read, const std::string& text) {
+    static void call(const std::string& name, const auto& read, const std::string& text) {
         try {
             read(text);
         } catch (const std::runtime_error& error) {

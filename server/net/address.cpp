@@ -2,6 +2,7 @@
 #include "net/address.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <asio/ip/network_v4.hpp>
 #include <asio/ip/network_v6.hpp>

@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <deque>
 #include <exception>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -129,9 +130,10 @@ Settings parse(int argc, char** argv) {
     Settings settings;
     std::vector<std::string> targets;
     CLI::App app("Puts an echo server under load and prints what that cost.", "echo-load");
+    const std::set<std::string> workloads{"messages", "stream", "connections", "idle"};
     app.add_option("workload", settings.workload, "messages, stream, connections, or idle")
         ->required()
-        ->check(CLI::IsMember({"messages", "stream", "connections", "idle"}));
+        ->check([&](const std::string& name) { return workloads.contains(name) ? "" : "there is no such workload"; });
     app.add_option("target", targets, "Where to connect to, in turn")->required()->type_name("ADDR:PORT");
     app.add_option("--server", settings.server, "Whose CPU time and memory to show")->required()->type_name("PID");
     app.add_option("--clients", settings.connections, "Connections at a time (50)")->type_name("N");

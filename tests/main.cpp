@@ -1,3 +1,15 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
+
+#include <csignal>
+
+int main(int argc, char** argv) {
+    // Else the end of a child can interrupt a call in any thread, and a client would fail by EINTR: while fork(2) blocks
+    // all signals, even a SIGCHLD that nobody handles is delivered.
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGCHLD);
+    ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    return doctest::Context(argc, argv).run();
+}

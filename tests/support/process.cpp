@@ -68,6 +68,9 @@ Process::Process(const Netns& netns, const Command& command, const std::function
         kill_at_our_end(pid_);
         return;
     }
+    sigset_t no_signal;
+    sigemptyset(&no_signal);
+    ::sigprocmask(SIG_SETMASK, &no_signal, nullptr);
     if (::setns(netns.fd(), CLONE_NEWNET) != 0) ::_exit(126);
     const Fd nothing(::open("/dev/null", O_RDONLY | O_CLOEXEC));
     ::dup2(nothing.get(), STDIN_FILENO);
@@ -141,7 +144,7 @@ int Process::wait() {
 
 std::chrono::milliseconds Process::cpu_time() const {
     std::ifstream file(fmt::format("/proc/{}/stat", pid_));
-    std::string text((std::istreambuf_iterator<char>(file)), {});
+    const std::string text((std::istreambuf_iterator<char>(file)), {});
     std::istringstream fields(text.substr(text.rfind(')') + 1));
     std::string skipped;
     for (int i = 3; i < 14; ++i) fields >> skipped;

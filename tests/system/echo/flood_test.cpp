@@ -143,7 +143,7 @@ TEST_CASE("flood: when the accept queue is full clients wait, and all are served
     server.signal(SIGCONT);
     clients.clear();
     CHECK(full);
-    CHECK(served == 25);
+    CHECK(served.load() == 25);
 }
 
 }  // namespace echo_server

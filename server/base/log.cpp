@@ -55,7 +55,7 @@ void write_line(int fd, std::string_view prefix, std::string_view line) {
 // On a terminal POLLOUT does not promise room for a line, and on a pipe another writer may be faster. O_NONBLOCK
 // would help, but all processes with the same open file share it, for example the parent. So open the file once more.
 void reopen_without_blocking(int fd) {
-    struct stat file {};
+    struct stat file{};
     if (::fstat(fd, &file) != 0 || (!S_ISFIFO(file.st_mode) && ::isatty(fd) == 0)) return;
     const auto path = fmt::format("/proc/self/fd/{}", fd);
     // Where that is refused, for example by the terminal of another user, the log stays where it is.

@@ -12,7 +12,7 @@
 namespace echo_server {
 
 CurrentNetns::CurrentNetns() : fd(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)) {
-    struct stat status {};
+    struct stat status{};
     if (!fd || ::fstat(fd.get(), &status) != 0) fail("opening /proc/thread-self/ns/net");
     inode = status.st_ino;
 }
@@ -20,7 +20,7 @@ CurrentNetns::CurrentNetns() : fd(::open("/proc/thread-self/ns/net", O_RDONLY | 
 namespace {
 
 std::uint64_t inode_of(const char* path) {
-    struct stat status {};
+    struct stat status{};
     return ::stat(path, &status) == 0 ? status.st_ino : 0;
 }
 

@@ -28,7 +28,7 @@ echo_prefix to_key(const AddressPrefix& prefix) {
 AddressPrefix to_prefix(const echo_prefix& key) {
     const unsigned length = key.bits - std::min(key.bits, family_bits);
     asio::ip::address_v6::bytes_type bytes;
-    std::copy(std::begin(key.address), std::end(key.address), bytes.begin());
+    std::ranges::copy(key.address, bytes.begin());
     if (key.family == AF_INET) return {asio::ip::address_v4({bytes[0], bytes[1], bytes[2], bytes[3]}), length};
     return {asio::ip::address_v6(bytes), length};
 }

@@ -34,7 +34,7 @@ Fd open_bpffs(const std::string& folder) {
     if (!opened)
         fail(what, errno,
              errno == ENOENT ? fmt::format("make it with 'mkdir {0}' and 'mount -t bpf none {0}'", folder) : "");
-    struct statfs status {};
+    struct statfs status{};
     if (::fstatfs(opened.get(), &status) != 0) fail(what);
     if (status.f_type != BPF_FS_MAGIC)
         throw std::runtime_error(fmt::format(
@@ -52,7 +52,7 @@ std::string own_name(std::string_view map, pid_t pid = ::getpid()) {
 // so pin with the owner's rights, and as root only in the folder of another user, where `user` may not write or,
 // because of its sticky bit, may not replace files of others.
 bool needs_root(const Fd& folder, const User& user) {
-    struct stat status {};
+    struct stat status{};
     if (::fstat(folder.get(), &status) != 0 || status.st_uid == user.uid) return false;
     const FileRightsOf rights(user);
     return (status.st_mode & S_ISVTX) != 0 ||
@@ -61,7 +61,7 @@ bool needs_root(const Fd& folder, const User& user) {
 
 // The file with that name, even a link; its inode is 0 if there is none.
 struct stat look(const Fd& folder, const std::string& name) {
-    struct stat status {};
+    struct stat status{};
     if (::fstatat(folder.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) status = {};
     return status;
 }
@@ -117,7 +117,7 @@ void Pins::remove_left_behind(const std::vector<Map>& maps) const {
         const auto name = entry->path().filename().string();
         const auto pid = parse_number<pid_t>(std::string_view(name).substr(name.rfind('_') + 1));
         const auto is_its_own = [&](const Map& map) { return name == own_name(map.name, *pid); };
-        if (pid && std::any_of(maps.begin(), maps.end(), is_its_own) && ::kill(*pid, 0) != 0 && errno == ESRCH)
+        if (pid && std::ranges::any_of(maps, is_its_own) && ::kill(*pid, 0) != 0 && errno == ESRCH)
             ::unlinkat(folder_.get(), name.c_str(), 0);
     }
 }

@@ -80,7 +80,7 @@ RunningServer::State state_of(const RunningServer& server, std::optional<std::ui
 // The program of a replaced server is detached as well, while somebody looks at its link: that server drains.
 void tell_replaced(std::vector<RunningServer>& servers) {
     for (auto& server : servers) {
-        const bool serves_elsewhere = std::any_of(servers.begin(), servers.end(), [&](const RunningServer& other) {
+        const bool serves_elsewhere = std::ranges::any_of(servers, [&](const RunningServer& other) {
             return other.attached() && other.listener_cookie() == server.listener_cookie();
         });
         if (server.state == RunningServer::State::detached && serves_elsewhere)
@@ -102,8 +102,7 @@ bool MapHandle::read(const void* key, std::size_t key_size, void* value, std::si
 }
 
 const MapHandle* RunningServer::map(std::string_view name) const {
-    const auto found =
-        std::find_if(maps.begin(), maps.end(), [&](const MapHandle& map) { return map.info.name == name; });
+    const auto found = std::ranges::find_if(maps, [&](const MapHandle& map) { return map.info.name == name; });
     return found == maps.end() ? nullptr : &*found;
 }
 

@@ -217,7 +217,7 @@ void EchoServer::pause_accepting(std::chrono::milliseconds duration) {
 // Wakes the accept loop if it waits for this: for room, or for the last connection of a drain.
 void EchoServer::on_connection_end() noexcept {
     const auto before = open_.fetch_sub(1);
-    if (before != max_connections_ && !(before == 1 && draining_)) return;
+    if (before != max_connections_ && (before != 1 || !draining_)) return;
     if (wakeup_posted_.exchange(true)) return;
     asio::post(io(), in_memory(wakeup_memory_, [this] {
                    wakeup_posted_ = false;

@@ -52,7 +52,7 @@ std::size_t PortSet::size() const {
 }
 
 bool PortSet::empty() const {
-    return std::all_of(words_.begin(), words_.end(), [](auto word) { return word == 0; });
+    return std::ranges::all_of(words_, [](auto word) { return word == 0; });
 }
 
 std::vector<std::uint16_t> PortSet::to_vector() const {
@@ -97,13 +97,13 @@ std::string PortSet::to_string(std::size_t max_ranges) const {
 }
 
 PortSet& PortSet::operator|=(const PortSet& other) {
-    std::transform(words_.begin(), words_.end(), other.words_.begin(), words_.begin(), std::bit_or());
+    std::ranges::transform(words_, other.words_, words_.begin(), std::bit_or());
     return *this;
 }
 
 PortSet operator-(PortSet a, const PortSet& b) {
-    std::transform(a.words_.begin(), a.words_.end(), b.words_.begin(), a.words_.begin(),
-                   [](auto kept, auto removed) { return kept & ~removed; });
+    std::ranges::transform(a.words_, b.words_, a.words_.begin(),
+                           [](auto kept, auto removed) { return kept & ~removed; });
     return a;
 }
 

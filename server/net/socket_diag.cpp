@@ -108,7 +108,7 @@ bool BegunHandshakes::any_left() {
                      : ports_.contains(ntohs(message->id.idiag_sport)))
             left.push_back(cookie);
     });
-    std::sort(left.begin(), left.end());
+    std::ranges::sort(left);
     cookies_ = std::move(left);
     return !cookies_->empty();
 }

@@ -128,10 +128,10 @@ std::string exclusions(const PortSet& ports) {
 std::vector<ListeningSocket> shadowed(const std::vector<ListeningSocket>& sockets, const PortSet& ports,
                                       const std::vector<AddressPrefix>& addresses, std::uint64_t own) {
     std::vector<ListeningSocket> found;
-    std::copy_if(sockets.begin(), sockets.end(), std::back_inserter(found), [&](const ListeningSocket& socket) {
+    std::ranges::copy_if(sockets, std::back_inserter(found), [&](const ListeningSocket& socket) {
         return socket.cookie != own && ports.contains(socket.local.port()) &&
-               (addresses.empty() || std::any_of(addresses.begin(), addresses.end(),
-                                                 [&](const auto& prefix) { return overlap(socket, prefix); }));
+               (addresses.empty() ||
+                std::ranges::any_of(addresses, [&](const auto& prefix) { return overlap(socket, prefix); }));
     });
     return found;
 }

@@ -32,7 +32,7 @@ constexpr std::size_t max_size = 4U << 20U;
 [[noreturn]] void fail(const std::string& path, int error) { fail(path, error_text(error)); }
 
 bool changed_since(const Fd& file, const struct stat& before) {
-    struct stat now {};
+    struct stat now{};
     return ::fstat(file.get(), &now) != 0 || now.st_size != before.st_size ||
            now.st_mtim.tv_sec != before.st_mtim.tv_sec || now.st_mtim.tv_nsec != before.st_mtim.tv_nsec;
 }
@@ -48,16 +48,16 @@ Fd open_for_reading(const Fd& looked_at) {
 
 // Such files look regular, and reading some of them has an effect: /proc/kmsg and trace_pipe lose what they show.
 bool is_made_up_by_the_kernel(const Fd& looked_at) {
-    struct statfs status {};
+    struct statfs status{};
     if (::fstatfs(looked_at.get(), &status) != 0) return false;
     const std::array<decltype(status.f_type), 4> file_systems{PROC_SUPER_MAGIC, SYSFS_MAGIC, DEBUGFS_MAGIC,
                                                               TRACEFS_MAGIC};
-    return std::find(file_systems.begin(), file_systems.end(), status.f_type) != file_systems.end();
+    return std::ranges::find(file_systems, status.f_type) != file_systems.end();
 }
 
 struct stat status_of(const Fd& looked_at, const std::string& path) {
     if (!looked_at) fail(path, errno);
-    struct stat status {};
+    struct stat status{};
     if (::fstat(looked_at.get(), &status) != 0) fail(path, errno);
     if (S_ISDIR(status.st_mode)) fail(path, EISDIR);
     if (!S_ISREG(status.st_mode)) fail(path, "it is not a regular file, so it can't be read again on SIGHUP");

@@ -38,7 +38,7 @@ std::string name_of(const RunningServer& server) {
 
 // The listener can only come from one server.
 bool have_one_socket(const std::vector<RunningServer>& running) {
-    return std::all_of(running.begin(), running.end(), [&](const RunningServer& server) {
+    return std::ranges::all_of(running, [&](const RunningServer& server) {
         return server.listener_cookie() == running.front().listener_cookie();
     });
 }
@@ -96,7 +96,7 @@ std::vector<RunningServer> find_running() {
         servers.erase(std::remove_if(servers.begin(), servers.end(), condition), servers.end());
     };
     remove([](const RunningServer& server) { return !is_running(server); });
-    if (std::any_of(servers.begin(), servers.end(), [](const RunningServer& server) { return server.attached(); }))
+    if (std::ranges::any_of(servers, [](const RunningServer& server) { return server.attached(); }))
         remove([](const RunningServer& server) { return !server.attached(); });
     return servers;
 }
@@ -119,8 +119,7 @@ std::vector<RunningServer> newest_first(bool needed) {
         return {};
     }
     const auto started = [](const RunningServer& server) { return server.identity ? server.identity->started : 0; };
-    std::stable_sort(servers.begin(), servers.end(),
-                     [&](const auto& a, const auto& b) { return started(a) > started(b); });
+    std::ranges::stable_sort(servers, [&](const auto& a, const auto& b) { return started(a) > started(b); });
     return servers;
 }
 
@@ -173,8 +172,7 @@ Takeover::Takeover(const std::vector<RunningServer>& running) {
 }
 
 bool Takeover::includes(std::uint32_t program) const {
-    return std::any_of(running_.begin(), running_.end(),
-                       [&](const Running& server) { return server.program == program; });
+    return std::ranges::any_of(running_, [&](const Running& server) { return server.program == program; });
 }
 
 std::string Takeover::pids() const {

@@ -21,7 +21,7 @@ std::vector<PortCount> busiest(const std::vector<std::uint64_t>& counts) {
     std::vector<PortCount> found;
     for (std::size_t port = 0; port < counts.size(); ++port)
         if (counts[port] > 0) found.push_back({static_cast<std::uint16_t>(port), counts[port]});
-    std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.count > b.count; });
+    std::ranges::stable_sort(found, [](const auto& a, const auto& b) { return a.count > b.count; });
     if (found.size() > max_shown) found.resize(max_shown);
     return found;
 }

@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
@@ -86,7 +87,7 @@ class EpollEcho {
         auto sent = ::send(fd, buffer_.data(), static_cast<std::size_t>(received), MSG_NOSIGNAL);
         if (sent == received) return true;
         if (sent < 0 && errno != EAGAIN) return false;
-        if (sent < 0) sent = 0;
+        sent = std::max<ssize_t>(sent, 0);
         connection.owed.assign(buffer_.data() + sent, static_cast<std::size_t>(received - sent));
         control(EPOLL_CTL_MOD, fd, EPOLLOUT);
         return true;

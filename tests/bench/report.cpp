@@ -100,7 +100,7 @@ struct Spread {
 
 std::optional<Spread> spread(std::vector<double> values) {
     if (values.empty()) return {};
-    std::sort(values.begin(), values.end());
+    std::ranges::sort(values);
     const auto at = [&](double part) {
         const double place = part * static_cast<double>(values.size() - 1);
         const auto below = static_cast<std::size_t>(place);
@@ -162,14 +162,14 @@ void print_cpu_table(const Results& results) {
 }
 
 bool is_compared(std::string_view workload) {
-    return std::any_of(workloads.begin(), workloads.end(), [&](const Name& name) { return name.id == workload; });
+    return std::ranges::any_of(workloads, [&](const Name& name) { return name.id == workload; });
 }
 
 std::optional<Name> best_other(const Results& results, std::string_view workload, const Metric& metric) {
     std::optional<Name> best;
     double best_median = 0;
     for (const auto& rival : rivals) {
-        if (std::find(others.begin(), others.end(), rival.id) == others.end()) continue;
+        if (std::ranges::find(others, rival.id) == others.end()) continue;
         if (results.failures.contains({std::string(workload), std::string(rival.id)})) continue;
         const auto all = spread(results.of(workload, rival.id, metric.id));
         if (!all) continue;

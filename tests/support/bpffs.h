@@ -16,7 +16,7 @@ namespace echo_server {
 constexpr uid_t nobody = 65534;
 
 inline struct stat status_of_file(const std::string& path) {
-    struct stat status {};
+    struct stat status{};
     REQUIRE(::lstat(path.c_str(), &status) == 0);
     return status;
 }

@@ -61,8 +61,7 @@ void become_ordinary(std::initializer_list<int> capabilities) {
 void keep_capabilities(std::initializer_list<int> kept) {
     // Root regains its capabilities at exec, but no more than the bounding set.
     for (int capability = 0; ::prctl(PR_CAPBSET_READ, capability) >= 0; ++capability)
-        if (std::find(kept.begin(), kept.end(), capability) == kept.end())
-            require(::prctl(PR_CAPBSET_DROP, capability) == 0);
+        if (std::ranges::find(kept, capability) == kept.end()) require(::prctl(PR_CAPBSET_DROP, capability) == 0);
 }
 
 namespace {

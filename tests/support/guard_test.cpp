@@ -22,7 +22,7 @@ constexpr auto killed = "guard: this test waits until it is killed";
 TEST_CASE(killed* doctest::skip()) {
     const Netns netns;
     const Server server(netns, {"--ports", "7"});
-    std::cout << "server " << server.pid() << std::endl;
+    std::cout << "server " << server.pid() << '\n' << std::flush;
     ::pause();
 }
 

@@ -37,7 +37,7 @@ Netns::Netns() {
 std::string Netns::path() const { return fmt::format("/proc/{}/fd/{}", ::getpid(), fd_.get()); }
 
 unsigned long Netns::inode() const {
-    struct stat status {};
+    struct stat status{};
     REQUIRE(::fstat(fd_.get(), &status) == 0);
     return status.st_ino;
 }

@@ -28,13 +28,13 @@ std::string Server::reload() {
 
 namespace {
 
-/// Copies of the binary and of the library of inject_fault.h, in a folder that every user may enter, because the build's
-/// folder may be closed to them. Nor may LD_PRELOAD have a blank in it.
+/// Copies of the binary and of the library of inject_fault.h, in a folder that every user may enter, because the
+/// build's folder may be closed to them. Nor may LD_PRELOAD have a blank in it.
 class PublicCopies {
  public:
     PublicCopies() {
         REQUIRE(::mkdtemp(folder_.data()) != nullptr);
-        struct statvfs file_system {};
+        struct statvfs file_system{};
         REQUIRE(::statvfs(folder_.c_str(), &file_system) == 0);
         if ((file_system.f_flag & ST_NOEXEC) != 0)
             FAIL("no program can run in ", folder_, ", which is mounted noexec: set TMPDIR to another folder");
@@ -141,7 +141,7 @@ bool BpfObjects::gone() const {
     };
     return eventually([&] {
         return !shows("link", link) && !shows("prog", program) &&
-               std::none_of(maps.begin(), maps.end(), [&](const auto& map) { return shows("map", map.second); });
+               std::ranges::none_of(maps, [&](const auto& map) { return shows("map", map.second); });
     });
 }
 

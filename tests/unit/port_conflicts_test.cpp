@@ -81,7 +81,7 @@ TEST_CASE("port conflicts: who holds sockets is looked up once for each descript
     for (int i = 0; i < 500; ++i) REQUIRE(descriptors.emplace_back(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)));
     auto sockets = sockets_on("1-20000");
     for (auto& socket : sockets) socket.inode = 4'000'000'000 + socket.local.port();
-    struct stat status {};
+    struct stat status{};
     REQUIRE(::fstat(descriptors.back().get(), &status) == 0);
     sockets.front().inode = static_cast<std::uint32_t>(status.st_ino);
     const auto of_one = cpu_of_refusal({sockets.front()});

@@ -52,6 +52,12 @@ class Folder {
     std::string folder_ = temporary_name();
 };
 
+std::string largest_file_of(const std::string& line) {
+    std::string text;
+    while (text.size() + line.size() <= (4U << 20U)) text += line;
+    return text;
+}
+
 std::chrono::microseconds cpu_time() {
     timespec used{};
     REQUIRE(::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used) == 0);
@@ -150,8 +156,7 @@ TEST_CASE("ports file: every port on a line of its own fits") {
 
 TEST_CASE("ports file: a range on each line costs little more than a port on each line") {
     const auto cpu_of = [](const std::string& line) {
-        std::string text;
-        while (text.size() + line.size() <= (4U << 20U)) text += line;
+        const auto text = largest_file_of(line);
         const auto start = cpu_time();
         CHECK_FALSE(parse_ports_file(text, "ports").ports().empty());
         return cpu_time() - start;

@@ -31,8 +31,8 @@ TEST_CASE("address: ports answer at addresses of the prefixes, and are closed el
 
 TEST_CASE("address: the longest prefix changes nothing, and a family without one is left alone") {
     const Netns netns;
-    Server server(netns,
-                  {"--ports", "7", "--address", "127.0.0.0/8", "--address", "127.0.0.7", "--address", "0.0.0.0/0"});
+    const Server server(
+        netns, {"--ports", "7", "--address", "127.0.0.0/8", "--address", "127.0.0.7", "--address", "0.0.0.0/0"});
     CHECK(echoes(netns, "127.0.0.7", 7));
     CHECK(echoes(netns, "127.0.0.1", 7));
     CHECK(try_connect(netns, "::1", 7) == ECONNREFUSED);

@@ -86,7 +86,7 @@ TEST_CASE("lookup: another program's ports stay its own, whether it was attached
 TEST_CASE("lookup: of two programs that want a port the one attached last has it, and the first has it back then") {
     const Network network;
     const NamedServer other(network.vm, tcp, "::", 9999, "other");
-    std::optional<OtherProgram> program(std::in_place, network.vm, 7, &other);
+    const std::optional<OtherProgram> program(std::in_place, network.vm, 7, &other);
     Server server(network.vm, {"--ports", "7,77"});
     CHECK(who(network, 7) == "echo");
     const OtherProgram last(network.vm, 77, &other);

@@ -30,7 +30,7 @@ TEST_CASE("neighbours: foreign services on other ports, and UDP on the same, are
     };
     check();
     {
-        Server server(network.vm, {"--ports", "1-1000,!22,!80"});
+        const Server server(network.vm, {"--ports", "1-1000,!22,!80"});
         check();
         CHECK(who_answers(network.host, tcp, Network::vm_ip4, 7) == "echo");
         CHECK(who_answers(network.host, tcp, Network::vm_ip6, 77) == "echo");

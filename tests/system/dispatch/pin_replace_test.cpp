@@ -122,7 +122,7 @@ TEST_CASE("pin: a server that is replaced leaves the pins of the new one alone")
     const Netns netns;
     const Bpffs bpffs(nobody);
     Server older(netns, {"--ports", "7", "--pin", bpffs.path()});
-    Server newer(netns, {"--ports", "8", "--pin", bpffs.path(), "--replace"});
+    const Server newer(netns, {"--ports", "8", "--pin", bpffs.path(), "--replace"});
     CHECK(older.wait() == 0);
     CHECK(run_ok(netns, {"bpftool", "map", "dump", "pinned", bpffs.ports()}).find("key: 08 00  value: 00") !=
           std::string::npos);

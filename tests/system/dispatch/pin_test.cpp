@@ -145,9 +145,9 @@ TEST_CASE("pin: root follows no link that the folder's owner puts there") {
     const Bpffs bpffs(nobody);
     const TempFile secret("root's own\n");
     REQUIRE(::symlink(secret.path().c_str(), bpffs.ports().c_str()) == 0);
-    Server server(netns, {"--ports", "7", "--pin", bpffs.path()}, [&] {
+    const Server server(netns, {"--ports", "7", "--pin", bpffs.path()}, [&] {
         // The place of the pin before it has its name.
-        struct stat pid_namespace {};
+        struct stat pid_namespace{};
         if (::stat("/proc/self/ns/pid", &pid_namespace) != 0) std::abort();
         const auto fresh = fmt::format("{}_new_{}_{}", bpffs.ports(), pid_namespace.st_ino, ::getpid());
         if (::symlink(secret.path().c_str(), fresh.c_str()) != 0) std::abort();

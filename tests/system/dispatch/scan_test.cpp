@@ -39,7 +39,7 @@ constexpr std::chrono::milliseconds promised{2000};  // for a debug build with a
 
 TEST_CASE("scan: exactly the listed ports are open, on both families, through one listener") {
     const Network network;
-    Server server(network.vm, {"--ports", "7,77,777"});
+    const Server server(network.vm, {"--ports", "7,77,777"});
     CHECK(scan(network.host, Network::vm_ip4, "1-1000") == "7,77,777");
     CHECK(scan(network.host, Network::vm_ip6, "1-1000") == "7,77,777");
     const auto listeners = run_ok(network.vm, {"ss", "-Hltn"});
@@ -53,7 +53,7 @@ TEST_CASE("scan: exactly the listed ports are open, on both families, through on
 
 TEST_CASE("scan: the talk's three words come back") {
     const Network network;
-    Server server(network.vm, {"--ports", "7,77,777"});
+    const Server server(network.vm, {"--ports", "7,77,777"});
     const auto say = [&](const std::string& word, const std::string& to) {
         return run_ok(network.host, {"sh", "-c", "echo '" + word + "' | nc -N " + to});
     };
@@ -114,7 +114,7 @@ TEST_CASE("scan: a reload replaces every port in time") {
 
 TEST_CASE("scan: a map update by hand opens a port, a deletion closes it, and the dump shows both") {
     const Network network;
-    Server server(network.vm, {"--ports", "77,777"});
+    const Server server(network.vm, {"--ports", "77,777"});
     const BpfObjects objects(network.vm);
     const auto& map = objects.maps.at("echo_ports");
     CHECK(try_connect(network.host, Network::vm_ip4, 7) == ECONNREFUSED);
@@ -130,7 +130,7 @@ TEST_CASE("scan: a map update by hand opens a port, a deletion closes it, and th
 
 TEST_CASE("scan: maps and program have the talk's names and shapes") {
     const Netns netns;
-    Server server(netns, {"--ports", "7"});
+    const Server server(netns, {"--ports", "7"});
     const BpfObjects objects(netns);
     const auto show = [&](const char* kind, const std::string& id) {
         return run_ok(netns, {"bpftool", kind, "show", "id", id});

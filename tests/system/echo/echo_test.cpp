@@ -17,7 +17,7 @@ namespace echo_server {
 
 TEST_CASE("echo: a byte at a time, in order, both families") {
     const Network network;
-    Server server(network.vm, {"--ports", "7"});
+    const Server server(network.vm, {"--ports", "7"});
     for (const std::string address : {Network::vm_ip4, Network::vm_ip6}) {
         Client client(network.host, address, 7);
         for (const char* byte = "0123456789"; *byte != '\0'; ++byte) {
@@ -73,13 +73,13 @@ TEST_CASE(
 TEST_CASE("listener: an address of this machine only, of all interfaces, and one that the kernel chooses") {
     const Network network;
     {
-        Server server(network.vm, {"--ports", "7", "--listen", "0.0.0.0:7777"});
+        const Server server(network.vm, {"--ports", "7", "--listen", "0.0.0.0:7777"});
         CHECK(echoes(network.host, Network::vm_ip4, 7777));
         CHECK(try_connect(network.host, Network::vm_ip6, 7777) == ECONNREFUSED);
         CHECK(echoes(network.host, Network::vm_ip6, 7));
     }
     {
-        Server server(network.vm, {"--ports", "7", "--listen", "[::]:7777"});
+        const Server server(network.vm, {"--ports", "7", "--listen", "[::]:7777"});
         CHECK(echoes(network.host, Network::vm_ip4, 7777));
         CHECK(echoes(network.host, Network::vm_ip6, 7777));
         CHECK(echoes(network.host, Network::vm_ip4, 7));

@@ -154,9 +154,9 @@ TEST_CASE("limits: a stack of 64 KiB is enough") {
 
 TEST_CASE("limits: --idle-timeout ends a connection on which nothing moves, and no other") {
     const Netns netns;
-    Server server(netns, {"--ports", "7", "--idle-timeout", "2"});
+    const Server server(netns, {"--ports", "7", "--idle-timeout", "2"});
     Client silent(netns, "127.0.0.1", 7);
-    Client stalled(netns, "127.0.0.1", 7);  // it sends more than it reads
+    const Client stalled(netns, "127.0.0.1", 7);  // it sends more than it reads
     const std::string much(16U << 20U, 'x');
     while (::send(stalled.fd(), much.data(), much.size(), MSG_DONTWAIT | MSG_NOSIGNAL) > 0) continue;
     Client busy(netns, "127.0.0.1", 7);

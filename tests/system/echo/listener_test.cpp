@@ -117,7 +117,7 @@ TEST_CASE("listener: of a socket that is bound to an interface the start says wh
 
 TEST_CASE("listener: a socket that --replace can't use is not called one of systemd's") {
     const Netns netns;
-    Server older(netns, {"--ports", "7"});
+    const Server older(netns, {"--ports", "7"});
     const auto [code, output] =
         run(netns, echo_server({"--ports", "7", "--replace"}), [] { refuse_system_call(SYS_setsockopt, -1, EPERM); });
     CHECK(code == 1);

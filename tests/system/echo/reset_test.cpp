@@ -75,7 +75,7 @@ TEST_CASE("reset: in whatever state a connection is, it harms nobody else and le
 
 TEST_CASE("reset: connections that are gone before they are accepted harm nobody else") {
     const Network network;
-    Server server(network.vm, {"--ports", "7"});
+    const Server server(network.vm, {"--ports", "7"});
     Client witness(network.host, Network::vm_ip4, 7);
     go_through(witness, 1);
     server.freeze();

@@ -43,7 +43,7 @@ std::size_t send_until_full(Client& client, const std::string& data, int millise
 
 TEST_CASE("stream: 100 MiB through nc come back identical") {
     const Network network;
-    Server server(network.vm, {"--ports", "7"});
+    const Server server(network.vm, {"--ports", "7"});
     const TempFile sent(noise(100U << 20U));
     const TempFile received("");
     run_ok(network.host, {"sh", "-c", R"(nc -N 192.0.2.2 7 < "$0" > "$1")", sent.path(), received.path()});
@@ -52,7 +52,7 @@ TEST_CASE("stream: 100 MiB through nc come back identical") {
 
 TEST_CASE("stream: after a half-close everything still owed is sent, then our FIN") {
     const Network network;
-    Server server(network.vm, {"--ports", "7"});
+    const Server server(network.vm, {"--ports", "7"});
     Client client(network.host, Network::vm_ip4, 7);
     const auto data = noise(1U << 20U);
     client.send(data);
@@ -67,7 +67,7 @@ TEST_CASE("stream: a client that never reads costs bounded memory and no CPU, an
         set_sysctl(*netns, "net/ipv4/tcp_rmem", "4096 131072 6291456");
         set_sysctl(*netns, "net/ipv4/tcp_wmem", "4096 16384 4194304");
     }
-    Server server(network.vm, {"--ports", "7"});
+    const Server server(network.vm, {"--ports", "7"});
     REQUIRE(echoes(network.host, Network::vm_ip4, 7));  // loads all code into memory
     const long memory = server.status_kb("VmRSS");
     Client client(network.host, Network::vm_ip4, 7);
@@ -126,7 +126,7 @@ TEST_CASE("stream: what was kept for clients that did not read is given back onc
 
 TEST_CASE("stream: urgent data comes back in its place") {
     const Netns netns;
-    Server server(netns, {"--ports", "7"});
+    const Server server(netns, {"--ports", "7"});
     Client client(netns, "127.0.0.1", 7);
     client.send("before !", MSG_OOB);  // the last byte is the urgent one
     client.send(" after");
@@ -153,7 +153,7 @@ TEST_CASE("stream: urgent data comes back in its place") {
 
 TEST_CASE("stream: nothing of a client that is cut off gets to another client") {
     const Network network;
-    Server server(network.vm, {"--ports", "7", "--threads", "1"});
+    const Server server(network.vm, {"--ports", "7", "--threads", "1"});
     Client other(network.host, Network::vm_ip4, 7);
     const auto data = noise(1U << 20U);
     const std::string unread(1U << 20U, 'u');

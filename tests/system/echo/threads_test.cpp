@@ -46,7 +46,7 @@ void use_one_cpu() {
 
 TEST_CASE("threads: each gets its share of the connections, and status shows the sum") {
     const Netns netns;
-    Server server(netns, {"--ports", "7", "--threads", "3"});
+    const Server server(netns, {"--ports", "7", "--threads", "3"});
     std::list<Client> clients;
     for (int i = 0; i < 30; ++i) {
         auto& client = clients.emplace_back(netns, "127.0.0.1", 7);

@@ -79,7 +79,7 @@ TEST_CASE("port conflicts: listeners of every kind count, and are named together
     const NamedServer ip6_only(netns, tcp, "::1", 80, "web");
     const NamedServer one_address(netns, tcp, "127.0.0.7", 81, "local");
     const NamedServer udp(netns, NamedServer::Protocol::udp, "0.0.0.0", 82, "UDP");
-    Process listener(netns, {"nc", "-lk", "90"});
+    const Process listener(netns, {"nc", "-lk", "90"});
     REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 90) == 0; }));
     const auto [code, output] = run(netns, echo_server({"--ports", "80-90"}));
     CHECK(code == 1);
@@ -91,7 +91,7 @@ TEST_CASE("port conflicts: listeners of every kind count, and are named together
 TEST_CASE("port conflicts: every port but the listeners' own, among them ours") {
     const Netns netns;
     const NamedServer ssh(netns, tcp, "::", 22, "ssh");
-    Server server(netns, {"--ports", "1-65535,!22", "--allow-ephemeral"});
+    const Server server(netns, {"--ports", "1-65535,!22", "--allow-ephemeral"});
     CHECK(who(netns, 22) == "ssh");
     CHECK(who(netns, 7777) == "echo");  // where its own socket is bound
     CHECK(who(netns, 65535) == "echo");
@@ -112,7 +112,7 @@ TEST_CASE("port conflicts: with --address, who listens elsewhere is no obstacle"
     run_ok(netns, {"ip", "route", "add", "local", "192.0.2.0/24", "dev", "lo"});
     const NamedServer local(netns, tcp, "127.0.0.1", 22, "local");
     {
-        Server server(netns, {"--ports", "22", "--address", "192.0.2.0/24"});
+        const Server server(netns, {"--ports", "22", "--address", "192.0.2.0/24"});
         CHECK(who(netns, 22) == "local");
         CHECK(who_answers(netns, tcp, "192.0.2.7", 22) == "echo");
     }

@@ -108,9 +108,8 @@ TEST_CASE("privileges: where map updates take CAP_BPF, it keeps that alone") {
 
 TEST_CASE("privileges: CAP_SYS_ADMIN in place of CAP_BPF does, and a user may be a number without a name") {
     const Netns netns;
-    Server server(netns, {"--ports", "7", "--user", "12345"}, [] {
-        keep_capabilities({CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_SETUID, CAP_SETGID});
-    });
+    const Server server(netns, {"--ports", "7", "--user", "12345"},
+                        [] { keep_capabilities({CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_SETUID, CAP_SETGID}); });
     check_is_without_privileges(server, "12345", no_capability);
     CHECK(status_shows(netns, "user 12345, "));
 }
@@ -140,16 +139,13 @@ TEST_CASE("privileges: whom it can't become is said at the start") {
     };
     check("no-such-user", "there is no user 'no-such-user': choose another one, or a number, with --user", {});
     check("4294967295", "there is no user '4294967295': choose another one, or a number, with --user", {});
-    check("daemon", "becoming user 'daemon' needs root: start echo-server as root, or without --user", [] {
-        become_ordinary({CAP_BPF, CAP_NET_ADMIN});
-    });
+    check("daemon", "becoming user 'daemon' needs root: start echo-server as root, or without --user",
+          [] { become_ordinary({CAP_BPF, CAP_NET_ADMIN}); });
     check("daemon",
           "becoming user daemon: Operation not permitted; that needs CAP_SETUID and CAP_SETGID: start as root, or keep "
           "the user by --user root",
-          [] {
-              keep_capabilities({CAP_BPF, CAP_NET_ADMIN});
-          });
-    Server server(netns, {"--ports", "7", "--user", "root"}, [] {
+          [] { keep_capabilities({CAP_BPF, CAP_NET_ADMIN}); });
+    const Server server(netns, {"--ports", "7", "--user", "root"}, [] {
         if (::setgroups(0, nullptr) != 0) std::abort();  // sudo gives root the group root once more
         keep_capabilities({CAP_BPF, CAP_NET_ADMIN});
     });

@@ -22,7 +22,7 @@ namespace echo_server {
 
 TEST_CASE("replace: without it a second instance is an error that names the first") {
     const Netns netns;
-    Server first(netns, {"--ports", "7"});
+    const Server first(netns, {"--ports", "7"});
     const auto [code, output] = run(netns, echo_server({"--ports", "8", "--listen", "127.0.0.1:8888"}));
     CHECK(code == 1);
     CHECK(output == fmt::format("echo-server: an echo-server runs in this network namespace already (process {}): "
@@ -35,7 +35,7 @@ TEST_CASE("replace: without it a second instance is an error that names the firs
 TEST_CASE("replace: where nothing runs it is a start like any other; elsewhere others may run") {
     const Netns netns;
     const Netns other;
-    Server elsewhere(other, {"--ports", "7"});
+    const Server elsewhere(other, {"--ports", "7"});
     Server server(netns, {"--ports", "7", "--replace"});
     CHECK(server.output().find("replaces") == std::string::npos);
     CHECK(echoes(netns, "127.0.0.1", 7));
@@ -99,7 +99,7 @@ TEST_CASE("replace: a new process that fails or is killed at any step leaves the
     CHECK(echoes(netns, "127.0.0.1", 7));
     CHECK(older.output().find("replaced") == std::string::npos);
     // The last start succeeds: this shows that the steps before were steps of a replacement.
-    Server newer(netns, {"--ports", "7,8", "--replace"});
+    const Server newer(netns, {"--ports", "7,8", "--replace"});
     CHECK(older.wait() == 0);
     CHECK(echoes(netns, "127.0.0.1", 8));
 }
@@ -172,7 +172,7 @@ TEST_CASE("replace: the socket stays what it is, so another --listen is an error
     CHECK(output ==
           "echo-server: --listen 0.0.0.0:8888: there is a socket already, from the running server, and it is bound to "
           "127.0.0.1:7777; leave out --listen to use it\n");
-    Server same(netns, {"--ports", "7", "--replace", "--listen", "127.0.0.1:7777"});
+    const Server same(netns, {"--ports", "7", "--replace", "--listen", "127.0.0.1:7777"});
     CHECK(older.wait() == 0);
 }
 
@@ -196,15 +196,13 @@ TEST_CASE("replace: of two at the same moment at most one succeeds, and the serv
 
 TEST_CASE("replace: needs root") {
     const Netns netns;
-    Server older(netns, {"--ports", "7"});
-    const auto [code, output] = run(netns, echo_server({"--ports", "7", "--replace"}), [] {
-        become_ordinary({CAP_BPF, CAP_NET_ADMIN});
-    });
+    const Server older(netns, {"--ports", "7"});
+    const auto [code, output] =
+        run(netns, echo_server({"--ports", "7", "--replace"}), [] { become_ordinary({CAP_BPF, CAP_NET_ADMIN}); });
     CHECK(code == 1);
     CHECK(output == "echo-server: looking for the echo-server to replace: that needs CAP_SYS_ADMIN; start as root\n");
-    Server beside(netns, {"--ports", "8", "--listen", "127.0.0.1:8888"}, [] {
-        become_ordinary({CAP_BPF, CAP_NET_ADMIN});
-    });
+    Server beside(netns, {"--ports", "8", "--listen", "127.0.0.1:8888"},
+                  [] { become_ordinary({CAP_BPF, CAP_NET_ADMIN}); });
     CHECK(beside.output().starts_with("echo-server: another sk_lookup program is attached here; only root could tell"));
     // Now there are two servers, and root is told at once to choose.
     const auto third = run(netns, echo_server({"--ports", "9"}));

@@ -123,7 +123,7 @@ TEST_CASE("replace: connections that nobody has accepted yet are served by the n
     older.freeze();
     std::list<Client> queued;
     for (int i = 0; i < 100; ++i) queued.emplace_back(netns, "127.0.0.1", 7).send("queued");
-    Server newer(netns, {"--ports", "7", "--replace"});
+    const Server newer(netns, {"--ports", "7", "--replace"});
     older.signal(SIGCONT);
     int served = 0;
     for (auto& client : queued)
@@ -138,7 +138,7 @@ TEST_CASE("replace: the old process ends its connections within its drain timeou
     Client client(netns, "127.0.0.1", 7);
     client.send("x");
     REQUIRE(client.receive(1) == "x");
-    Server newer(netns, {"--ports", "7", "--replace"});
+    const Server newer(netns, {"--ports", "7", "--replace"});
     CHECK(older.wait_for("stopping") == "stopping; waiting up to 1 s for 1 connection");
     CHECK(older.wait() == 0);
     CHECK(older.output().ends_with("\nstopped; 1 connection cut off\n"));

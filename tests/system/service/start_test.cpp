@@ -158,9 +158,7 @@ TEST_CASE("start: what can't be is one line that says why and what to do, and ex
           "listening on 127.0.0.1:80: Permission denied; ports below 1024 need CAP_NET_BIND_SERVICE: choose "
           "another "
           "with --listen",
-          [] {
-              become_ordinary({CAP_BPF, CAP_NET_ADMIN});
-          });
+          [] { become_ordinary({CAP_BPF, CAP_NET_ADMIN}); });
 
     const std::string needed =
         "loading the BPF program: Operation not permitted; CAP_BPF and CAP_NET_ADMIN are needed (before Linux "
@@ -221,7 +219,7 @@ TEST_CASE("start: without /proc it says that, and so does status") {
 
 TEST_CASE("start: on a kernel without IPv6 it serves IPv4") {
     const Network network;
-    Server server(network.vm, {"--ports", "7"}, [] { refuse_system_call(SYS_socket, AF_INET6, EAFNOSUPPORT); });
+    const Server server(network.vm, {"--ports", "7"}, [] { refuse_system_call(SYS_socket, AF_INET6, EAFNOSUPPORT); });
     CHECK(echoes(network.host, Network::vm_ip4, 7));
     CHECK(run_ok(network.vm, {"ss", "-Hltn"}).find(" 127.0.0.1:7777 ") != std::string::npos);
 }

@@ -37,7 +37,7 @@ TEST_CASE("surroundings: without a BPF file system it serves, reloads and shows 
 TEST_CASE("surroundings: with IPv6 disabled it serves IPv4, and IPv6 as soon as that is enabled") {
     const Network network;
     set_sysctl(network.vm, "net/ipv6/conf/all/disable_ipv6", "1");
-    Server server(network.vm, {"--ports", "7"});
+    const Server server(network.vm, {"--ports", "7"});
     CHECK(echoes(network.host, Network::vm_ip4, 7));
     set_sysctl(network.vm, "net/ipv6/conf/all/disable_ipv6", "0");
     run_ok(network.vm, {"ip", "address", "add", std::string(Network::vm_ip6) + "/64", "dev", "to-host", "nodad"});

@@ -76,7 +76,7 @@ TEST_CASE("systemd: a start that fails is never called ready") {
     const Netns netns;
     NotifySocket systemd(netns);
     CHECK(run(netns, echo_server({"--ports-file", "/nowhere"}), NotifySocket::tell_child).code == 1);
-    Server server(netns, {"--ports", "9"}, NotifySocket::tell_child);
+    const Server server(netns, {"--ports", "9"}, NotifySocket::tell_child);
     CHECK(systemd.receive() == "READY=1\nSTATUS=1 TCP port open: 9");  // the first message
 }
 

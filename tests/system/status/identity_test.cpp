@@ -70,7 +70,7 @@ class StandIn {
 
 /// The inode of this test's namespace; 0 if the kernel has no namespaces of that kind.
 std::uint64_t namespace_of(const std::string& kind) {
-    struct stat status {};
+    struct stat status{};
     return ::stat(("/proc/self/ns/" + kind).c_str(), &status) == 0 ? status.st_ino : 0;
 }
 

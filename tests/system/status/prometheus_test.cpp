@@ -62,7 +62,7 @@ TEST_CASE("status: for Prometheus the time of the start is the same at each look
 TEST_CASE("status: what it prints for Prometheus is clean under promtool") {
     const Netns netns;
     const auto check = [&] {
-        const auto command = R"("$0" status --prometheus | "$1" check metrics)";
+        const auto* const command = R"("$0" status --prometheus | "$1" check metrics)";
         const auto checked = run(netns, {"sh", "-c", command, ECHO_SERVER, PROMTOOL});
         CHECK(checked.code == 0);
         CHECK(checked.output.empty());

@@ -76,7 +76,7 @@ TEST_CASE("state: a server whose socket is gone is shown as that, and --replace 
     CHECK(status_shows(netns, ", without its listening socket: its ports are closed\n"));
     CHECK(run(netns, echo_server({"--ports", "7"})).output.find(": --replace takes over from it") != std::string::npos);
 
-    Server newer(netns, {"--ports", "7", "--replace"});
+    const Server newer(netns, {"--ports", "7", "--replace"});
     CHECK(echoes(netns, "127.0.0.1", 7));
     older.signal(SIGCONT);
     CHECK(older.wait() >= 0);  // it drains when told, or when accept(2) finds that its socket is gone
@@ -93,7 +93,7 @@ TEST_CASE("state: one that was detached and then replaced drains, even while som
     const Fd kept(bpf_link_get_fd_by_id(static_cast<__u32>(std::stoul(BpfObjects(netns).link))));
     REQUIRE(kept);
     detach(netns);
-    Server newer(netns, {"--ports", "7", "--replace"});
+    const Server newer(netns, {"--ports", "7", "--replace"});
     older.wait_for("waiting up to");
     const auto servers = status(netns);
     REQUIRE(servers.size() == 2);

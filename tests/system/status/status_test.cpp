@@ -32,7 +32,7 @@ bool becomes(const Netns& netns, const std::function<bool(const json&)>& conditi
 
 TEST_CASE("status: the three formats agree with what an nmap scan of 1,000 ports did") {
     const Network network;
-    Server server(network.vm, {"--ports", "1-1000"});
+    const Server server(network.vm, {"--ports", "1-1000"});
     run_ok(network.host, {"nmap", "-n", "-Pn", "-sT", "-p", "1-1000", Network::vm_ip4});
     run_ok(network.host, {"nmap", "-n", "-Pn", "-sT", "-p", "991-1010", Network::vm_ip4});
     CHECK(echoes(network.host, Network::vm_ip6, 7, "twelve bytes"));
@@ -133,7 +133,7 @@ TEST_CASE("status: a replacement shows both, the old one draining") {
     Client client(netns, "127.0.0.1", 7);
     client.send("x");
     REQUIRE(client.receive(1) == "x");
-    Server newer(netns, {"--ports", "7", "--replace"});
+    const Server newer(netns, {"--ports", "7", "--replace"});
     older.wait_for("waiting up to");
     const auto servers = status(netns);
     REQUIRE(servers.size() == 2);
@@ -170,7 +170,7 @@ TEST_CASE("status: of a process in another PID namespace it does not guess the u
 
 TEST_CASE("status: too few descriptors to look is an error, and no answer") {
     const Netns netns;
-    Server server(netns, {"--ports", "7"});
+    const Server server(netns, {"--ports", "7"});
     const auto [code, output] = run(netns, echo_server({"status"}), [] { limit_descriptors(8); });
     CHECK(code == 1);
     CHECK(output.ends_with(
@@ -181,7 +181,7 @@ TEST_CASE("status: too few descriptors to look is an error, and no answer") {
 TEST_CASE("status: nothing running, or not root, is said, with exit code 1") {
     const Netns netns;
     const Netns other;
-    Server elsewhere(other, {"--ports", "7"});
+    const Server elsewhere(other, {"--ports", "7"});
     const std::string none = "echo-server: no echo-server runs in this network namespace\n";
     const auto text = run(netns, echo_server({"status"}));
     CHECK(text.code == 1);

@@ -24,6 +24,7 @@
 #include "support/child.h"
 #include "support/client.h"
 #include "support/inject_fault.h"
+#include "support/port_key.h"
 #include "support/server.h"
 
 namespace echo_server {
@@ -60,9 +61,9 @@ class PinsOf {
             CAPTURE(result.output);
             CHECK(result.code == 0);
         };
-        as_nobody({"bpftool", "map", "update", "pinned", bpffs_.ports(), "key", "9", "0", "value", "0"});
+        as_nobody(open_by_bpftool({"pinned", bpffs_.ports()}, 9));
         CHECK(echoes(netns_, "127.0.0.1", 9));
-        as_nobody({"bpftool", "map", "delete", "pinned", bpffs_.ports(), "key", "9", "0"});
+        as_nobody(close_by_bpftool({"pinned", bpffs_.ports()}, 9));
         CHECK(try_connect(netns_, "127.0.0.1", 9) == ECONNREFUSED);
     }
 
@@ -99,8 +100,7 @@ TEST_CASE("pin: pins that a killed server left are replaced") {
     CHECK(server.output().starts_with(fmt::format(
         "echo-server: pins of another echo-server in {} were replaced; if it still runs, its user has lost them\n",
         bpffs.path())));
-    CHECK(run_ok(netns, {"bpftool", "map", "dump", "pinned", bpffs.ports()}).find("key: 08 00  value: 00") !=
-          std::string::npos);
+    CHECK(run_ok(netns, {"bpftool", "map", "dump", "pinned", bpffs.ports()}).find(dump_of(8)) != std::string::npos);
 }
 
 TEST_CASE("pin: what killed servers left without a name is gone after the next start") {
@@ -124,8 +124,7 @@ TEST_CASE("pin: a server that is replaced leaves the pins of the new one alone")
     Server older(netns, {"--ports", "7", "--pin", bpffs.path()});
     const Server newer(netns, {"--ports", "8", "--pin", bpffs.path(), "--replace"});
     CHECK(older.wait() == 0);
-    CHECK(run_ok(netns, {"bpftool", "map", "dump", "pinned", bpffs.ports()}).find("key: 08 00  value: 00") !=
-          std::string::npos);
+    CHECK(run_ok(netns, {"bpftool", "map", "dump", "pinned", bpffs.ports()}).find(dump_of(8)) != std::string::npos);
 }
 
 TEST_CASE("pin: a server that ends leaves a pin alone that comes while it looks at its own") {

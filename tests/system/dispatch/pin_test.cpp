@@ -18,6 +18,7 @@
 #include "support/bpffs.h"
 #include "support/child.h"
 #include "support/client.h"
+#include "support/port_key.h"
 #include "support/server.h"
 
 namespace echo_server {
@@ -41,15 +42,14 @@ TEST_CASE("pin: a user who is not root dumps the maps, opens and closes ports, b
         CHECK(code == 0);
         return output;
     };
-    as_nobody({"bpftool", "map", "update", "pinned", bpffs.ports(), "key", "0x09", "0x03", "value", "0x00"});
+    as_nobody(open_by_bpftool({"pinned", bpffs.ports()}, 777));
     CHECK(echoes(netns, "127.0.0.1", 777));
     const auto dump = as_nobody({"bpftool", "map", "dump", "pinned", bpffs.ports()});
-    for (const std::string line : {"key: 07 00  value: 00", "key: 4d 00  value: 00", "key: 09 03  value: 00"})
-        CHECK(dump.find(line) != std::string::npos);
+    for (const auto& line : {dump_of(7), dump_of(77), dump_of(777)}) CHECK(dump.find(line) != std::string::npos);
     CHECK(dump.ends_with("Found 3 elements\n"));
     CHECK(as_nobody({"bpftool", "map", "dump", "pinned", bpffs.socket()}).find("key: 00 00 00 00") !=
           std::string::npos);
-    as_nobody({"bpftool", "map", "delete", "pinned", bpffs.ports(), "key", "0x07", "0x00"});
+    as_nobody(close_by_bpftool({"pinned", bpffs.ports()}, 7));
     CHECK(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
 
     const BpfObjects objects(netns);
@@ -153,7 +153,7 @@ TEST_CASE("pin: root follows no link that the folder's owner puts there") {
         if (::symlink(secret.path().c_str(), fresh.c_str()) != 0) std::abort();
     });
     CHECK(owner_of(secret.path()) == 0);
-    CHECK(run_ok(netns, {"bpftool", "map", "dump", "pinned", bpffs.ports()}).find("key: 07 00") != std::string::npos);
+    CHECK(run_ok(netns, {"bpftool", "map", "dump", "pinned", bpffs.ports()}).find(dump_of(7)) != std::string::npos);
 }
 
 TEST_CASE("pin: a start that fails hands out nothing that the user had no right to") {

@@ -10,6 +10,7 @@
 
 #include "net/port_set.h"
 #include "support/client.h"
+#include "support/port_key.h"
 #include "support/server.h"
 
 namespace echo_server {
@@ -120,11 +121,11 @@ TEST_CASE("scan: a map update by hand opens a port, a deletion closes it, and th
     CHECK(try_connect(network.host, Network::vm_ip4, 7) == ECONNREFUSED);
 
     // The talk's own command.
-    run_ok(network.vm, {"bpftool", "map", "update", "id", map, "key", "0x07", "0x00", "value", "0x00"});
+    run_ok(network.vm, open_by_bpftool({"id", map}, 7));
     CHECK(echoes(network.host, Network::vm_ip4, 7));
-    CHECK(run_ok(network.vm, {"bpftool", "map", "dump", "id", map}).find("key: 07 00  value: 00") != std::string::npos);
+    CHECK(run_ok(network.vm, {"bpftool", "map", "dump", "id", map}).find(dump_of(7)) != std::string::npos);
 
-    run_ok(network.vm, {"bpftool", "map", "delete", "id", map, "key", "0x4d", "0x00"});
+    run_ok(network.vm, close_by_bpftool({"id", map}, 77));
     CHECK(scan(network.host, Network::vm_ip4, "1-1000") == "7,777");
 }
 

@@ -15,6 +15,7 @@
 #include "support/child.h"
 #include "support/client.h"
 #include "support/inject_fault.h"
+#include "support/port_key.h"
 #include "support/server.h"
 
 namespace echo_server {
@@ -51,8 +52,8 @@ TEST_CASE("reload: makes the ports the list again, whatever was done to the map 
     const TempFile file("7,77\n");
     Server server(netns, {"--ports-file", file.path()});
     const auto map = BpfObjects(netns).maps.at("echo_ports");
-    run_ok(netns, {"bpftool", "map", "update", "id", map, "key", "0x09", "0x00", "value", "0x00"});
-    run_ok(netns, {"bpftool", "map", "delete", "id", map, "key", "0x07", "0x00"});
+    run_ok(netns, open_by_bpftool({"id", map}, 9));
+    run_ok(netns, close_by_bpftool({"id", map}, 7));
     CHECK(server.reload() == fmt::format("reloaded {}: added 7; removed 9; 2 ports open", file.path()));
 }
 

@@ -5,13 +5,14 @@
 apt_in() { # FOLDER TOOL ARGUMENTS...: apt-get or apt-cache, with the lists and the cache of the folder
     "$2" -o APT::Architecture="$(cat "$1/architecture")" -o APT::Architectures="$(cat "$1/architecture")" \
         -o Dir::Etc::sourcelist="$1/sources.list" -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists="$1/lists" \
-        -o Dir::State::status=/dev/null -o Dir::Cache="$1/cache" -o APT::Sandbox::User="$(id -un)" "${@:3}"
+        -o Dir::State::status="$1/status" -o Dir::Cache="$1/cache" -o APT::Sandbox::User="$(id -un)" "${@:3}"
 }
 
 update_apt_in() { # FOLDER ARCHIVE RELEASE ARCHITECTURE: makes a new folder for apt_in(), and fetches its lists
     local uri
     rm -rf "$1"
     mkdir -p "$1"/{lists/partial,cache/archives/partial}
+    : >"$1/status" # nothing is installed; apt makes its locks beside this file
     # The mirror of this machine's own packages.
     # shellcheck disable=SC2016  # apt's variables, not the shell's
     uri=$(apt-get indextargets --format '$(LABEL)|$(REPO_URI)' 'Created-By: Packages' |

@@ -3,10 +3,16 @@
 #include <doctest/doctest.h>
 
 #include <csignal>
+#include <cstdlib>
+#include <string>
 
 int main(int argc, char** argv) {
-    // Else the end of a child can interrupt a call in any thread, and a client would fail by EINTR: while fork(2) blocks
-    // all signals, even a SIGCHLD that nobody handles is delivered.
+    // The bpftool of the build: on Ubuntu, the first in PATH may be a script that finds no real one.
+    const char* path = ::getenv("PATH");
+    ::setenv("PATH", (BPFTOOL_FOLDER ":" + std::string(path != nullptr ? path : "")).c_str(), 1);
+
+    // Else the end of a child can interrupt a call in any thread, and a client would fail by EINTR: while fork(2)
+    // blocks all signals, even a SIGCHLD that nobody handles is delivered.
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGCHLD);

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "base/fd.h"
-#include "support/server.h"
+#include "support/process.h"
 
 namespace echo_server {
 
@@ -21,20 +21,20 @@ constexpr auto killed = "guard: this test waits until it is killed";
 
 TEST_CASE(killed* doctest::skip()) {
     const Netns netns;
-    const Server server(netns, {"--ports", "7"});
-    std::cout << "server " << server.pid() << '\n' << std::flush;
+    const Process child(netns, {"setpriv", "--reuid=65534", "--clear-groups", "sleep", "1000"});
+    std::cout << "child " << child.pid() << '\n' << std::flush;
     ::pause();
 }
 
-TEST_CASE("guard: a killed test leaves no server behind") {
+TEST_CASE("guard: a killed test leaves no process behind, not even of another user") {
     const Netns netns;
     Process tests(netns, {"/proc/self/exe", "--no-skip", "--test-case=" + std::string(killed)});
-    const auto line = tests.wait_for("server ");
+    const auto line = tests.wait_for("child ");
     const auto pid = std::stoi(line.substr(line.rfind(' ')));
-    const Fd server(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-    REQUIRE(server);
+    const Fd child(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+    REQUIRE(child);
     tests.signal(SIGKILL);
-    pollfd ended{server.get(), POLLIN, 0};
+    pollfd ended{child.get(), POLLIN, 0};
     CHECK(::poll(&ended, 1, 30'000) == 1);
 }
 

@@ -33,11 +33,13 @@ namespace {
 class PublicCopies {
  public:
     PublicCopies() {
-        REQUIRE(::mkdtemp(folder_.data()) != nullptr);
+        const auto where = std::filesystem::temp_directory_path();
         struct statvfs file_system{};
-        REQUIRE(::statvfs(folder_.c_str(), &file_system) == 0);
+        REQUIRE(::statvfs(where.c_str(), &file_system) == 0);
         if ((file_system.f_flag & ST_NOEXEC) != 0)
-            FAIL("no program can run in ", folder_, ", which is mounted noexec: set TMPDIR to another folder");
+            FAIL("no program can run in ", where.string(),
+                 ", which is mounted noexec: set TMPDIR to a folder that every user may enter");
+        REQUIRE(::mkdtemp(folder_.data()) != nullptr);
         REQUIRE(::chmod(folder_.c_str(), 0755) == 0);
         std::filesystem::copy_file(ECHO_SERVER, server());
         std::filesystem::copy_file(FAULTS, faults());

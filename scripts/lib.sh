@@ -2,6 +2,7 @@
 # shellcheck shell=sh
 # What the scripts share; each reads it first: . "$(dirname "$(readlink -f "$0")")/lib.sh"
 set -eu
+export LC_ALL=C.UTF-8 # the scripts read what programs print
 # shellcheck disable=SC2034  # the scripts use it
 top=$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd)
 script=scripts/$(basename "$0")
@@ -18,12 +19,13 @@ wrong_usage() { # MESSAGE: exit code 2
 
 is_root() { [ "$(id -u)" -eq 0 ]; }
 
+# sudo takes TMPDIR away.
 as_root() { # COMMAND...
-    if is_root; then "$@"; else sudo "$@"; fi
+    if is_root; then "$@"; else sudo env ${TMPDIR:+"TMPDIR=$TMPDIR"} "$@"; fi
 }
 
 exec_as_root() { # COMMAND...: in place of the shell
-    if is_root; then exec "$@"; else exec sudo "$@"; fi
+    if is_root; then exec "$@"; else exec sudo env ${TMPDIR:+"TMPDIR=$TMPDIR"} "$@"; fi
 }
 
 # Runs a command whose output goes to a file. Says every half minute how far it is, and shows the file if it fails.
@@ -34,11 +36,11 @@ quietly() { # FILE COMMAND...
     # sleep(1) keeps no stream open, because a reader of ours would wait for it.
     (while sleep 30 >&- 2>&- && kill -0 $$ 2>&-; do echo "$script: $(tail -n 1 "$log" | cut -c 1-100)" >&2; done) &
     if "$@" >"$log" 2>&1 </dev/null; then
-        kill $!
+        kill $! 2>&- || true
         return
     fi
-    kill $!
-    cat "$log" >&2
+    kill $! 2>&- || true
+    cat "$log" >&2 || true
     if [ ! -s "$log" ] || grep -q 'No space left on device' "$log"; then
         echo "$script: a disk may be full ('df'): make room, or set TMPDIR to a folder of another disk" >&2
     fi

@@ -61,10 +61,10 @@ int main(int argc, char** argv) {
         return run(argc, argv);
     } catch (const std::system_error& error) {
         const bool no_descriptor = error.code() == std::errc::too_many_files_open;
-        log_problem(no_descriptor ? explain_descriptor_limit(error.what()) : error.what());
+        log_error(no_descriptor ? explain_descriptor_limit(error.what()) : error.what());
         return 1;
     } catch (const std::exception& error) {
-        log_problem(error.what());
+        log_error(error.what());
         return 1;
     }
 }

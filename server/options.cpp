@@ -63,7 +63,7 @@ class UsageFirst : public CLI::Formatter {
 };
 
 Exit wrong_usage(const std::string& why, bool of_status) {
-    log_problem("{}; see echo-server {}--help", why, of_status ? "status " : "");
+    log_error("{}; see echo-server {}--help", why, of_status ? "status " : "");
     return Exit{2};
 }
 

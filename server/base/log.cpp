@@ -6,12 +6,14 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <climits>
+#include <cstdlib>
 #include <span>
 
 #include "base/fd.h"
@@ -63,6 +65,26 @@ void reopen_without_blocking(int fd) {
     if (own) ::dup2(own.get(), fd);
 }
 
+// $JOURNAL_STREAM is "DEVICE:INODE" of the stream that leads to the journal. The environment is inherited, the stream
+// perhaps not: so compare.
+bool is_journal(int fd) {
+    const char* stream = std::getenv("JOURNAL_STREAM");
+    struct stat file{};
+    if (stream == nullptr || ::fstat(fd, &file) != 0) return false;
+    char* end = nullptr;
+    if (std::strtoull(stream, &end, 10) != file.st_dev || *end != ':') return false;
+    return std::strtoull(end + 1, &end, 10) == file.st_ino && *end == '\0';
+}
+
+bool errors_go_to_journal() {
+    static const bool answer = is_journal(STDERR_FILENO);
+    return answer;
+}
+
+void log_problem(std::string_view priority, std::string_view line) {
+    write_line(STDERR_FILENO, errors_go_to_journal() ? priority : "echo-server: ", line);
+}
+
 }  // namespace
 
 void keep_log_from_blocking() {
@@ -71,21 +93,28 @@ void keep_log_from_blocking() {
 
 void log_line(std::string_view line) noexcept { write_line(STDOUT_FILENO, "", line); }
 
-void log_problem(std::string_view line) noexcept { write_line(STDERR_FILENO, "echo-server: ", line); }
+void log_error(std::string_view line) noexcept { log_problem(SD_ERR, line); }
 
-void log_lines(std::string_view text) noexcept {
+void log_warning(std::string_view line) noexcept { log_problem(SD_WARNING, line); }
+
+void log_debug(std::string_view text) noexcept {
     while (!text.empty()) {
         const auto end = std::min(text.find('\n'), text.size());
-        write_line(STDERR_FILENO, "", text.substr(0, end));
+        write_line(STDERR_FILENO, errors_go_to_journal() ? SD_DEBUG : "", text.substr(0, end));
         text.remove_prefix(std::min(end + 1, text.size()));
     }
+}
+
+bool logs_to_journal() noexcept {
+    static const bool answer = is_journal(STDOUT_FILENO);
+    return answer;
 }
 
 void Warnings::warn(std::string_view problem) noexcept {
     const auto now = std::chrono::steady_clock::now();
     if (now < next_) return;
     next_ = now + std::chrono::seconds(1);
-    log_problem(problem);
+    log_warning(problem);
 }
 
 }  // namespace echo_server

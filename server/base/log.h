@@ -15,11 +15,17 @@ void keep_log_from_blocking();
 /// go on. A line of more than PIPE_BUF (4,096) bytes is cut off, and its end says so: a full pipe would block.
 void log_line(std::string_view line) noexcept;
 
-/// The same on standard error, behind "echo-server: ".
-void log_problem(std::string_view line) noexcept;
+/// The same on standard error, behind "echo-server: ", or for the journal behind the priority that sd-daemon(3) defines.
+/// An error says that something was not done; a warning, what may harm later.
+void log_error(std::string_view line) noexcept;
+void log_warning(std::string_view line) noexcept;
 
-/// Writes `text`, of any number of lines, to standard error in the same way.
-void log_lines(std::string_view text) noexcept;
+/// Writes `text`, of any number of lines, to standard error in the same way, for whoever looks for a fault.
+void log_debug(std::string_view text) noexcept;
+
+/// Whether log_line() writes to the journal of systemd ($JOURNAL_STREAM in systemd.exec(5)), which knows the name, the
+/// process and the time of each line.
+bool logs_to_journal() noexcept;
 
 template <typename... Args>
 void log_line(fmt::format_string<Args...> format, Args&&... args) {
@@ -27,8 +33,13 @@ void log_line(fmt::format_string<Args...> format, Args&&... args) {
 }
 
 template <typename... Args>
-void log_problem(fmt::format_string<Args...> format, Args&&... args) {
-    log_problem(std::string_view(fmt::format(format, std::forward<Args>(args)...)));
+void log_error(fmt::format_string<Args...> format, Args&&... args) {
+    log_error(std::string_view(fmt::format(format, std::forward<Args>(args)...)));
+}
+
+template <typename... Args>
+void log_warning(fmt::format_string<Args...> format, Args&&... args) {
+    log_warning(std::string_view(fmt::format(format, std::forward<Args>(args)...)));
 }
 
 /// For a problem that every connection may have.

@@ -30,7 +30,7 @@ int print_to_stderr(libbpf_print_level /*level*/, const char* format, va_list ar
     const int size = ::vasprintf(&text, format, args);
     if (size < 0) return size;
     const std::unique_ptr<char, decltype(&std::free)> owner(text, &std::free);
-    log_lines({text, static_cast<std::size_t>(size)});
+    log_debug({text, static_cast<std::size_t>(size)});
     return size;
 }
 

@@ -15,6 +15,9 @@ namespace echo_server {
 
 void announce(const Announcement& facts) {
     const auto& options = facts.options;
+    if (logs_to_journal())
+        return log_line("version {}, {}; socket {}, user {}", ECHO_SERVER_VERSION, describe_open(facts.ports),
+                        to_string(local_endpoint(facts.listener)), facts.user.name);
     const auto kill = fmt::format("{}kill", facts.by_root ? "sudo " : "");
     const auto pid = ::getpid();
     log_line("echo-server {}: {}", ECHO_SERVER_VERSION, describe_open(facts.ports));
@@ -34,11 +37,11 @@ void announce(const Announcement& facts) {
 // The program steers clients of every interface to the socket, and the kernel does not check the interface then.
 void warn_of_interfaces(int listener) {
     if (const auto name = bound_interface(listener); !name.empty())
-        return log_problem(
+        return log_warning(
             "the socket is bound to the interface {} ('BindToDevice=' in the socket unit, or 'ip vrf exec'): "
             "clients that come by another get no answer",
             name);
-    if (const auto warning = explain_vrf(); !warning.empty()) log_problem(warning);
+    if (const auto warning = explain_vrf(); !warning.empty()) log_warning(warning);
 }
 
 void warn_of_lost_rights(const Options& options, const User& user, const Dispatcher& dispatcher, const Pins& pins,
@@ -46,17 +49,17 @@ void warn_of_lost_rights(const Options& options, const User& user, const Dispatc
     const bool may_update = dispatcher.may_use_maps();
     if (const auto& folder = options.pin) {
         if (pins.replaced_existing() && !options.replace)
-            log_problem("pins of another echo-server in {} were replaced; if it still runs, its user has lost them",
+            log_warning("pins of another echo-server in {} were replaced; if it still runs, its user has lost them",
                         *folder);
         if (!Pins::reachable(*folder))
-            log_problem("user {} can't enter {}: the pins are of no use there, and will be left", user.name, *folder);
+            log_warning("user {} can't enter {}: the pins are of no use there, and will be left", user.name, *folder);
         else if (!pins.removable())
-            log_problem("user {} can't remove pins from {}: they will be left there", user.name, *folder);
+            log_warning("user {} can't remove pins from {}: they will be left there", user.name, *folder);
         if (kept_cap_bpf || !may_update)
-            log_problem("user {} can't use the pins: that needs root (CAP_BPF), or Linux 5.19", user.name);
+            log_warning("user {} can't use the pins: that needs root (CAP_BPF), or Linux 5.19", user.name);
     }
     if (options.ports_file && !may_update)
-        log_problem(
+        log_warning(
             "SIGHUP will fail: on this kernel it needs CAP_BPF, and the server was started without: give it CAP_BPF "
             "(AmbientCapabilities= in a systemd unit)");
 }

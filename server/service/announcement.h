@@ -25,7 +25,8 @@ struct Announcement {
     bool kept_cap_bpf;
 };
 
-/// Logs what is served, where, by whom, and how to reload and to stop it.
+/// Logs what is served, where, by whom, and how to reload and to stop it; in the journal, on one line, without the
+/// commands, as they are systemctl's there.
 void announce(const Announcement& facts);
 
 /// Logs if clients of some interfaces will get no answer from `listener`.

@@ -46,7 +46,7 @@ Lifecycle::Lifecycle(const Options& options, const User& user, Dispatcher& dispa
 
 PortSet Lifecycle::plan_ports() {
     auto plan = reload_.first_plan(stop_signals_.native_handle());
-    for (const auto& warning : plan.warnings) log_problem(warning);
+    for (const auto& warning : plan.warnings) log_warning(warning);
     return std::move(plan.ports);
 }
 

@@ -83,7 +83,7 @@ bool Reload::with_memory(Step step) noexcept {
     try {
         return step();
     } catch (const std::bad_alloc&) {
-        log_problem("SIGHUP: out of memory; not all ports may be as the file has them: send SIGHUP again");
+        log_error("SIGHUP: out of memory; not all ports may be as the file has them: send SIGHUP again");
         notify_ready_again();
         return false;
     }
@@ -101,7 +101,7 @@ void Reload::check_steering() const {
 
 bool Reload::start() {
     if (stopping_) {
-        log_problem("SIGHUP: the server is stopping; the ports stay closed");
+        log_warning("SIGHUP: the server is stopping; the ports stay closed");
         return false;
     }
     notify_reloading();
@@ -112,9 +112,9 @@ bool Reload::start() {
             });
             return true;
         }
-        log_problem("SIGHUP: there is nothing to re-read without --ports-file; the ports stay as they are");
+        log_warning("SIGHUP: there is nothing to re-read without --ports-file; the ports stay as they are");
     } catch (const std::runtime_error& error) {
-        log_problem("{}; the ports stay as they are", error.what());
+        log_error("{}; the ports stay as they are", error.what());
     }
     notify_ready(status_line());
     return false;
@@ -130,10 +130,10 @@ void Reload::apply() {
     try {
         plan = planning_.result();
     } catch (const std::runtime_error& error) {
-        return log_problem("{}; the ports stay {}", error.what(), stopping_ ? "closed" : "as they are");
+        return log_error("{}; the ports stay {}", error.what(), stopping_ ? "closed" : "as they are");
     }
-    if (stopping_) return log_problem("SIGHUP: the server is stopping; the ports stay closed");
-    for (const auto& warning : plan.warnings) log_problem(warning);
+    if (stopping_) return log_warning("SIGHUP: the server is stopping; the ports stay closed");
+    for (const auto& warning : plan.warnings) log_warning(warning);
     const auto& file = *options_.ports_file;
     try {
         const auto [added, removed] = dispatcher_.set_ports(plan.ports);
@@ -142,7 +142,7 @@ void Reload::apply() {
         log_line("reloaded {}: added {}; removed {}; {} open", file, added.to_string(ranges_in_a_line),
                  removed.to_string(ranges_in_a_line), plural(plan.ports.size(), "port"));
     } catch (const std::runtime_error& error) {
-        log_problem("{}; not all ports are as {} has them until a reload succeeds", error.what(), file);
+        log_error("{}; not all ports are as {} has them until a reload succeeds", error.what(), file);
     }
 }
 

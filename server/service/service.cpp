@@ -50,7 +50,7 @@ Fd obtain_listener(const Options& options, std::optional<Takeover>& takeover) {
             "--listen {}: there is a socket already, from {}, and it is bound to {}; leave out --listen to use it",
             to_string(*options.listen), passed ? "systemd" : "the running server", bound));
     if (passed && serves_ip4_alone(listener))
-        log_problem(
+        log_warning(
             "the socket is an IPv4 one: clients on IPv6 are refused; 'ListenStream=[::ffff:127.0.0.1]:7777' with "
             "'BindIPv6Only=both' in the socket unit serves both");
     return listener;

@@ -103,7 +103,7 @@ std::vector<RunningServer> find_running() {
 
 void warn_of_other_programs(std::size_t known, std::string_view whose) {
     if (attached_programs() > known)
-        log_problem("another sk_lookup program is attached here{}. This one comes last and wins where both have a port",
+        log_warning("another sk_lookup program is attached here{}. This one comes last and wins where both have a port",
                     whose);
 }
 

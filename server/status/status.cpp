@@ -136,7 +136,7 @@ int print_status(StatusFormat format) {
         try {
             sockets = listening_sockets();
         } catch (const std::runtime_error& error) {
-            log_problem("{}; listeners are not shown", error.what());
+            log_warning("{}; listeners are not shown", error.what());
         }
         for (const auto& server : servers) all.push_back(read_status(server, sockets));
     } catch (const std::system_error& error) {
@@ -148,7 +148,7 @@ int print_status(StatusFormat format) {
     if (!written && errno != EPIPE)  // a reader such as 'head' has enough
         fail("status: writing it");
     if (!all.empty()) return 0;
-    log_problem("no echo-server runs in this network namespace");
+    log_error("no echo-server runs in this network namespace");
     return 1;
 }
 

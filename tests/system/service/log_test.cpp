@@ -2,7 +2,9 @@
 // The log may go anywhere: no reader may stall, stop or end the server.
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -58,6 +60,28 @@ TEST_CASE("log: a line longer than a pipe has room for is cut off, and blocks no
         const bool quoted_in_part = flag != "--ports-file";  // of a wrong value, a message shows the beginning
         CHECK(output.ends_with("xxx... (cut off)\n") != quoted_in_part);
     }
+}
+
+TEST_CASE("log: in the journal a line has its priority, and the start is one line") {
+    const Netns netns;
+    const TempFile file("7,77\n");
+    const NamedServer other(netns, NamedServer::Protocol::tcp, "127.0.0.1", 77, "other");
+    const auto as_service = [](int stream) {
+        struct stat status{};
+        require(::fstat(stream, &status) == 0);
+        ::setenv("JOURNAL_STREAM", fmt::format("{}:{}", status.st_dev, status.st_ino).c_str(), 1);
+    };
+    Process server(netns, echo_server({"--ports-file", file.path(), "--shadow-listeners"}),
+                   [&] { as_service(STDERR_FILENO); });
+    CHECK(server.next_line().starts_with("<4>--shadow-listeners: "));
+    CHECK(server.next_line() == "version " ECHO_SERVER_VERSION
+                                ", 2 TCP ports open: 7,77; socket 127.0.0.1:7777, user nobody");
+    file.write("x\n");
+    server.signal(SIGHUP);
+    CHECK(server.next_line().starts_with("<3>" + file.path() + ":1: "));
+    // The variable is inherited by programs whose output goes elsewhere.
+    const auto elsewhere = run(netns, echo_server({"--ports", "77"}), [] { ::setenv("JOURNAL_STREAM", "1:2", 1); });
+    CHECK(elsewhere.output.starts_with("echo-server: "));
 }
 
 TEST_CASE("log: a long line is cut off between two characters") {

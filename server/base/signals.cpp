@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <csignal>
-#include <stdexcept>
 
 #include "base/error.h"
 
@@ -29,8 +28,7 @@ void block_signals() {
 void check_stop_signals() {
     sigset_t pending;
     ::sigpending(&pending);
-    if (::sigismember(&pending, SIGINT) == 1 || ::sigismember(&pending, SIGTERM) == 1)
-        throw std::runtime_error("stopped by a signal before the start was complete");
+    if (::sigismember(&pending, SIGINT) == 1 || ::sigismember(&pending, SIGTERM) == 1) throw StoppedAtStart();
 }
 
 Fd signal_descriptor(std::initializer_list<int> signals) {

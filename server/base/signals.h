@@ -2,6 +2,7 @@
 #pragma once
 
 #include <initializer_list>
+#include <stdexcept>
 
 #include "base/fd.h"
 
@@ -13,8 +14,12 @@ namespace echo_server {
 /// Blocks them in the calling thread and in threads that it starts.
 void block_signals();
 
-/// Throws std::runtime_error if SIGINT or SIGTERM is pending: a start that was told to stop must not end the process
-/// that it was to replace.
+/// A start that was told to stop.
+struct StoppedAtStart : std::runtime_error {
+    StoppedAtStart() : std::runtime_error("stopped by a signal before the start was complete") {}
+};
+
+/// Throws StoppedAtStart if SIGINT or SIGTERM is pending: such a start must not end the process that it was to replace.
 void check_stop_signals();
 
 /// A signalfd(2) that is readable while one of `signals` is pending. Throws std::system_error.

@@ -4,8 +4,9 @@
 #include <fmt/format.h>
 #include <systemd/sd-daemon.h>
 
+#include <cstdint>
+#include <cstdlib>
 #include <ctime>
-#include <stdexcept>
 
 namespace echo_server {
 
@@ -23,17 +24,24 @@ void notify_stopping(const std::string& status) {
     ::sd_notify(0, fmt::format("STOPPING=1\nSTATUS={}", status).c_str());
 }
 
-bool is_socket_passed() { return ::sd_listen_fds(0) > 0; }
+void notify_status(const std::string& status) { ::sd_notify(0, fmt::format("STATUS={}", status).c_str()); }
 
-std::optional<Fd> passed_socket() {
-    const int count = ::sd_listen_fds(1);
-    if (count <= 0) return {};
-    if (count > 1)
-        throw std::runtime_error(
-            fmt::format("taking the socket passed by systemd: there are {}; let the socket unit have one "
-                        "ListenStream",
-                        count));
-    return Fd(SD_LISTEN_FDS_START);
+void notify_last_status(const std::string& status) {
+    constexpr std::uint64_t limit = 5'000'000;  // microseconds
+    notify_status(status);
+    ::sd_notify_barrier(0, limit);
+}
+
+std::vector<NamedFd> passed_descriptors() {
+    char** names = nullptr;
+    const int count = ::sd_listen_fds_with_names(1, &names);
+    std::vector<NamedFd> descriptors;
+    for (int i = 0; i < count; ++i) {
+        descriptors.push_back({names[i], Fd(SD_LISTEN_FDS_START + i)});
+        std::free(names[i]);
+    }
+    std::free(names);
+    return descriptors;
 }
 
 }  // namespace echo_server

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-#include <optional>
 #include <string>
+#include <vector>
 
 #include "base/fd.h"
 
 namespace echo_server {
 
-// Messages to systemd (sd_notify(3)) and sockets from it (sd_listen_fds(3)). Without systemd nothing happens.
+// Messages to systemd (sd_notify(3)) and descriptors from it (sd_listen_fds(3)). Without systemd nothing happens.
 
-/// The start or a reload is done; `status` is one line that says which ports are open.
+/// The start or a reload is done; `status` is the line that 'systemctl status' shows.
 void notify_ready(const std::string& status);
 void notify_reloading();
 
@@ -18,11 +18,20 @@ void notify_reloading();
 void notify_ready_again();
 void notify_stopping(const std::string& status);
 
-/// The listening socket that systemd has passed (socket activation), if any. Throws std::runtime_error if it has
-/// passed more than one descriptor.
-std::optional<Fd> passed_socket();
+/// Changes the status alone.
+void notify_status(const std::string& status);
 
-/// Whether systemd has passed a socket; leaves it where it is.
-bool is_socket_passed();
+/// The same from a process that ends at once: waits until systemd has read it, max a few seconds, because systemd
+/// ignores messages of processes that it does not know any more.
+void notify_last_status(const std::string& status);
+
+/// A descriptor from systemd, with the name that its unit (FileDescriptorName=) or the store has for it.
+struct NamedFd {
+    std::string name;
+    Fd fd;
+};
+
+/// All descriptors that systemd has passed; a later call returns none.
+std::vector<NamedFd> passed_descriptors();
 
 }  // namespace echo_server

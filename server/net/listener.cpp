@@ -2,10 +2,13 @@
 #include "net/listener.h"
 
 #include <fmt/format.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <array>
 #include <cerrno>
@@ -15,6 +18,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/namespaces.h"
 #include "net/address.h"
 
 namespace echo_server {
@@ -86,9 +90,8 @@ tcp::endpoint map_to_v6(const tcp::endpoint& address) {
     return {asio::ip::make_address_v6(asio::ip::v4_mapped, address.address().to_v4()), address.port()};
 }
 
-}  // namespace
-
-Fd open_listener(const tcp::endpoint& address) {
+// Bound, and not listening yet.
+Fd bind_socket(const tcp::endpoint& address) {
     tcp::endpoint bound = map_to_v6(address);
     constexpr int type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
     Fd socket(::socket(AF_INET6, type, IPPROTO_TCP));
@@ -105,10 +108,19 @@ Fd open_listener(const tcp::endpoint& address) {
     if (::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0) fail(address, errno);
     if (const int error = set_options(socket); error != 0) fail(address, error);
     if (::bind(socket.get(), bound.data(), static_cast<socklen_t>(bound.size())) != 0) fail(address, errno);
+    return socket;
+}
+
+}  // namespace
+
+Fd open_listener(const tcp::endpoint& address) {
+    Fd socket = bind_socket(address);
     // The kernel cuts the backlog down to net.core.somaxconn.
     if (::listen(socket.get(), std::numeric_limits<int>::max()) != 0) fail(address, errno);
     return socket;
 }
+
+void check_address(const tcp::endpoint& address) { bind_socket(address); }
 
 bool is_listening(int fd) { return option(fd, SOL_SOCKET, SO_ACCEPTCONN) == 1; }
 
@@ -138,6 +150,12 @@ std::string bound_interface(int fd) {
     socklen_t size = name.size();
     if (::getsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name.data(), &size) != 0) return {};
     return {name.data(), ::strnlen(name.data(), size)};
+}
+
+bool is_of_another_netns(const Fd& socket) {
+    const Fd netns(::ioctl(socket.get(), SIOCGSKNS));
+    struct stat status{};
+    return netns && ::fstat(netns.get(), &status) == 0 && status.st_ino != CurrentNetns().inode;
 }
 
 bool serves_ip4_alone(const Fd& listener) { return option(listener.get(), SOL_SOCKET, SO_DOMAIN) == AF_INET; }

@@ -15,6 +15,9 @@ namespace echo_server {
 /// inherit TCP_NODELAY, SO_KEEPALIVE and SO_OOBINLINE: urgent data is data. Throws std::runtime_error.
 Fd open_listener(const asio::ip::tcp::endpoint& address);
 
+/// Throws what open_listener() would throw, and listens nowhere.
+void check_address(const asio::ip::tcp::endpoint& address);
+
 /// Why `socket` can't be the listener: it is not a listening TCP socket, or would refuse IPv4 clients. Empty if it
 /// can.
 std::string why_not_a_listener(const Fd& socket);
@@ -38,6 +41,9 @@ asio::ip::tcp::endpoint local_endpoint(int fd);
 
 /// The interface or VRF that a socket is bound to (SO_BINDTODEVICE in socket(7)), or "".
 std::string bound_interface(int fd);
+
+/// True if `socket` is known to belong to another network namespace than the calling thread.
+bool is_of_another_netns(const Fd& socket);
 
 /// True for an IPv4 socket: the kernel refuses IPv6 clients that are steered there.
 bool serves_ip4_alone(const Fd& listener);

@@ -35,10 +35,11 @@ Fd make_eventfd() {
 }  // namespace
 
 Lifecycle::Lifecycle(const Options& options, const User& user, Dispatcher& dispatcher, EchoServer& server,
-                     Memory& memory)
+                     DescriptorStore& store, Memory& memory)
     : options_(options),
       dispatcher_(dispatcher),
       server_(server),
+      store_(store),
       stop_memory_(memory.stop),
       stop_signals_(server.io(), signal_descriptor({SIGINT, SIGTERM}).release()),
       handover_(server.io(), make_eventfd().release()),
@@ -48,6 +49,11 @@ PortSet Lifecycle::plan_ports() {
     auto plan = reload_.first_plan(stop_signals_.native_handle());
     for (const auto& warning : plan.warnings) log_warning(warning);
     return std::move(plan.ports);
+}
+
+int Lifecycle::own(Attachment attachment) {
+    attachment_ = std::move(attachment);
+    return bpf_link__fd(attachment_.get());
 }
 
 void Lifecycle::begin() {
@@ -61,7 +67,7 @@ void Lifecycle::wait_for_stop_signal() {
                                  if (error) return;
                                  consume_signal(stop_signals_.native_handle());
                                  wait_for_stop_signal();
-                                 stop(EchoServer::Backlog::accept);
+                                 stop(Reason::signal);
                              }));
 }
 
@@ -69,7 +75,7 @@ void Lifecycle::wait_for_handover() {
     handover_.async_wait(stream_descriptor::wait_read, [this](std::error_code error) {
         if (error || stopping_) return;
         log_line("replaced: another process serves from now on");
-        stop(EchoServer::Backlog::leave);
+        stop(Reason::replaced);
     });
 }
 
@@ -89,22 +95,40 @@ std::function<bool()> Lifecycle::begun_handshakes() {
     }
 }
 
-void Lifecycle::stop(EchoServer::Backlog backlog) {
+void Lifecycle::stop(Reason reason) {
     if (stopping_) return server_.stop();
-    stopping_ = true;
+    stopping_ = reason;
     reload_.stop();
-    auto begun = begun_handshakes();  // before the ports close
+    // A restart looks like a stop from here. So newcomers wait for the next process; if there is none, systemd closes the
+    // ports once this process has ended.
+    const bool stay_open = reason == Reason::signal && DescriptorStore::exists();
+    if (!stay_open) store_.empty();
+    const bool leave_backlog = stay_open || reason == Reason::replaced;
+    auto begun = leave_backlog ? std::function<bool()>() : begun_handshakes();  // before the ports close
     attachment_ = {};
-    server_.drain(options_.drain_timeout, backlog, std::move(begun));
+    server_.drain(options_.drain_timeout, leave_backlog ? EchoServer::Backlog::leave : EchoServer::Backlog::accept,
+                  std::move(begun));
     const auto open = server_.open_connections();
     std::vector<std::string> waited_for;
     if (open > 0) waited_for.push_back(plural(open, "connection"));
     if (server_.is_accepting()) waited_for.emplace_back("clients that are not accepted yet");
     if (const auto seconds = options_.drain_timeout.count(); !waited_for.empty() && seconds > 0)
         log_line("{}; waiting up to {} s for {}",
-                 backlog == EchoServer::Backlog::accept ? "stopping: the ports are closed" : "stopping", seconds,
-                 fmt::join(waited_for, ", and for "));
-    notify_stopping(fmt::format("Draining: {} open", plural(open, "connection")));
+                 stay_open                    ? "stopping: newcomers wait for the next start"
+                 : reason == Reason::replaced ? "stopping"
+                                              : "stopping: the ports are closed",
+                 seconds, fmt::join(waited_for, ", and for "));
+    notify_stopping(fmt::format("{}: {} open",
+                                reason == Reason::replaced ? "Replaced by another process, draining" : "Draining",
+                                plural(open, "connection")));
+}
+
+void Lifecycle::end() {
+    const auto open = server_.open_connections();
+    const auto cut_off = open == 0 ? "" : fmt::format("; {} cut off", plural(open, "connection"));
+    log_line("stopped{}", cut_off);
+    notify_status(
+        fmt::format("{}{}", stopping_ == Reason::replaced ? "Replaced by another process" : "Stopped", cut_off));
 }
 
 }  // namespace echo_server

@@ -3,7 +3,9 @@
 
 #include <asio/posix/stream_descriptor.hpp>
 #include <functional>
+#include <optional>
 
+#include "base/descriptor_store.h"
 #include "base/privileges.h"
 #include "dispatch/dispatcher.h"
 #include "echo/handler_memory.h"
@@ -26,7 +28,8 @@ class Lifecycle {
     };
 
     /// All arguments outlive this object. The listener of `server` is in echo_socket.
-    Lifecycle(const Options& options, const User& user, Dispatcher& dispatcher, EchoServer& server, Memory& memory);
+    Lifecycle(const Options& options, const User& user, Dispatcher& dispatcher, EchoServer& server,
+              DescriptorStore& store, Memory& memory);
     Lifecycle(const Lifecycle&) = delete;
     Lifecycle& operator=(const Lifecycle&) = delete;
 
@@ -37,28 +40,35 @@ class Lifecycle {
     /// An eventfd(2): the process that takes over writes to it.
     [[nodiscard]] int handover_event() { return handover_.native_handle(); }
 
-    void own(Attachment attachment) { attachment_ = std::move(attachment); }
+    /// Returns the descriptor of the link.
+    int own(Attachment attachment);
 
     /// Handles events from now on, in the thread that runs the server.
     void begin();
 
+    /// To be called when the server has stopped: says so, to the log and to systemd.
+    void end();
+
  private:
+    enum class Reason { signal, replaced };
+
     void wait_for_stop_signal();
     void wait_for_handover();
-    void stop(EchoServer::Backlog backlog);
+    void stop(Reason reason);
     // Tells whether clients have begun to connect to ports that are open now, and are not in the backlog yet.
     std::function<bool()> begun_handshakes();
 
     const Options& options_;
     Dispatcher& dispatcher_;
     EchoServer& server_;
+    DescriptorStore& store_;
     HandlerMemory& stop_memory_;
     Attachment attachment_;
     // A signalfd other than SIGHUP's: a signalfd returns the lowest number first, and SIGHUP is 1.
     asio::posix::stream_descriptor stop_signals_;
     asio::posix::stream_descriptor handover_;
     Reload reload_;
-    bool stopping_ = false;
+    std::optional<Reason> stopping_;
 };
 
 }  // namespace echo_server

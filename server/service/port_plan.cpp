@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <stdexcept>
+#include <utility>
 
 #include "base/text.h"
 #include "net/ephemeral_ports.h"
@@ -46,13 +47,23 @@ std::string describe_open(const PortSet& ports) {
     return fmt::format("{} open: {}", plural(ports.size(), "TCP port"), ports.to_string(ranges_in_a_line));
 }
 
+std::string describe_status(const PortSet& ports, const std::string& failure) {
+    return failure.empty() ? describe_open(ports)
+                           : fmt::format("{}; the last reload failed: {}", describe_open(ports), failure);
+}
+
+std::string explain_unreadable(const Options& options, const User& user) {
+    if (!options.ports_file) return {};
+    const auto why = why_not_readable(*options.ports_file, user);
+    if (why.empty()) return {};
+    return fmt::format(
+        "user {} can't read {} ({}): SIGHUP will fail; let that user read it, or choose another by --user", user.name,
+        *options.ports_file, why);
+}
+
 PortPlan plan_first_ports(const Options& options, const User& user, std::uint64_t listener_cookie) {
     auto plan = plan_ports(options, user, {}, listener_cookie);
-    if (!options.ports_file) return plan;
-    if (const auto why = why_not_readable(*options.ports_file, user); !why.empty())
-        plan.warnings.push_back(fmt::format(
-            "user {} can't read {} ({}): SIGHUP will fail; let that user read it, or choose another by --user",
-            user.name, *options.ports_file, why));
+    if (auto warning = explain_unreadable(options, user); !warning.empty()) plan.warnings.push_back(std::move(warning));
     return plan;
 }
 

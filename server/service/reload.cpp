@@ -10,6 +10,7 @@
 #include <csignal>
 #include <new>
 #include <stdexcept>
+#include <string_view>
 #include <utility>
 
 #include "base/log.h"
@@ -19,6 +20,11 @@
 #include "net/listener.h"
 
 namespace echo_server {
+namespace {
+
+constexpr std::string_view no_reload_in_a_stop = "SIGHUP: the server is stopping; nothing is reloaded";
+
+}  // namespace
 
 using asio::posix::stream_descriptor;
 using std::chrono::steady_clock;
@@ -101,10 +107,11 @@ void Reload::check_steering() const {
 
 bool Reload::start() {
     if (stopping_) {
-        log_warning("SIGHUP: the server is stopping; the ports stay closed");
+        log_warning(no_reload_in_a_stop);
         return false;
     }
     notify_reloading();
+    std::string failure;
     try {
         if (options_.ports_file) {
             planning_.start([options = options_, user = user_, open = dispatcher_.ports(), cookie = listener_cookie_] {
@@ -114,41 +121,49 @@ bool Reload::start() {
         }
         log_warning("SIGHUP: there is nothing to re-read without --ports-file; the ports stay as they are");
     } catch (const std::runtime_error& error) {
-        log_error("{}; the ports stay as they are", error.what());
+        failure = error.what();
+        log_error("{}; the ports stay as they are", failure);
     }
-    notify_ready(status_line());
+    notify_ready(status_line(failure));
     return false;
 }
 
 void Reload::finish() {
-    apply();
-    if (!stopping_) notify_ready(status_line());
+    const auto failure = apply();
+    if (!stopping_) notify_ready(status_line(failure));
 }
 
-void Reload::apply() {
+std::string Reload::apply() {
     PortPlan plan;
     try {
         plan = planning_.result();
     } catch (const std::runtime_error& error) {
-        return log_error("{}; the ports stay {}", error.what(), stopping_ ? "closed" : "as they are");
+        log_error("{}; {}", error.what(), stopping_ ? "the server is stopping" : "the ports stay as they are");
+        return error.what();
     }
-    if (stopping_) return log_warning("SIGHUP: the server is stopping; the ports stay closed");
+    if (stopping_) {
+        log_warning(no_reload_in_a_stop);
+        return {};
+    }
     for (const auto& warning : plan.warnings) log_warning(warning);
     const auto& file = *options_.ports_file;
     try {
         const auto [added, removed] = dispatcher_.set_ports(plan.ports);
         if (added.empty() && removed.empty())
-            return log_line("reloaded {}: nothing changed; {} open", file, plural(plan.ports.size(), "port"));
-        log_line("reloaded {}: added {}; removed {}; {} open", file, added.to_string(ranges_in_a_line),
-                 removed.to_string(ranges_in_a_line), plural(plan.ports.size(), "port"));
+            log_line("reloaded {}: nothing changed; {} open", file, plural(plan.ports.size(), "port"));
+        else
+            log_line("reloaded {}: added {}; removed {}; {} open", file, added.to_string(ranges_in_a_line),
+                     removed.to_string(ranges_in_a_line), plural(plan.ports.size(), "port"));
     } catch (const std::runtime_error& error) {
         log_error("{}; not all ports are as {} has them until a reload succeeds", error.what(), file);
+        return error.what();
     }
+    return {};
 }
 
-std::string Reload::status_line() const {
+std::string Reload::status_line(const std::string& failure) const {
     try {
-        return describe_open(dispatcher_.ports());
+        return describe_status(dispatcher_.ports(), failure);
     } catch (const std::runtime_error& error) {
         return error.what();
     }

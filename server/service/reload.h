@@ -45,11 +45,12 @@ class Reload {
     // Returns whether a plan is being made.
     bool start();
     void finish();
-    void apply();
+    // Returns why it failed, or "".
+    std::string apply();
     void wait_for_plan();
     void pause();
     void check_steering() const;
-    [[nodiscard]] std::string status_line() const;
+    [[nodiscard]] std::string status_line(const std::string& failure = {}) const;
 
     HandlerMemory& memory_;  // for one wait at a time: for a signal, a plan, or the end of a pause
     const Options& options_;

@@ -4,56 +4,65 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <iterator>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/descriptor_limit.h"
+#include "base/descriptor_store.h"
 #include "base/log.h"
 #include "base/namespaces.h"
 #include "base/privileges.h"
 #include "base/processes.h"
 #include "base/signals.h"
 #include "base/systemd.h"
-#include "base/text.h"
 #include "dispatch/dispatcher.h"
 #include "dispatch/pins.h"
 #include "echo/server.h"
-#include "net/address.h"
 #include "net/listener.h"
 #include "service/announcement.h"
 #include "service/lifecycle.h"
+#include "service/obtain_listener.h"
 #include "service/port_plan.h"
 #include "service/takeover.h"
 
 namespace echo_server {
 namespace {
 
-// The socket of systemd, of the running server, or a new one.
-Fd obtain_listener(const Options& options, std::optional<Takeover>& takeover) {
-    auto passed = passed_socket();
-    Fd taken = takeover ? takeover->take_listener() : Fd();
-    if (taken && passed)
-        throw std::runtime_error(
-            "--replace: systemd has passed a socket, and the running server has another; leave out --replace, or start "
-            "without the socket unit");
-    if (!taken && !passed) return open_listener(options.listen.value_or(parse_endpoint(default_listen_address)));
+// The names in the descriptor store have numbers that never come again, so the entries of two processes differ.
+constexpr std::string_view link_prefix = "link-";
+constexpr std::string_view listener_prefix = "listener-";
 
-    Fd listener = taken ? adopt_listener(std::move(taken), Origin::running_server)
-                        : adopt_listener(std::move(*passed), Origin::systemd);
-    const auto bound = to_string(local_endpoint(listener.get()));
-    if (options.listen && to_string(*options.listen) != bound)
-        throw std::runtime_error(fmt::format(
-            "--listen {}: there is a socket already, from {}, and it is bound to {}; leave out --listen to use it",
-            to_string(*options.listen), passed ? "systemd" : "the running server", bound));
-    if (passed && serves_ip4_alone(listener))
-        log_warning(
-            "the socket is an IPv4 one: clients on IPv6 are refused; 'ListenStream=[::ffff:127.0.0.1]:7777' with "
-            "'BindIPv6Only=both' in the socket unit serves both");
-    return listener;
+bool is_of_store(const NamedFd& passed) {
+    return passed.name.starts_with(link_prefix) || passed.name.starts_with(listener_prefix);
+}
+
+std::size_t count_links(const std::vector<NamedFd>& stored) {
+    return static_cast<std::size_t>(
+        std::ranges::count_if(stored, [](const NamedFd& fd) { return fd.name.starts_with(link_prefix); }));
+}
+
+// Leaves in `passed` what is of the store.
+std::vector<NamedFd> take_sockets_of_units(std::vector<NamedFd>& passed) {
+    const auto of_units = std::ranges::partition(passed, is_of_store);
+    std::vector<NamedFd> sockets(std::move_iterator(of_units.begin()), std::move_iterator(of_units.end()));
+    passed.erase(of_units.begin(), of_units.end());
+    return sockets;
+}
+
+std::optional<Fd> only(std::vector<NamedFd> sockets) {
+    if (sockets.size() > 1)
+        throw std::runtime_error(
+            fmt::format("taking the socket passed by systemd: there are {}; let the socket unit have one ListenStream",
+                        sockets.size()));
+    if (sockets.empty()) return {};
+    return std::move(sockets.front().fd);
 }
 
 echo_instance identity_of(EchoServer& server, int handover_event) {
@@ -73,22 +82,21 @@ echo_instance identity_of(EchoServer& server, int handover_event) {
     return identity;
 }
 
-}  // namespace
-
-void serve(const Options& options) {
+void serve(const Options& options, std::optional<Fd> passed_socket, DescriptorStore& store) {
     const bool by_root = ::geteuid() == 0;
     const User user = find_user(options.user);
 
     // Whatever was made last goes first, at the end and if a step fails: ports close before the socket does.
     set_libbpf_verbose(options.verbose);
     Dispatcher dispatcher(options.addresses, options.threads);
-    auto takeover = prepare_takeover(options.replace);
+    auto takeover = prepare_takeover(options.replace, passed_socket.has_value());
     Lifecycle::Memory memory;
-    EchoServer server(obtain_listener(options, takeover),
+    const bool from_socket_unit = passed_socket.has_value();
+    EchoServer server(obtain_listener(options, std::move(passed_socket), takeover, store),
                       {.log_connections = options.verbose, .idle_timeout = options.idle_timeout},
                       dispatcher.counters());
     dispatcher.set_listener(server.listener());
-    Lifecycle lifecycle(options, user, dispatcher, server, memory);
+    Lifecycle lifecycle(options, user, dispatcher, server, store, memory);
     const PortSet ports = lifecycle.plan_ports();
     warn_of_interfaces(server.listener());
     Pins pins;
@@ -101,8 +109,8 @@ void serve(const Options& options) {
     // Open the ports. In a replacement the new program wins, and both servers accept from the socket that they share.
     dispatcher.set_ports(ports);
     dispatcher.publish(identity_of(server, lifecycle.handover_event()));
-    lifecycle.own(dispatcher.attach());
-    check_alone(dispatcher.program_id(), takeover);
+    const int link = lifecycle.own(dispatcher.attach());
+    check_alone(dispatcher.program_id(), takeover, count_links(store.kept()));
 
     // Give up root. Steps that can still fail come later, so that they do not fail with root's rights.
     pins.publish_as_root();
@@ -115,12 +123,35 @@ void serve(const Options& options) {
 
     // From here on nothing fails, nor hangs with a file system: let the running server go.
     if (takeover) takeover->complete();
+    // With the link, systemd keeps the program attached, and with the listener its backlog, while this process drains
+    // and the next one starts. systemd keeps the socket of a socket unit anyway.
+    std::vector<DescriptorStore::Entry> entries{{fmt::format("{}{}", link_prefix, dispatcher.program_id()), link}};
+    if (!from_socket_unit)
+        entries.push_back(
+            {fmt::format("{}{:x}", listener_prefix, socket_cookie(server.listener())), server.listener()});
+    store.replace(entries);
     notify_ready(describe_open(ports));
     announce({options, user, ports, server.listener(), takeover, by_root, kept_cap_bpf});
 
     server.run();
-    const auto open = server.open_connections();
-    log_line(open == 0 ? "stopped" : fmt::format("stopped; {} cut off", plural(open, "connection")));
+    lifecycle.end();
+}
+
+}  // namespace
+
+void serve(const Options& options) {
+    auto passed = passed_descriptors();
+    auto sockets = take_sockets_of_units(passed);
+    DescriptorStore store(std::move(passed));
+    try {
+        serve(options, only(std::move(sockets)), store);
+    } catch (const StoppedAtStart&) {
+        throw;  // a restart may have stopped it: the next process gets what is in the store
+    } catch (const std::exception& error) {
+        store.empty();  // nothing stays open that nobody serves
+        notify_status(fmt::format("Failed: {}", error.what()));
+        throw;
+    }
 }
 
 }  // namespace echo_server

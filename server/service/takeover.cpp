@@ -20,7 +20,6 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/namespaces.h"
-#include "base/systemd.h"
 #include "net/listener.h"
 
 namespace echo_server {
@@ -130,10 +129,10 @@ std::vector<std::uint32_t> programs_of(const std::vector<RunningServer>& servers
 }
 
 // Recommends --replace only where it would not be refused.
-[[noreturn]] void refuse_second(const std::vector<RunningServer>& running) {
+[[noreturn]] void refuse_second(const std::vector<RunningServer>& running, bool socket_passed) {
     const auto& first = running.front();
     std::string_view what_to_do = "--replace takes over from it without losing a connection, or stop it first";
-    if (!first.identity || is_socket_passed())
+    if (!first.identity || socket_passed)
         what_to_do = "stop it first";
     else if (!in_this_pid_namespace(*first.identity))
         what_to_do = "stop it first, there";
@@ -191,10 +190,10 @@ void Takeover::complete() {
     }
 }
 
-std::optional<Takeover> prepare_takeover(bool replace) {
+std::optional<Takeover> prepare_takeover(bool replace, bool socket_passed) {
     auto running = newest_first(replace);
     while (!running.empty()) {
-        if (!replace) refuse_second(running);
+        if (!replace) refuse_second(running, socket_passed);
         try {
             return Takeover(running);
         } catch (const std::runtime_error&) {
@@ -207,13 +206,13 @@ std::optional<Takeover> prepare_takeover(bool replace) {
     return {};
 }
 
-void check_alone(std::uint32_t own_program, const std::optional<Takeover>& takeover) {
+void check_alone(std::uint32_t own_program, const std::optional<Takeover>& takeover, std::size_t stored) {
     std::vector<RunningServer> servers;
     try {
         servers = find_running_servers();
     } catch (const std::system_error& error) {
         if (error.code() != std::errc::operation_not_permitted) throw;
-        return warn_of_other_programs(1, "; only root could tell whether it is an echo-server's");
+        return warn_of_other_programs(1 + stored, "; only root could tell whether it is an echo-server's");
     }
     for (const auto& server : servers)
         if (server.program != own_program && server.attached() && is_running(server) &&

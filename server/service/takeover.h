@@ -46,12 +46,14 @@ class Takeover {
 };
 
 /// If an echo-server runs in this network namespace: returns its Takeover if `replace` is true, else throws
-/// std::runtime_error, which names it. Returns nothing if no server runs, or if this process may not know.
-std::optional<Takeover> prepare_takeover(bool replace);
+/// std::runtime_error, which names it. Returns nothing if no server runs, or if this process may not know. With
+/// `socket_passed`, this process has a socket from a socket unit.
+std::optional<Takeover> prepare_takeover(bool replace, bool socket_passed);
 
 /// To be called once `own_program` is attached. Throws std::runtime_error if another echo-server, which `takeover`
 /// does not replace, has started at the same time: if two start at the same moment, one or both give up. Logs if
-/// sk_lookup programs of another kind are attached.
-void check_alone(std::uint32_t own_program, const std::optional<Takeover>& takeover);
+/// sk_lookup programs of another kind are attached. The descriptor store keeps `stored` programs of processes that have
+/// ended.
+void check_alone(std::uint32_t own_program, const std::optional<Takeover>& takeover, std::size_t stored);
 
 }  // namespace echo_server

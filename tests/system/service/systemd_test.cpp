@@ -3,58 +3,25 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include <array>
 #include <csignal>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <regex>
 #include <string>
 
 #include "support/client.h"
 #include "support/server.h"
+#include "support/service_manager.h"
 
 namespace echo_server {
 
-namespace {
-
-/// Plays systemd's end of sd_notify(3).
-class NotifySocket {
- public:
-    explicit NotifySocket(const Netns& netns) {
-        const Netns::Entered entered(netns);  // an abstract address belongs to a network namespace
-        socket_ = Fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-        sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
-        std::memcpy(address.sun_path + 1, name, std::strlen(name));
-        const auto size = offsetof(sockaddr_un, sun_path) + 1 + std::strlen(name);
-        REQUIRE(::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), static_cast<socklen_t>(size)) == 0);
-        const timeval limit{.tv_sec = time_limit.count(), .tv_usec = 0};
-        REQUIRE(::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) == 0);
-    }
-
-    static void tell_child() { ::setenv("NOTIFY_SOCKET", (std::string("@") + name).c_str(), 1); }
-
-    std::string receive() {
-        std::array<char, 512> buffer{};
-        const auto count = ::recv(socket_.get(), buffer.data(), buffer.size(), 0);
-        return count > 0 ? std::string(buffer.data(), static_cast<std::size_t>(count)) : "nothing";
-    }
-
- private:
-    static constexpr auto name = "echo-server-test-notify";
-    Fd socket_;
-};
-
-}  // namespace
-
 TEST_CASE("systemd: it is told of the start, each reload and the stop") {
     const Netns netns;
-    NotifySocket systemd(netns);
+    ServiceManager systemd(netns);
     const TempFile file("7,77\n");
-    Server server(netns, {"--ports-file", file.path()}, NotifySocket::tell_child);
+    Server server(netns, {"--ports-file", file.path()}, ServiceManager::start);
     CHECK(systemd.receive() == "READY=1\nSTATUS=2 TCP ports open: 7,77");
     const auto reloads = [&](const std::string& status) {
         server.signal(SIGHUP);
@@ -64,20 +31,41 @@ TEST_CASE("systemd: it is told of the start, each reload and the stop") {
     file.write("8\n");
     reloads("1 TCP port open: 8");
     file.write("nonsense\n");
+    reloads("1 TCP port open: 8; the last reload failed: " + file.path() +
+            ":1: 'nonsense' is not allowed here: write ports (7), ranges (1000-2000) and exclusions (!22) from 1 to "
+            "65535, with commas between them");
+    file.write("8\n");
     reloads("1 TCP port open: 8");
     Client client(netns, "127.0.0.1", 8);
     client.send("x");
     REQUIRE(client.receive(1) == "x");
     server.signal(SIGTERM);
     CHECK(systemd.receive() == "STOPPING=1\nSTATUS=Draining: 1 connection open");
+    client.shutdown_write();
+    CHECK(systemd.receive() == "STATUS=Stopped");
 }
 
-TEST_CASE("systemd: a start that fails is never called ready") {
+TEST_CASE("systemd: a start that fails is never called ready, and says why") {
     const Netns netns;
-    NotifySocket systemd(netns);
-    CHECK(run(netns, echo_server({"--ports-file", "/nowhere"}), NotifySocket::tell_child).code == 1);
-    const Server server(netns, {"--ports", "9"}, NotifySocket::tell_child);
-    CHECK(systemd.receive() == "READY=1\nSTATUS=1 TCP port open: 9");  // the first message
+    ServiceManager systemd(netns);
+    CHECK(run(netns, echo_server({"--ports-file", "/nowhere"}), ServiceManager::start).code == 1);
+    CHECK(systemd.receive().starts_with("STATUS=Failed: reading ports file /nowhere: "));
+    const Server server(netns, {"--ports", "9"}, ServiceManager::start);
+    CHECK(systemd.receive() == "READY=1\nSTATUS=1 TCP port open: 9");
+}
+
+TEST_CASE("systemd: a server that is replaced says so") {
+    const Netns netns;
+    ServiceManager systemd(netns);
+    Server old_server(netns, {"--ports", "7"}, ServiceManager::start);
+    systemd.wait_for("READY=1");
+    Client client(netns, "127.0.0.1", 7);
+    client.send("x");
+    REQUIRE(client.receive(1) == "x");
+    const Server new_server(netns, {"--ports", "7", "--replace"});
+    CHECK(systemd.receive() == "STOPPING=1\nSTATUS=Replaced by another process, draining: 1 connection open");
+    old_server.signal(SIGTERM);
+    CHECK(systemd.receive() == "STATUS=Replaced by another process; 1 connection cut off");
 }
 
 TEST_CASE("systemd: a socket that it passes is used instead of one of our own") {

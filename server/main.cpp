@@ -11,6 +11,7 @@
 #include "base/signals.h"
 #include "base/standard_streams.h"
 #include "options.h"
+#include "service/check.h"
 #include "service/service.h"
 #include "status/format.h"
 
@@ -45,6 +46,7 @@ int run(int argc, char** argv) {
 
     keep_log_from_blocking();
     check_descriptor_limit(options.threads, options.max_connections);
+    if (options.check) return check_start(options) ? 0 : 1;
     block_signals();
     serve(options);
     return 0;

@@ -181,6 +181,7 @@ void declare(Flags& flags, Options& options) {
     const auto threads =
         whole_number(1, ECHO_MAX_THREADS, fmt::format("a whole number from 1 to {}", ECHO_MAX_THREADS));
     flags.add("--threads", "N", options.threads, threads, "Threads (default: one for each usable CPU)");
+    flags.add("--check", options.check, "Only say whether this start would succeed");
     flags.add("--verbose", options.verbose, "Log connections, and libbpf's messages");
 
     flags.begin_group("Limits");

@@ -36,6 +36,7 @@ struct Options {
     std::chrono::seconds idle_timeout{0};  ///< 0: none
     std::chrono::seconds drain_timeout{5};
     bool verbose = false;
+    bool check = false;
 };
 
 /// The command line of 'echo-server status'.

@@ -41,16 +41,16 @@ FileRightsOf::FileRightsOf(const User& user)
     reduced.effective &= ~about_files;
     set_capabilities(reduced);
     if (!by_root_) return;
-    const bool without_groups = groups_.empty() || set_groups({});
+    const bool has_groups = groups_ == user.groups || set_groups(user.groups);
     const int error = errno;
     ::setfsgid(user.gid);
     ::setfsuid(user.uid);
     // Neither call reports an error. Asking for a number that does not exist returns the current number.
     const bool changed = ::setfsgid(static_cast<gid_t>(-1)) == static_cast<int>(user.gid) &&
                          ::setfsuid(static_cast<uid_t>(-1)) == static_cast<int>(user.uid);
-    if (without_groups && changed) return;
+    if (has_groups && changed) return;
     restore();
-    fail(fmt::format("using files as user {}", user.name), without_groups ? EPERM : error,
+    fail(fmt::format("using files as user {}", user.name), has_groups ? EPERM : error,
          "that needs CAP_SETUID and CAP_SETGID");
 }
 
@@ -60,7 +60,7 @@ void FileRightsOf::restore() noexcept {
     if (by_root_) {
         ::setfsuid(::geteuid());
         ::setfsgid(::getegid());
-        if (!groups_.empty()) set_groups(groups_);
+        if (current_groups() != groups_) set_groups(groups_);
     }
     try {
         set_capabilities(capabilities_);

@@ -10,7 +10,7 @@
 namespace echo_server {
 
 /// As long as it exists, the calling thread opens, makes and removes files with the rights of a user: with the user's
-/// numbers, without supplementary groups, and without capabilities for files. Other capabilities stay. Where the
+/// numbers and supplementary groups, and without capabilities for files. Other capabilities stay. Where the
 /// process is not root, numbers and groups are its user's already.
 class FileRightsOf {
  public:

@@ -11,7 +11,10 @@
 
 #include <array>
 #include <cerrno>
+#include <fstream>
+#include <iterator>
 #include <limits>
+#include <sstream>
 #include <stdexcept>
 #include <string_view>
 
@@ -74,13 +77,32 @@ User find_user(const std::optional<std::string>& name) {
     if (entry == nullptr && (!number || *number == std::numeric_limits<uid_t>::max()))
         throw std::runtime_error(
             fmt::format("there is no user {}: choose another one, or a number, with --user", quote(wanted)));
-    User user{.name = wanted, .uid = number.value_or(0), .gid = number.value_or(0)};
-    if (entry != nullptr) user = {entry->pw_name, entry->pw_uid, entry->pw_gid};
+    User user{.name = wanted, .uid = number.value_or(0), .gid = number.value_or(0), .groups = {}};
+    if (entry != nullptr) user = {entry->pw_name, entry->pw_uid, entry->pw_gid, {}};
     if (self == 0) return user;
     if (user.uid != self)
         throw std::runtime_error(
             fmt::format("becoming user {} needs root: start echo-server as root, or without --user", quote(wanted)));
     user.gid = ::getegid();
+    return user;
+}
+
+std::optional<User> user_of(pid_t pid) {
+    // In proc(5): "Uid:", "Gid:" with the real, effective, saved and file system's number; "Groups:" with all others.
+    std::ifstream status(fmt::format("/proc/{}/status", pid));
+    User user;
+    bool found = false;
+    for (std::string line; std::getline(status, line);) {
+        std::istringstream fields(line);
+        std::string name;
+        fields >> name;
+        if (name == "Uid:") found = static_cast<bool>(fields >> user.uid >> user.uid);
+        if (name == "Gid:") fields >> user.gid >> user.gid;
+        if (name == "Groups:") user.groups.assign(std::istream_iterator<gid_t>(fields), {});
+    }
+    if (!found) return {};
+    const auto* entry = ::getpwuid(user.uid);
+    user.name = entry != nullptr ? entry->pw_name : std::to_string(user.uid);
     return user;
 }
 

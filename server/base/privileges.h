@@ -7,6 +7,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace echo_server {
 
@@ -15,6 +16,7 @@ struct User {
     std::string name;
     uid_t uid = 0;
     gid_t gid = 0;
+    std::vector<gid_t> groups;  ///< supplementary groups
 };
 
 /// The user that root becomes without --user.
@@ -23,6 +25,9 @@ constexpr auto default_user = "nobody";
 /// Finds the user with this name or number. Without a name: default_user if the process is root, else its own user.
 /// Throws std::runtime_error if there is no such user, or if a process that is not root names another user.
 User find_user(const std::optional<std::string>& name);
+
+/// The user that the process `pid` runs as; nothing if /proc does not show it.
+std::optional<User> user_of(pid_t pid);
 
 /// Capabilities of the calling thread, with a bit for each, such as 1 << CAP_BPF.
 struct Capabilities {

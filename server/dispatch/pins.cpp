@@ -68,6 +68,8 @@ struct stat look(const Fd& folder, const std::string& name) {
 
 }  // namespace
 
+void Pins::check_folder(const std::string& folder) { open_bpffs(folder); }
+
 Pins::~Pins() {
     for (const auto& pin : pins_) {
         const auto& name = pin.name;

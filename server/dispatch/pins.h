@@ -27,6 +27,9 @@ class Pins {
         int fd;
     };
 
+    /// Throws std::runtime_error if `folder` is none in which maps can be pinned.
+    static void check_folder(const std::string& folder);
+
     /// Pins `maps` in `folder` for `owner`, under names that nobody else uses. Throws std::runtime_error.
     void add(const std::string& folder, const std::vector<Map>& maps, const User& owner);
 

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// --check: what a start would say, without a start.
+#include <doctest/doctest.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <functional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "support/child.h"
+#include "support/client.h"
+#include "support/server.h"
+#include "support/service_manager.h"
+
+namespace echo_server {
+namespace {
+
+Result check(const Netns& netns, Command arguments, const std::function<void()>& in_child = {}) {
+    arguments.emplace_back("--check");
+    return run(netns, echo_server(arguments), in_child);
+}
+
+}  // namespace
+
+TEST_CASE("check: it finds what would keep a start from succeeding") {
+    const Netns netns;
+    const TempFile file("7,seven\n");
+    const NamedServer other(netns, NamedServer::Protocol::tcp, "127.0.0.1", 77, "other");
+    struct Case {
+        Command arguments;
+        std::string says;
+    };
+    const std::vector<Case> cases{
+        {{"--ports-file", file.path()}, "'seven' is not allowed here"},
+        {{"--ports-file", "/nowhere"}, "/nowhere: No such file"},
+        {{"--ports", "7,77"}, "port 77"},
+        {{"--ports", "1-65535"}, "local ports"},
+        {{"--ports", "7", "--user", "nobody-here"}, "there is no user 'nobody-here'"},
+        {{"--ports", "7", "--listen", "192.0.2.7:7777"}, "listening on 192.0.2.7:7777"},
+        {{"--ports", "7", "--listen", "127.0.0.1:77"}, "listening on 127.0.0.1:77: Address already in use"},
+        {{"--ports", "7", "--pin", "/tmp"}, "pinning maps in /tmp: it is not on a BPF file system"},
+    };
+    for (const auto& [arguments, says] : cases) {
+        CAPTURE(says);
+        const auto result = check(netns, arguments);
+        CHECK(result.code == 1);
+        CHECK(result.output.starts_with("echo-server: "));
+        CHECK(result.output.find(says) != std::string::npos);
+    }
+    CHECK(check(netns, {"--ports", "7,"}).code == 2);  // wrong usage
+}
+
+TEST_CASE("check: it changes nothing") {
+    const Netns netns;
+    const auto result = check(netns, {"--ports", "7,100-102"});
+    CHECK(result.code == 0);
+    CHECK(result.output == "nothing is wrong; 4 TCP ports: 7,100-102\n");
+    CHECK(nothing_left(netns));
+    CHECK(try_connect(netns, "127.0.0.1", 7777) == ECONNREFUSED);
+}
+
+TEST_CASE("check: the running server's own socket is no obstacle") {
+    const Netns netns;
+    const Server server(netns, {"--ports", "7"});
+    CHECK(check(netns, {"--ports", "7,9,7777"}).code == 0);
+    CHECK(check(netns, {"--ports", "7", "--listen", "127.0.0.1:7777"}).code == 0);
+    CHECK(echoes(netns, "127.0.0.1", 7));
+    CHECK(try_connect(netns, "127.0.0.1", 9) == ECONNREFUSED);
+}
+
+TEST_CASE("check: who is not root gets the same answers, but can't tell the running server's socket") {
+    const Netns netns;
+    const auto ordinary = [] { become_ordinary({}); };
+    CHECK(check(netns, {"--ports", "7"}, ordinary).code == 0);
+    const Server server(netns, {"--ports", "7"});
+    const auto result = check(netns, {"--ports", "9"}, ordinary);
+    CHECK(result.code == 1);
+    CHECK(result.output.find("another program, perhaps another echo-server, listens there") != std::string::npos);
+}
+
+TEST_CASE("check: a ports file that the server's user can't read would fail the reload") {
+    const Netns netns;
+    const TempFile file("7\n");
+    REQUIRE(::chmod(file.path().c_str(), 0600) == 0);
+    const auto as_nobody = check(netns, {"--ports-file", file.path()});
+    CHECK(as_nobody.code == 1);
+    CHECK(as_nobody.output.find("user nobody can't read " + file.path()) != std::string::npos);
+    CHECK(check(netns, {"--ports-file", file.path(), "--user", "root"}).code == 0);
+    const Server server(netns, {"--ports", "7", "--user", "root"});
+    CHECK(check(netns, {"--ports-file", file.path()}).code == 0);  // the user of the running server
+}
+
+TEST_CASE("check: as a unit's ExecReload= it tells systemd why the reload failed") {
+    const Netns netns;
+    ServiceManager systemd(netns);
+    const TempFile file("7,77\n");
+    const Server server(netns, {"--ports-file", file.path()}, ServiceManager::start);
+    systemd.wait_for("READY=1");
+    const auto exec_reload = [&] {
+        ServiceManager::start();
+        ::setenv("MAINPID", std::to_string(server.pid()).c_str(), 1);
+    };
+    file.write("7,seven\n");
+    std::string status;
+    std::thread listening([&] { status = systemd.receive(); });  // the check waits until systemd has heard it
+    CHECK(check(netns, {"--ports-file", file.path()}, exec_reload).code == 1);
+    listening.join();
+    CHECK(status.starts_with("STATUS=2 TCP ports open: 7,77; the last reload failed: " + file.path() + ":1: 'seven'"));
+    file.write("7\n");
+    CHECK(check(netns, {"--ports-file", file.path()}, exec_reload).code == 0);
+}
+
+}  // namespace echo_server

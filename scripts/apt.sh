@@ -8,15 +8,17 @@ apt_in() { # FOLDER TOOL ARGUMENTS...: apt-get or apt-cache, with the lists and 
         -o Dir::State::status="$1/status" -o Dir::Cache="$1/cache" -o APT::Sandbox::User="$(id -un)" "${@:3}"
 }
 
+archive() { # LABEL: where this machine has its own packages of the archive 'Debian' or 'Debian-Security' from
+    # shellcheck disable=SC2016  # apt's variables, not the shell's
+    apt-get indextargets --format '$(LABEL)|$(REPO_URI)' 'Created-By: Packages' | sed -n "s/^$1|//p" | head -n 1
+}
+
 update_apt_in() { # FOLDER ARCHIVE RELEASE ARCHITECTURE: makes a new folder for apt_in(), and fetches its lists
     local uri
     rm -rf "$1"
     mkdir -p "$1"/{lists/partial,cache/archives/partial}
     : >"$1/status" # nothing is installed; apt makes its locks beside this file
-    # The mirror of this machine's own packages.
-    # shellcheck disable=SC2016  # apt's variables, not the shell's
-    uri=$(apt-get indextargets --format '$(LABEL)|$(REPO_URI)' 'Created-By: Packages' |
-        sed -n "s/^$2|//p" | head -n 1)
+    uri=$(archive "$2")
     if [ -z "$uri" ]; then
         # shellcheck disable=SC2154  # of lib.sh
         echo "$script: this machine's apt knows no archive '$2', where $3 is" >&2

@@ -45,7 +45,6 @@ int run(int argc, char** argv) {
     const auto& options = std::get<Options>(parsed);
 
     keep_log_from_blocking();
-    check_descriptor_limit(options.threads, options.max_connections);
     if (options.check) return check_start(options) ? 0 : 1;
     block_signals();
     serve(options);

@@ -28,11 +28,10 @@ bool DescriptorStore::exists() {
 }
 
 void DescriptorStore::replace(const std::vector<Entry>& entries) {
-    if (!exists()) return;
     // First the new, because ports close with the last link.
     for (const auto& entry : entries) {
         const auto is_entry = [&](const NamedFd& old) { return old.name == entry.name; };
-        if (std::ranges::none_of(kept_, is_entry)) put(entry);
+        if (exists() && std::ranges::none_of(kept_, is_entry)) put(entry);
         std::erase_if(kept_, is_entry);
         own_.push_back(entry.name);
     }
@@ -43,6 +42,7 @@ void DescriptorStore::replace(const std::vector<Entry>& entries) {
 void DescriptorStore::empty() {
     for (const auto& old : kept_) remove(old.name);
     for (const auto& name : own_) remove(name);
+    if (!kept_.empty()) wait_for_service_manager();
     kept_.clear();
     own_.clear();
 }

@@ -29,7 +29,8 @@ class DescriptorStore {
     /// Puts `entries` there, and takes out everything else.
     void replace(const std::vector<Entry>& entries);
 
-    /// Takes everything out. Without this call the next process of the service gets what is there.
+    /// Takes everything out. What was kept is closed when this returns, by systemd and by this process. Without this
+    /// call the next process of the service gets what is there.
     void empty();
 
  private:

@@ -26,9 +26,8 @@ void notify_stopping(const std::string& status) {
 
 void notify_status(const std::string& status) { ::sd_notify(0, fmt::format("STATUS={}", status).c_str()); }
 
-void notify_last_status(const std::string& status) {
+void wait_for_service_manager() {
     constexpr std::uint64_t limit = 5'000'000;  // microseconds
-    notify_status(status);
     ::sd_notify_barrier(0, limit);
 }
 

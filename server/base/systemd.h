@@ -21,9 +21,9 @@ void notify_stopping(const std::string& status);
 /// Changes the status alone.
 void notify_status(const std::string& status);
 
-/// The same from a process that ends at once: waits until systemd has read it, max a few seconds, because systemd
-/// ignores messages of processes that it does not know any more.
-void notify_last_status(const std::string& status);
+/// Waits until systemd has read all messages so far, max a few seconds. A process that ends at once must wait, because
+/// systemd ignores messages of processes that it does not know any more.
+void wait_for_service_manager();
 
 /// A descriptor from systemd, with the name that its unit (FileDescriptorName=) or the store has for it.
 struct NamedFd {

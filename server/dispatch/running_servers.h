@@ -36,6 +36,7 @@ struct RunningServer {
         serving,     ///< connections are steered to it
         socketless,  ///< the program is attached, and the listening socket is gone: connections are refused
         detached,    ///< the socket listens, and the program was detached from outside: the ports are closed
+        waiting,     ///< connections are steered to its socket, which no process serves now: see 'status'
         draining,    ///< it only serves the connections that it has
     };
 

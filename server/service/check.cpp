@@ -11,6 +11,7 @@
 #include <system_error>
 #include <utility>
 
+#include "base/descriptor_limit.h"
 #include "base/log.h"
 #include "base/privileges.h"
 #include "base/systemd.h"
@@ -26,61 +27,70 @@
 namespace echo_server {
 namespace {
 
-// The server that serves; nothing if there is none, or if this process may not know.
-std::optional<RunningServer> find_serving() {
+// The running server; nothing if there is none, or if this process may not know.
+std::optional<RunningServer> find_running_server() {
     try {
         for (auto& server : find_running_servers())
-            if (server.attached() && server.identity && !has_ended(*server.identity)) return std::move(server);
+            if (server.state != RunningServer::State::draining && server.identity && !has_ended(*server.identity))
+                return std::move(server);
     } catch (const std::system_error& error) {
         if (error.code() != std::errc::operation_not_permitted) throw;
     }
     return {};
 }
 
-// The running server has the address already, and a new one would get its socket.
-bool has_address(std::uint64_t listener, const asio::ip::tcp::endpoint& address) {
+// Whether a socket of `wanted` would only be in the way of our own.
+bool has_port(std::uint64_t listener, const asio::ip::tcp::endpoint& wanted) {
     return std::ranges::any_of(listening_sockets(), [&](const ListeningSocket& socket) {
-        return socket.cookie == listener && to_string(socket.local) == to_string(address);
+        return socket.cookie == listener && socket.local.port() == wanted.port();
     });
 }
 
+// Without --listen, a server that runs has its socket, perhaps from a socket unit.
+void check_listen_address(const Options& options, std::uint64_t own_listener) {
+    if (!options.listen && own_listener != 0) return;
+    const auto wanted = options.listen.value_or(parse_endpoint(default_listen_address));
+    if (own_listener == 0 || !has_port(own_listener, wanted)) check_address(wanted);
+}
+
 // The user that the server has become, perhaps by DynamicUser= in its unit; without a server, the user that it would be.
-User find_user_of(const std::optional<RunningServer>& serving, const Options& options) {
-    if (serving && !options.user && in_this_pid_namespace(*serving->identity))
-        if (const auto user = user_of(static_cast<pid_t>(serving->identity->pid))) return *user;
+User find_user_of(const std::optional<RunningServer>& running, const Options& options) {
+    if (running && !options.user && in_this_pid_namespace(*running->identity))
+        if (const auto user = user_of(static_cast<pid_t>(running->identity->pid))) return *user;
     return find_user(options.user);
 }
 
-void check(const Options& options, const std::optional<RunningServer>& serving) {
-    const auto own_listener = serving ? serving->listener_cookie() : 0;
-    const User user = find_user_of(serving, options);
+void check(const Options& options, const std::optional<RunningServer>& running) {
+    check_descriptor_limit(options.threads, options.max_connections);
+    const auto own_listener = running ? running->listener_cookie() : 0;
+    const User user = find_user_of(running, options);
     const auto plan = plan_ports(options, user, {}, own_listener);
     for (const auto& warning : plan.warnings) log_warning(warning);
     if (const auto why = explain_unreadable(options, user); !why.empty()) throw std::runtime_error(why);
-    const auto address = options.listen.value_or(parse_endpoint(default_listen_address));
-    if (own_listener == 0 || !has_address(own_listener, address)) check_address(address);
+    check_listen_address(options, own_listener);
     if (options.pin) Pins::check_folder(*options.pin);
     log_line("nothing is wrong; {}: {}", plural(plan.ports.size(), "TCP port"), plan.ports.to_string(ranges_in_a_line));
 }
 
 // systemd runs ExecReload= with the PID of the server, whose status line it is.
-void tell_systemd(const std::optional<RunningServer>& serving, const std::string& failure) {
+void tell_systemd(const std::optional<RunningServer>& running, const std::string& failure) {
     if (std::getenv("MAINPID") == nullptr) return;
-    const auto* ports = serving ? serving->map("echo_ports") : nullptr;
-    notify_last_status(ports != nullptr ? describe_status(read_ports(ports->fd.get()), failure)
-                                        : fmt::format("The last reload failed: {}", failure));
+    const auto* ports = running ? running->map("echo_ports") : nullptr;
+    notify_status(ports != nullptr ? describe_status(read_ports(ports->fd.get()), failure)
+                                   : fmt::format("The last reload failed: {}", failure));
+    wait_for_service_manager();
 }
 
 }  // namespace
 
 bool check_start(const Options& options) {
-    const auto serving = find_serving();
+    const auto running = find_running_server();
     try {
-        check(options, serving);
+        check(options, running);
         return true;
     } catch (const std::runtime_error& error) {
         log_error(error.what());
-        tell_systemd(serving, error.what());
+        tell_systemd(running, error.what());
         return false;
     }
 }

@@ -73,10 +73,17 @@ void Lifecycle::wait_for_stop_signal() {
 
 void Lifecycle::wait_for_handover() {
     handover_.async_wait(stream_descriptor::wait_read, [this](std::error_code error) {
-        if (error || stopping_) return;
+        if (error) return;
         log_line("replaced: another process serves from now on");
+        if (stopping_) return replaced_in_drain();
         stop(Reason::replaced);
     });
+}
+
+// The next process of the service shall not share the socket with the new server.
+void Lifecycle::replaced_in_drain() {
+    stopping_ = Reason::replaced;
+    store_.empty();
 }
 
 std::function<bool()> Lifecycle::begun_handshakes() {

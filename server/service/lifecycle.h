@@ -55,6 +55,7 @@ class Lifecycle {
     void wait_for_stop_signal();
     void wait_for_handover();
     void stop(Reason reason);
+    void replaced_in_drain();
     // Tells whether clients have begun to connect to ports that are open now, and are not in the backlog yet.
     std::function<bool()> begun_handshakes();
 

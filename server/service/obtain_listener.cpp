@@ -21,10 +21,15 @@ bool is_bound_to(const Fd& socket, const tcp::endpoint& wanted) {
            (wanted.port() == 0 || wanted.port() == bound.port());
 }
 
+// A socket that is bound to an interface is not used: perhaps the service is no longer started so ('ip vrf exec').
+bool is_usable(const Fd& kept, const tcp::endpoint& wanted) {
+    return why_not_a_listener(kept).empty() && is_bound_to(kept, wanted) && bound_interface(kept.get()).empty() &&
+           !is_of_another_netns(kept);
+}
+
 Fd take_kept(DescriptorStore& store, const tcp::endpoint& wanted) {
     for (auto& kept : store.kept())
-        if (why_not_a_listener(kept.fd).empty() && is_bound_to(kept.fd, wanted) && !is_of_another_netns(kept.fd))
-            return adopt_listener(std::move(kept.fd), Origin::systemd);
+        if (is_usable(kept.fd, wanted)) return adopt_listener(std::move(kept.fd), Origin::systemd);
     return {};
 }
 
@@ -39,8 +44,10 @@ Fd obtain_listener(const Options& options, std::optional<Fd> passed, std::option
             "without the socket unit");
     if (!taken && !passed) {
         const auto wanted = options.listen.value_or(parse_endpoint(default_listen_address));
-        Fd kept = take_kept(store, wanted);
-        return kept ? std::move(kept) : open_listener(wanted);
+        if (Fd kept = take_kept(store, wanted)) return kept;
+        // A socket that is not used may have an address that overlaps.
+        store.empty();
+        return open_listener(wanted);
     }
 
     Fd listener = taken ? adopt_listener(std::move(taken), Origin::running_server)

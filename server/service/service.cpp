@@ -83,6 +83,7 @@ echo_instance identity_of(EchoServer& server, int handover_event) {
 }
 
 void serve(const Options& options, std::optional<Fd> passed_socket, DescriptorStore& store) {
+    check_descriptor_limit(options.threads, options.max_connections);
     const bool by_root = ::geteuid() == 0;
     const User user = find_user(options.user);
 

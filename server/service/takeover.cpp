@@ -52,6 +52,8 @@ bool have_one_socket(const std::vector<RunningServer>& running) {
 Fd duplicate(const Fd& process, pid_t pid, int fd, std::string_view kind, std::string_view name) {
     std::error_code error;
     const auto target = std::filesystem::read_symlink(fmt::format("/proc/{}/fd/{}", pid, fd), error).string();
+    if (error == std::errc::no_such_file_or_directory)
+        fail(pid, fmt::format("it has closed its {}, because it drains; try again once it has ended", name));
     if (error) fail(pid, fmt::format("looking at its {}, descriptor {}", name, fd), error.value());
     if (!target.starts_with(kind)) fail(pid, fmt::format("its descriptor {} is no {}", fd, name));
     // glibc has a wrapper since 2.36 alone.

@@ -15,6 +15,7 @@ std::string_view state_of(const ServerStatus& server) {
         case RunningServer::State::serving: return "serving";
         case RunningServer::State::socketless: return "without socket";
         case RunningServer::State::detached: return "detached";
+        case RunningServer::State::waiting: return "waiting";
         case RunningServer::State::draining: return "draining";
     }
     return "";

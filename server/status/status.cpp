@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
@@ -88,6 +89,15 @@ std::optional<echo_counters> read_counters(const MapHandle* map) {
     return sum;
 }
 
+// Whether the process has that socket as its listener. In a drain it has closed it; systemd may keep it open.
+bool has_listener(const ServerStatus& server) {
+    if (server.ended) return false;
+    if (!server.pid || !proc_is_ours()) return true;  // nobody knows
+    std::error_code error;
+    const auto path = fmt::format("/proc/{}/fd/{}", *server.pid, server.identity->listener);
+    return std::filesystem::read_symlink(path, error) == fmt::format("socket:[{}]", server.listener->inode);
+}
+
 }  // namespace
 
 ServerStatus read_status(const RunningServer& server, const std::optional<std::vector<ListeningSocket>>& sockets) {
@@ -122,7 +132,9 @@ ServerStatus read_status(const RunningServer& server, const std::optional<std::v
         else
             status.state = RunningServer::State::socketless;  // the map keeps a socket that was destroyed
     }
-    if (status.state != RunningServer::State::serving) return status;
+    if (status.state == RunningServer::State::serving && status.listener && !has_listener(status))
+        status.state = RunningServer::State::waiting;
+    if (status.state != RunningServer::State::serving && status.state != RunningServer::State::waiting) return status;
     if (const auto* ports = server.map("echo_ports"); is(ports, BPF_MAP_TYPE_HASH, sizeof(__u16), 1))
         status.ports = read_ports(ports->fd.get());
     return status;

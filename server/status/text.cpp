@@ -44,6 +44,7 @@ std::string_view state_of(const ServerStatus& server) {
         case RunningServer::State::serving: return "";
         case RunningServer::State::socketless: return ", without its listening socket: its ports are closed";
         case RunningServer::State::detached: return ", with its program detached: its ports are closed";
+        case RunningServer::State::waiting: return ", stopped or draining: newcomers wait for the next start";
         case RunningServer::State::draining: return ", draining";
     }
     return "";

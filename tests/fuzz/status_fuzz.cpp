@@ -48,10 +48,8 @@ constexpr std::array other_types = {
 };
 
 constexpr std::array states = {
-    RunningServer::State::serving,
-    RunningServer::State::socketless,
-    RunningServer::State::detached,
-    RunningServer::State::draining,
+    RunningServer::State::serving, RunningServer::State::socketless, RunningServer::State::detached,
+    RunningServer::State::waiting, RunningServer::State::draining,
 };
 
 void distort(Shape& shape, FuzzedDataProvider& data) {

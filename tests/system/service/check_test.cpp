@@ -67,8 +67,24 @@ TEST_CASE("check: the running server's own socket is no obstacle") {
     const Server server(netns, {"--ports", "7"});
     CHECK(check(netns, {"--ports", "7,9,7777"}).code == 0);
     CHECK(check(netns, {"--ports", "7", "--listen", "127.0.0.1:7777"}).code == 0);
+    CHECK(check(netns, {"--ports", "7", "--listen", "[::]:7777"}).code == 0);  // it would come in its place
     CHECK(echoes(netns, "127.0.0.1", 7));
     CHECK(try_connect(netns, "127.0.0.1", 9) == ECONNREFUSED);
+}
+
+TEST_CASE("check: a socket of a socket unit may have any address") {
+    const Netns netns;
+    Process server(netns, {"systemd-socket-activate", "-l", "[::]:7777", ECHO_SERVER, "--ports", "7"});
+    REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 7777) == 0; }));
+    server.wait_for("  stop ");
+    CHECK(check(netns, {"--ports", "7,9"}).code == 0);
+}
+
+TEST_CASE("check: a server whose program was detached is no obstacle, as a reload ends it") {
+    const Netns netns;
+    const Server server(netns, {"--ports", "7"});
+    run_ok(netns, {"bpftool", "link", "detach", "id", BpfObjects(netns).link});
+    CHECK(check(netns, {"--ports", "7"}).code == 0);
 }
 
 TEST_CASE("check: who is not root gets the same answers, but can't tell the running server's socket") {

@@ -5,12 +5,18 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "support/client.h"
+#include "support/inject_fault.h"
 #include "support/server.h"
 #include "support/service_manager.h"
+#include "support/shown_status.h"
 
 namespace echo_server {
 namespace {
@@ -21,14 +27,16 @@ class Service {
     explicit Service(const Netns& netns) : netns_(netns), systemd(netns) {}
 
     void start(const Command& arguments) {
+        std::thread hearing([&] { systemd.wait_for("READY=1"); });  // at the same time, as a start may wait for that
         process = std::make_unique<Server>(netns_, arguments, [&] { systemd.start_with_store(); });
-        systemd.wait_for("READY=1");
+        hearing.join();
     }
     /// A start that fails; returns its output.
     std::string fail_to_start(const Command& arguments) {
+        std::thread hearing([&] { systemd.wait_for("STATUS=Failed"); });
         const auto result = run(netns_, echo_server(arguments), [&] { systemd.start_with_store(); });
         CHECK(result.code == 1);
-        systemd.wait_for("STATUS=Failed");
+        hearing.join();
         return result.output;
     }
     void stop() {
@@ -115,7 +123,13 @@ TEST_CASE("store: a start that fails leaves nothing open that nobody serves") {
     Service service(netns);
     service.start({"--ports", "7"});
     service.stop();
-    CHECK(service.fail_to_start({"--ports-file", "/nowhere"}).find("/nowhere") != std::string::npos);
+    SUBCASE("for want of its ports file") {
+        CHECK(service.fail_to_start({"--ports-file", "/nowhere"}).find("/nowhere") != std::string::npos);
+    }
+    SUBCASE("for want of descriptors") {
+        const auto output = service.fail_to_start({"--ports", "7", "--max-connections", "1000000000"});
+        CHECK(output.find("descriptors") != std::string::npos);
+    }
     CHECK(service.systemd.stored.empty());
     CHECK(eventually([&] { return nothing_left(netns); }));
     service.start({"--ports", "7"});
@@ -166,6 +180,81 @@ TEST_CASE("store: another --listen makes a new socket") {
     auto client = newcomer(netns, 7);
     service.start({"--ports", "7", "--listen", "0.0.0.0:0"});  // any port will do: the socket stays
     CHECK(is_served(client));
+}
+
+TEST_CASE("store: another --listen may overlap with the socket before, or leave its port to the list") {
+    const Netns netns;
+    Service service(netns);
+    service.start({"--ports", "7"});
+    service.stop();
+    service.start({"--ports", "7", "--listen", "0.0.0.0:7777"});
+    CHECK(echoes(netns, "127.0.0.1", 7));
+    CHECK(service.systemd.kinds() == "link, listener");
+    service.stop();
+    service.start({"--ports", "7,7777", "--listen", "0.0.0.0:8888"});
+    CHECK(echoes(netns, "127.0.0.1", 7777));
+}
+
+TEST_CASE("store: what is passed to a unit that has no store any more is used, and not kept") {
+    const Netns netns;
+    Service service(netns);
+    service.start({"--ports", "7"});
+    service.stop();
+    auto client = newcomer(netns, 7);
+    const Server server(netns, {"--ports", "9"}, [&] {
+        service.systemd.start_with_store();
+        ::unsetenv("FDSTORE");
+    });
+    CHECK(is_served(client));
+    service.systemd.wait_for("READY=1");
+    CHECK(service.systemd.kinds() == "listener");
+    CHECK(count_links(netns) == 1);
+}
+
+TEST_CASE("store: a server that is replaced while it drains for a restart keeps nothing there") {
+    const Netns netns;
+    const TempFile file("7\n");
+    Service service(netns);
+    service.start({"--ports", "7", "--drain-timeout", "3600"});
+    auto idle = newcomer(netns, 7);
+    CHECK(idle.receive(5) == "hello");
+    // The drain begins when the new server has duplicated the socket, and waits for its ports file.
+    std::ofstream(file.path() + ".hang").close();
+    Process new_server(netns, echo_server({"--ports-file", file.path(), "--replace"}), [&] { hang_at(file.path()); });
+    REQUIRE(eventually([&] { return std::filesystem::exists(file.path() + ".hangs"); }));
+    service.process->signal(SIGTERM);
+    service.process->wait_for("stopping");
+    const auto third = run(netns, echo_server({"--ports", "7", "--replace"}));
+    CHECK(third.output.find("it has closed its listening socket, because it drains; try again") != std::string::npos);
+    std::filesystem::remove(file.path() + ".hang");
+    new_server.wait_for("  stop ");
+    std::filesystem::remove(file.path() + ".hangs");
+    service.process->wait_for("replaced: another process serves");
+    service.process->signal(SIGTERM);
+    service.systemd.wait_for("STATUS=Replaced");
+    CHECK(service.systemd.stored.empty());
+    CHECK(count_links(netns) == 1);
+    CHECK(echoes(netns, "127.0.0.1", 7));
+}
+
+TEST_CASE("store: status says that newcomers wait") {
+    const Netns netns;
+    Service service(netns);
+    service.start({"--ports", "7", "--drain-timeout", "3600"});
+    auto idle = newcomer(netns, 7);
+    CHECK(idle.receive(5) == "hello");
+    CHECK(only_status(netns)["state"] == "serving");
+    service.process->signal(SIGTERM);
+    service.process->wait_for("stopping");
+    const auto draining = only_status(netns);
+    CHECK(draining["state"] == "waiting");
+    CHECK(draining["serving"] == false);
+    CHECK(draining["ports"]["list"] == "7");
+    idle.shutdown_write();
+    CHECK(service.process->wait() == 0);
+    CHECK(only_status(netns)["state"] == "waiting");
+    CHECK(status_shows(netns, ", which has ended"));
+    CHECK(status_shows(netns, ", stopped or draining: newcomers wait for the next start"));
 }
 
 TEST_CASE("store: of another network namespace, nothing is used") {

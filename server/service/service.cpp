@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <iterator>
 #include <optional>
 #include <stdexcept>
@@ -46,6 +47,15 @@ bool is_of_store(const NamedFd& passed) {
 std::size_t count_links(const std::vector<NamedFd>& stored) {
     return static_cast<std::size_t>(
         std::ranges::count_if(stored, [](const NamedFd& fd) { return fd.name.starts_with(link_prefix); }));
+}
+
+// With the link, systemd keeps the program attached, and with the listener its backlog, while this process drains and the
+// next one starts. systemd keeps the socket of a socket unit anyway.
+std::vector<DescriptorStore::Entry> entries(std::uint32_t program, int link, int listener, bool from_socket_unit) {
+    std::vector<DescriptorStore::Entry> entries{{fmt::format("{}{}", link_prefix, program), link}};
+    if (!from_socket_unit)
+        entries.push_back({fmt::format("{}{:x}", listener_prefix, socket_cookie(listener)), listener});
+    return entries;
 }
 
 // Leaves in `passed` what is of the store.
@@ -124,13 +134,7 @@ void serve(const Options& options, std::optional<Fd> passed_socket, DescriptorSt
 
     // From here on nothing fails, nor hangs with a file system: let the running server go.
     if (takeover) takeover->complete();
-    // With the link, systemd keeps the program attached, and with the listener its backlog, while this process drains
-    // and the next one starts. systemd keeps the socket of a socket unit anyway.
-    std::vector<DescriptorStore::Entry> entries{{fmt::format("{}{}", link_prefix, dispatcher.program_id()), link}};
-    if (!from_socket_unit)
-        entries.push_back(
-            {fmt::format("{}{:x}", listener_prefix, socket_cookie(server.listener())), server.listener()});
-    store.replace(entries);
+    store.replace(entries(dispatcher.program_id(), link, server.listener(), from_socket_unit));
     notify_ready(describe_open(ports));
     announce({options, user, ports, server.listener(), takeover, by_root, kept_cap_bpf});
 

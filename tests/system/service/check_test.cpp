@@ -72,14 +72,6 @@ TEST_CASE("check: the running server's own socket is no obstacle") {
     CHECK(try_connect(netns, "127.0.0.1", 9) == ECONNREFUSED);
 }
 
-TEST_CASE("check: a socket of a socket unit may have any address") {
-    const Netns netns;
-    Process server(netns, {"systemd-socket-activate", "-l", "[::]:7777", ECHO_SERVER, "--ports", "7"});
-    REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 7777) == 0; }));
-    server.wait_for("  stop ");
-    CHECK(check(netns, {"--ports", "7,9"}).code == 0);
-}
-
 TEST_CASE("check: a server whose program was detached is no obstacle, as a reload ends it") {
     const Netns netns;
     const Server server(netns, {"--ports", "7"});

@@ -120,6 +120,14 @@ TEST_CASE("systemd: a socket that it passes is used instead of one of our own") 
     }
 }
 
+TEST_CASE("systemd: for --check, a socket that it has passed is no obstacle, whatever its address") {
+    const Netns netns;
+    Process server(netns, {"systemd-socket-activate", "-l", "[::]:7777", ECHO_SERVER, "--ports", "7"});
+    REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 7777) == 0; }));
+    server.wait_for("  stop ");
+    CHECK(run(netns, echo_server({"--ports", "7,9", "--check"})).code == 0);
+}
+
 TEST_CASE("systemd: a socket that was destroyed before it was passed on needs a restart of its unit") {
     const Netns netns;
     const auto result = run(netns, echo_server({"--ports", "7"}), [] {

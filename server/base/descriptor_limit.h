@@ -11,7 +11,8 @@ namespace echo_server {
 void raise_descriptor_limit();
 
 /// Throws std::runtime_error, which says how many descriptors are needed, if the limit is too low for a server of
-/// `threads` threads and `wanted` connections (or one connection). To be called before the server opens anything of its own.
+/// `threads` threads and `wanted` connections (or one connection). To be called before the server opens anything of its
+/// own.
 void check_descriptor_limit(std::size_t threads, std::optional<std::size_t> wanted);
 
 /// `problem`, the message of an EMFILE, with the limit and what to do.

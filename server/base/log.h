@@ -15,8 +15,8 @@ void keep_log_from_blocking();
 /// go on. A line of more than PIPE_BUF (4,096) bytes is cut off, and its end says so: a full pipe would block.
 void log_line(std::string_view line) noexcept;
 
-/// The same on standard error, behind "echo-server: ", or for the journal behind the priority that sd-daemon(3) defines.
-/// An error says that something was not done; a warning, what may harm later.
+/// The same on standard error, behind "echo-server: ", or for the journal behind the priority of sd-daemon(3). An error
+/// says that something was not done; a warning, what may harm later.
 void log_error(std::string_view line) noexcept;
 void log_warning(std::string_view line) noexcept;
 

@@ -39,7 +39,7 @@ std::vector<NamedFd> passed_descriptors() {
         descriptors.push_back({names[i], Fd(SD_LISTEN_FDS_START + i)});
         std::free(names[i]);
     }
-    std::free(names);
+    std::free(static_cast<void*>(names));
     return descriptors;
 }
 

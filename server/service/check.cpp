@@ -32,7 +32,7 @@ std::optional<RunningServer> find_running_server() {
     try {
         for (auto& server : find_running_servers())
             if (server.state != RunningServer::State::draining && server.identity && !has_ended(*server.identity))
-                return std::move(server);
+                return std::optional(std::move(server));
     } catch (const std::system_error& error) {
         if (error.code() != std::errc::operation_not_permitted) throw;
     }
@@ -53,7 +53,7 @@ void check_listen_address(const Options& options, std::uint64_t own_listener) {
     if (own_listener == 0 || !has_port(own_listener, wanted)) check_address(wanted);
 }
 
-// The user that the server has become, perhaps by DynamicUser= in its unit; without a server, the user that it would be.
+// The user that the running server has become, perhaps by DynamicUser= in its unit; else the user that it would become.
 User find_user_of(const std::optional<RunningServer>& running, const Options& options) {
     if (running && !options.user && in_this_pid_namespace(*running->identity))
         if (const auto user = user_of(static_cast<pid_t>(running->identity->pid))) return *user;

@@ -106,8 +106,8 @@ void Lifecycle::stop(Reason reason) {
     if (stopping_) return server_.stop();
     stopping_ = reason;
     reload_.stop();
-    // A restart looks like a stop from here. So newcomers wait for the next process; if there is none, systemd closes the
-    // ports once this process has ended.
+    // A restart looks like a stop from here. So newcomers wait for the next process; if there is none, systemd closes
+    // the ports once this process has ended.
     const bool stay_open = reason == Reason::signal && DescriptorStore::exists();
     if (!stay_open) store_.empty();
     const bool leave_backlog = stay_open || reason == Reason::replaced;

@@ -49,8 +49,8 @@ std::size_t count_links(const std::vector<NamedFd>& stored) {
         std::ranges::count_if(stored, [](const NamedFd& fd) { return fd.name.starts_with(link_prefix); }));
 }
 
-// With the link, systemd keeps the program attached, and with the listener its backlog, while this process drains and the
-// next one starts. systemd keeps the socket of a socket unit anyway.
+// With the link, systemd keeps the program attached, and with the listener its backlog, while this process drains and
+// the next one starts. systemd keeps the socket of a socket unit anyway.
 std::vector<DescriptorStore::Entry> entries(std::uint32_t program, int link, int listener, bool from_socket_unit) {
     std::vector<DescriptorStore::Entry> entries{{fmt::format("{}{}", link_prefix, program), link}};
     if (!from_socket_unit)

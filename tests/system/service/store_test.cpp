@@ -263,7 +263,7 @@ TEST_CASE("store: of another network namespace, nothing is used") {
     Service service(netns);
     service.start({"--ports", "7"});
     service.stop();
-    Server server(other, {"--ports", "7"}, [&] { service.systemd.start_with_store(); });
+    const Server server(other, {"--ports", "7"}, [&] { service.systemd.start_with_store(); });
     CHECK(echoes(other, "127.0.0.1", 7));
 }
 

@@ -57,7 +57,7 @@ TEST_CASE("systemd: a start that fails is never called ready, and says why") {
 TEST_CASE("systemd: a server that is replaced says so") {
     const Netns netns;
     ServiceManager systemd(netns);
-    Server old_server(netns, {"--ports", "7"}, ServiceManager::start);
+    const Server old_server(netns, {"--ports", "7"}, ServiceManager::start);
     systemd.wait_for("READY=1");
     Client client(netns, "127.0.0.1", 7);
     client.send("x");

@@ -60,9 +60,9 @@ std::vector<DescriptorStore::Entry> entries(std::uint32_t program, int link, int
 
 // Leaves in `passed` what is of the store.
 std::vector<NamedFd> take_sockets_of_units(std::vector<NamedFd>& passed) {
-    const auto of_units = std::ranges::partition(passed, is_of_store);
-    std::vector<NamedFd> sockets(std::move_iterator(of_units.begin()), std::move_iterator(of_units.end()));
-    passed.erase(of_units.begin(), of_units.end());
+    const auto of_units = std::partition(passed.begin(), passed.end(), is_of_store);
+    std::vector<NamedFd> sockets(std::move_iterator(of_units), std::move_iterator(passed.end()));
+    passed.erase(of_units, passed.end());
     return sockets;
 }
 

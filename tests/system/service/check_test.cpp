@@ -43,12 +43,12 @@ TEST_CASE("check: it finds what would keep a start from succeeding") {
         {{"--ports", "7", "--listen", "127.0.0.1:77"}, "listening on 127.0.0.1:77: Address already in use"},
         {{"--ports", "7", "--pin", "/tmp"}, "pinning maps in /tmp: it is not on a BPF file system"},
     };
-    for (const auto& [arguments, says] : cases) {
-        CAPTURE(says);
-        const auto result = check(netns, arguments);
+    for (const auto& wrong : cases) {
+        CAPTURE(wrong.says);
+        const auto result = check(netns, wrong.arguments);
         CHECK(result.code == 1);
         CHECK(result.output.starts_with("echo-server: "));
-        CHECK(result.output.find(says) != std::string::npos);
+        CHECK(result.output.find(wrong.says) != std::string::npos);
     }
     CHECK(check(netns, {"--ports", "7,"}).code == 2);  // wrong usage
 }

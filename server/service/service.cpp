@@ -61,7 +61,7 @@ std::vector<DescriptorStore::Entry> entries(std::uint32_t program, int link, int
 // Leaves in `passed` what is of the store.
 std::vector<NamedFd> take_sockets_of_units(std::vector<NamedFd>& passed) {
     const auto of_units = std::partition(passed.begin(), passed.end(), is_of_store);
-    std::vector<NamedFd> sockets(std::move_iterator(of_units), std::move_iterator(passed.end()));
+    std::vector<NamedFd> sockets(std::make_move_iterator(of_units), std::make_move_iterator(passed.end()));
     passed.erase(of_units, passed.end());
     return sockets;
 }

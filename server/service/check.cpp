@@ -30,9 +30,11 @@ namespace {
 // The running server; nothing if there is none, or if this process may not know.
 std::optional<RunningServer> find_running_server() {
     try {
-        for (auto& server : find_running_servers())
-            if (server.state != RunningServer::State::draining && server.identity && !has_ended(*server.identity))
-                return std::optional(std::move(server));
+        auto servers = find_running_servers();
+        const auto running = std::ranges::find_if(servers, [](const RunningServer& server) {
+            return server.state != RunningServer::State::draining && server.identity && !has_ended(*server.identity);
+        });
+        if (running != servers.end()) return std::move(*running);
     } catch (const std::system_error& error) {
         if (error.code() != std::errc::operation_not_permitted) throw;
     }

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <iterator>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -58,12 +57,16 @@ std::vector<DescriptorStore::Entry> entries(std::uint32_t program, int link, int
     return entries;
 }
 
-// Leaves in `passed` what is of the store.
-std::vector<NamedFd> take_sockets_of_units(std::vector<NamedFd>& passed) {
-    const auto of_units = std::partition(passed.begin(), passed.end(), is_of_store);
-    std::vector<NamedFd> sockets(std::make_move_iterator(of_units), std::make_move_iterator(passed.end()));
-    passed.erase(of_units, passed.end());
-    return sockets;
+struct Passed {
+    std::vector<NamedFd> sockets;  // of socket units
+    std::vector<NamedFd> stored;   // of the descriptor store
+};
+
+Passed take_passed() {
+    Passed passed;
+    for (auto& descriptor : passed_descriptors())
+        (is_of_store(descriptor) ? passed.stored : passed.sockets).push_back(std::move(descriptor));
+    return passed;
 }
 
 std::optional<Fd> only(std::vector<NamedFd> sockets) {
@@ -145,11 +148,10 @@ void serve(const Options& options, std::optional<Fd> passed_socket, DescriptorSt
 }  // namespace
 
 void serve(const Options& options) {
-    auto passed = passed_descriptors();
-    auto sockets = take_sockets_of_units(passed);
-    DescriptorStore store(std::move(passed));
+    auto passed = take_passed();
+    DescriptorStore store(std::move(passed.stored));
     try {
-        serve(options, only(std::move(sockets)), store);
+        serve(options, only(std::move(passed.sockets)), store);
     } catch (const StoppedAtStart&) {
         throw;  // a restart may have stopped it: the next process gets what is in the store
     } catch (const std::exception& error) {

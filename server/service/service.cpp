@@ -124,7 +124,8 @@ void serve(const Options& options, std::optional<Fd> passed_socket, DescriptorSt
     dispatcher.set_ports(ports);
     dispatcher.publish(identity_of(server, lifecycle.handover_event()));
     const int link = lifecycle.own(dispatcher.attach());
-    check_alone(dispatcher.program_id(), takeover, count_links(store.kept()));
+    const auto program = dispatcher.program_id();  // before Linux 5.19, nobody may ask without CAP_BPF
+    check_alone(program, takeover, count_links(store.kept()));
 
     // Give up root. Steps that can still fail come later, so that they do not fail with root's rights.
     pins.publish_as_root();
@@ -137,7 +138,7 @@ void serve(const Options& options, std::optional<Fd> passed_socket, DescriptorSt
 
     // From here on nothing fails, nor hangs with a file system: let the running server go.
     if (takeover) takeover->complete();
-    store.replace(entries(dispatcher.program_id(), link, server.listener(), from_socket_unit));
+    store.replace(entries(program, link, server.listener(), from_socket_unit));
     notify_ready(describe_open(ports));
     announce({options, user, ports, server.listener(), takeover, by_root, kept_cap_bpf});
 

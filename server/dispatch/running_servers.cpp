@@ -136,6 +136,10 @@ bool has_ended(const echo_instance& identity) {
     return in_this_pid_namespace(identity) && !open_process_of(identity) && errno == ESRCH;
 }
 
+bool is_running(const RunningServer& server) {
+    return server.state != RunningServer::State::draining && !(server.identity && has_ended(*server.identity));
+}
+
 std::vector<RunningServer> find_running_servers() {
     const auto here = CurrentNetns().inode;
     const auto linked = linked_programs();

@@ -67,6 +67,9 @@ Fd open_process_of(const echo_instance& identity);
 /// as somebody has pinned its link.
 bool has_ended(const echo_instance& identity);
 
+/// True unless it drains or its process has ended: it has the ports, or would have them.
+bool is_running(const RunningServer& server);
+
 /// All echo-servers whose start is complete. Needs CAP_SYS_ADMIN. Throws std::system_error; EPERM without that.
 std::vector<RunningServer> find_running_servers();
 

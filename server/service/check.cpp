@@ -31,9 +31,8 @@ namespace {
 std::optional<RunningServer> find_running_server() {
     try {
         auto servers = find_running_servers();
-        const auto running = std::ranges::find_if(servers, [](const RunningServer& server) {
-            return server.state != RunningServer::State::draining && server.identity && !has_ended(*server.identity);
-        });
+        const auto running = std::ranges::find_if(
+            servers, [](const RunningServer& server) { return server.identity && is_running(server); });
         if (running != servers.end()) return std::move(*running);
     } catch (const std::system_error& error) {
         if (error.code() != std::errc::operation_not_permitted) throw;

@@ -86,10 +86,6 @@ Fd duplicate_eventfd(const RunningServer& running, const Fd& process, pid_t pid)
     return replaced;
 }
 
-bool is_running(const RunningServer& server) {
-    return server.state != RunningServer::State::draining && !(server.identity && has_ended(*server.identity));
-}
-
 // A server whose program is attached has the ports; a detached server beside it does not matter.
 std::vector<RunningServer> find_running() {
     auto servers = find_running_servers();

@@ -44,6 +44,14 @@ class Service {
         CHECK(process->wait() == 0);
         systemd.wait_for("STATUS=Stopped");
     }
+    void start_and_stop(const Command& arguments) {
+        start(arguments);
+        stop();
+    }
+    void crash() const {
+        process->signal(SIGKILL);
+        CHECK(process->wait() == -SIGKILL);
+    }
 
  private:
     const Netns& netns_;
@@ -74,10 +82,7 @@ TEST_CASE("store: clients that come between two processes are served by the seco
     service.start({"--ports", "7,77"});
     CHECK(service.systemd.kinds() == "link, listener");
     SUBCASE("after a stop") { service.stop(); }
-    SUBCASE("after a crash") {
-        service.process->signal(SIGKILL);
-        CHECK(service.process->wait() == -SIGKILL);
-    }
+    SUBCASE("after a crash") { service.crash(); }
     CHECK(service.systemd.kinds() == "link, listener");
     auto client = newcomer(netns, 7);
     auto of_removed_port = newcomer(netns, 77);
@@ -110,8 +115,7 @@ TEST_CASE("store: clients wait while a process drains") {
 TEST_CASE("store: once systemd has closed what is there, nothing is left") {
     const Netns netns;
     Service service(netns);
-    service.start({"--ports", "7"});
-    service.stop();
+    service.start_and_stop({"--ports", "7"});
     const auto client = newcomer(netns, 7);
     service.systemd.stored.clear();
     CHECK(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED; }));
@@ -121,8 +125,7 @@ TEST_CASE("store: once systemd has closed what is there, nothing is left") {
 TEST_CASE("store: a start that fails leaves nothing open that nobody serves") {
     const Netns netns;
     Service service(netns);
-    service.start({"--ports", "7"});
-    service.stop();
+    service.start_and_stop({"--ports", "7"});
     SUBCASE("for want of its ports file") {
         CHECK(service.fail_to_start({"--ports-file", "/nowhere"}).find("/nowhere") != std::string::npos);
     }
@@ -150,8 +153,7 @@ TEST_CASE("store: a server whose program was detached ends, and leaves nothing")
 TEST_CASE("store: a start that is stopped leaves the next process what is there") {
     const Netns netns;
     Service service(netns);
-    service.start({"--ports", "7"});
-    service.stop();
+    service.start_and_stop({"--ports", "7"});
     const auto result = run(netns, echo_server({"--ports", "7"}), [&] {
         service.systemd.start_with_store();
         sigset_t stop;
@@ -169,8 +171,7 @@ TEST_CASE("store: a start that is stopped leaves the next process what is there"
 TEST_CASE("store: another --listen makes a new socket") {
     const Netns netns;
     Service service(netns);
-    service.start({"--ports", "7"});
-    service.stop();
+    service.start_and_stop({"--ports", "7"});
     service.start({"--ports", "7", "--listen", "0.0.0.0:8888"});
     CHECK(echoes(netns, "127.0.0.1", 7));
     CHECK(echoes(netns, "127.0.0.1", 8888));
@@ -185,8 +186,7 @@ TEST_CASE("store: another --listen makes a new socket") {
 TEST_CASE("store: another --listen may overlap with the socket before, or leave its port to the list") {
     const Netns netns;
     Service service(netns);
-    service.start({"--ports", "7"});
-    service.stop();
+    service.start_and_stop({"--ports", "7"});
     service.start({"--ports", "7", "--listen", "0.0.0.0:7777"});
     CHECK(echoes(netns, "127.0.0.1", 7));
     CHECK(service.systemd.kinds() == "link, listener");
@@ -198,8 +198,7 @@ TEST_CASE("store: another --listen may overlap with the socket before, or leave 
 TEST_CASE("store: what is passed to a unit that has no store any more is used, and not kept") {
     const Netns netns;
     Service service(netns);
-    service.start({"--ports", "7"});
-    service.stop();
+    service.start_and_stop({"--ports", "7"});
     auto client = newcomer(netns, 7);
     const Server server(netns, {"--ports", "9"}, [&] {
         service.systemd.start_with_store();
@@ -261,8 +260,7 @@ TEST_CASE("store: of another network namespace, nothing is used") {
     const Netns netns;
     const Netns other;
     Service service(netns);
-    service.start({"--ports", "7"});
-    service.stop();
+    service.start_and_stop({"--ports", "7"});
     const Server server(other, {"--ports", "7"}, [&] { service.systemd.start_with_store(); });
     CHECK(echoes(other, "127.0.0.1", 7));
 }
@@ -281,8 +279,7 @@ TEST_CASE("store: root's new process does not take the old program for a server 
     const Netns netns;
     Service service(netns);
     service.start({"--ports", "7"});
-    service.process->signal(SIGKILL);
-    CHECK(service.process->wait() == -SIGKILL);
+    service.crash();
     SUBCASE("in a start") { service.start({"--ports", "7"}); }
     SUBCASE("in a start with --replace") { service.start({"--ports", "7", "--replace"}); }
     CHECK(count_links(netns) == 1);

@@ -36,6 +36,16 @@ long number_in(const std::string& path, std::string_view name) {
     return 0;
 }
 
+// The fields of /proc/PID/stat from the third on, the state: the name before it can contain blanks (proc(5)).
+std::vector<std::string> stat_fields(pid_t pid) {
+    std::ifstream file(fmt::format("/proc/{}/stat", pid));
+    const std::string text((std::istreambuf_iterator<char>(file)), {});
+    std::istringstream fields(text.substr(text.rfind(')') + 1));
+    const std::vector<std::string> split(std::istream_iterator<std::string>(fields), {});
+    REQUIRE(split.size() > 12);
+    return split;
+}
+
 }  // namespace
 
 bool eventually(const std::function<bool()>& condition, std::chrono::milliseconds limit) {
@@ -125,6 +135,7 @@ std::string Process::wait_for(std::string_view text) {
 void Process::signal(int number) const { REQUIRE(::kill(pid_, number) == 0); }
 
 void Process::freeze() const {
+    REQUIRE(eventually([&] { return stat_fields(pid_).front() == "S"; }));
     int status = 0;
     signal(SIGSTOP);
     REQUIRE(::waitpid(pid_, &status, WUNTRACED) == pid_);
@@ -143,16 +154,9 @@ int Process::wait() {
 }
 
 std::chrono::milliseconds Process::cpu_time() const {
-    std::ifstream file(fmt::format("/proc/{}/stat", pid_));
-    const std::string text((std::istreambuf_iterator<char>(file)), {});
-    std::istringstream fields(text.substr(text.rfind(')') + 1));
-    std::string skipped;
-    for (int i = 3; i < 14; ++i) fields >> skipped;
-    long user = 0;
-    long system = 0;
-    fields >> user >> system;
-    REQUIRE(fields);
-    return std::chrono::milliseconds((user + system) * 1000 / ::sysconf(_SC_CLK_TCK));
+    const auto fields = stat_fields(pid_);
+    const auto user_and_system = std::stol(fields[11]) + std::stol(fields[12]);
+    return std::chrono::milliseconds(user_and_system * 1000 / ::sysconf(_SC_CLK_TCK));
 }
 
 long Process::status_kb(std::string_view name) const { return number_in(fmt::format("/proc/{}/status", pid_), name); }

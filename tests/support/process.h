@@ -44,7 +44,8 @@ class Process {
     /// The next line that contains `text`.
     std::string wait_for(std::string_view text);
     void signal(int number) const;
-    /// Stops it by SIGSTOP, and waits until it has stopped. SIGCONT lets it go on.
+    /// Stops it by SIGSTOP while it waits for events, and waits until it has stopped. SIGCONT lets it go on: then it
+    /// sees first all that has happened meanwhile.
     void freeze() const;
     /// Waits for its end; returns its exit code, or minus the signal that killed it. Afterwards output() is complete.
     int wait();

@@ -26,7 +26,7 @@ constexpr auto default_user = "nobody";
 /// Throws std::runtime_error if there is no such user, or if a process that is not root names another user.
 User find_user(const std::optional<std::string>& name);
 
-/// The user that the process `pid` runs as; nothing if /proc does not show it.
+/// The effective user of the process `pid`; nothing if /proc does not show it.
 std::optional<User> user_of(pid_t pid);
 
 /// Capabilities of the calling thread, with a bit for each, such as 1 << CAP_BPF.

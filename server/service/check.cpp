@@ -8,7 +8,6 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
-#include <system_error>
 #include <utility>
 
 #include "base/descriptor_limit.h"
@@ -23,21 +22,16 @@
 #include "net/listener.h"
 #include "net/socket_diag.h"
 #include "service/port_plan.h"
+#include "service/takeover.h"
 
 namespace echo_server {
 namespace {
 
 // The running server; nothing if there is none, or if this process may not know.
 std::optional<RunningServer> find_running_server() {
-    try {
-        auto servers = find_running_servers();
-        const auto running = std::ranges::find_if(
-            servers, [](const RunningServer& server) { return server.identity && is_running(server); });
-        if (running != servers.end()) return std::move(*running);
-    } catch (const std::system_error& error) {
-        if (error.code() != std::errc::operation_not_permitted) throw;
-    }
-    return {};
+    auto servers = running_servers(false);
+    if (servers.empty() || !servers.front().identity) return {};  // another version's server can't be told
+    return std::move(servers.front());
 }
 
 // Whether a socket of `wanted` would only be in the way of our own.

@@ -104,22 +104,6 @@ void warn_of_other_programs(std::size_t known, std::string_view whose) {
                     whose);
 }
 
-// The running servers, the newest first.
-std::vector<RunningServer> newest_first(bool needed) {
-    std::vector<RunningServer> servers;
-    try {
-        servers = find_running();
-    } catch (const std::system_error& error) {
-        if (error.code() != std::errc::operation_not_permitted) throw;
-        if (needed)
-            throw std::runtime_error("looking for the echo-server to replace: that needs CAP_SYS_ADMIN; start as root");
-        return {};
-    }
-    const auto started = [](const RunningServer& server) { return server.identity ? server.identity->started : 0; };
-    std::ranges::stable_sort(servers, [&](const auto& a, const auto& b) { return started(a) > started(b); });
-    return servers;
-}
-
 std::vector<std::uint32_t> programs_of(const std::vector<RunningServer>& servers) {
     std::vector<std::uint32_t> programs;
     for (const auto& server : servers) programs.push_back(server.program);
@@ -144,6 +128,21 @@ std::vector<std::uint32_t> programs_of(const std::vector<RunningServer>& servers
 }
 
 }  // namespace
+
+std::vector<RunningServer> running_servers(bool needed) {
+    std::vector<RunningServer> servers;
+    try {
+        servers = find_running();
+    } catch (const std::system_error& error) {
+        if (error.code() != std::errc::operation_not_permitted) throw;
+        if (needed)
+            throw std::runtime_error("looking for the echo-server to replace: that needs CAP_SYS_ADMIN; start as root");
+        return {};
+    }
+    const auto started = [](const RunningServer& server) { return server.identity ? server.identity->started : 0; };
+    std::ranges::stable_sort(servers, [&](const auto& a, const auto& b) { return started(a) > started(b); });
+    return servers;
+}
 
 Takeover::Takeover(const std::vector<RunningServer>& running) {
     for (const auto& server : running) {
@@ -189,14 +188,14 @@ void Takeover::complete() {
 }
 
 std::optional<Takeover> prepare_takeover(bool replace, bool socket_passed) {
-    auto running = newest_first(replace);
+    auto running = running_servers(replace);
     while (!running.empty()) {
         if (!replace) refuse_second(running, socket_passed);
         try {
             return Takeover(running);
         } catch (const std::runtime_error&) {
             // A server that ends at this moment is no obstacle.
-            auto still_running = newest_first(replace);
+            auto still_running = running_servers(replace);
             if (programs_of(still_running) == programs_of(running)) throw;
             running = std::move(still_running);
         }

@@ -13,6 +13,11 @@
 
 namespace echo_server {
 
+/// The servers that run in this network namespace, the newest first; of servers that are attached and detached, the
+/// attached alone. If this process may not know: none, or std::runtime_error if they are `needed`. Throws
+/// std::system_error.
+std::vector<RunningServer> running_servers(bool needed);
+
 /// Takes over the listening socket of a running server, and tells that server to drain. There is no protocol: the new
 /// process finds the server by its BPF program, duplicates its listener and an eventfd from it, and writes to that
 /// eventfd. Nothing changes for the running server before complete().

@@ -3,20 +3,19 @@
 
 #include <bpf/bpf.h>
 #include <fmt/format.h>
-#include <pwd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <stdexcept>
 #include <system_error>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/privileges.h"
 #include "base/processes.h"
 #include "dispatch/address_key.h"
 #include "dispatch/port_map.h"
@@ -28,21 +27,6 @@ namespace {
 bool is(const MapHandle* map, __u32 type, __u32 key_size, __u32 value_size) {
     return map != nullptr && map->info.type == type && map->info.key_size == key_size &&
            map->info.value_size == value_size;
-}
-
-std::optional<std::string> user_of(std::uint32_t pid) {
-    // Not the owner of /proc/PID, which is root if the process has changed its user.
-    std::ifstream file(fmt::format("/proc/{}/status", pid));
-    for (std::string line; std::getline(file, line);) {
-        if (!line.starts_with("Uid:")) continue;
-        std::istringstream fields(line.substr(4));
-        uid_t real = 0;
-        uid_t effective = 0;
-        if (!(fields >> real >> effective)) return {};
-        const auto* entry = ::getpwuid(effective);
-        return entry != nullptr ? entry->pw_name : std::to_string(effective);
-    }
-    return {};
 }
 
 std::optional<std::vector<AddressPrefix>> read_addresses(const MapHandle* map) {
@@ -108,7 +92,8 @@ ServerStatus read_status(const RunningServer& server, const std::optional<std::v
     if (const auto& identity = server.identity) {
         status.ended = has_ended(*identity);
         if (in_this_pid_namespace(*identity) && !status.ended) status.pid = identity->pid;
-        if (status.pid && proc_is_ours()) status.user = user_of(*status.pid);
+        if (status.pid && proc_is_ours())
+            if (auto user = user_of(static_cast<pid_t>(*status.pid))) status.user = std::move(user->name);
         // The process wrote it: it may be nonsense.
         if (const auto now = time_of(CLOCK_BOOTTIME); !status.ended && in_this_time_namespace(*identity) &&
                                                       identity->started <= static_cast<std::uint64_t>(now.count()))

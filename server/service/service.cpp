@@ -103,9 +103,9 @@ void serve(const Options& options, std::optional<Fd> passed_socket, DescriptorSt
     // Whatever was made last goes first, at the end and if a step fails: ports close before the socket does.
     set_libbpf_verbose(options.verbose);
     Dispatcher dispatcher(options.addresses, options.threads);
-    auto takeover = prepare_takeover(options.replace, passed_socket.has_value());
-    Lifecycle::Memory memory;
     const bool from_socket_unit = passed_socket.has_value();
+    auto takeover = prepare_takeover(options.replace, from_socket_unit);
+    Lifecycle::Memory memory;
     EchoServer server(obtain_listener(options, std::move(passed_socket), takeover, store),
                       {.log_connections = options.verbose, .idle_timeout = options.idle_timeout},
                       dispatcher.counters());

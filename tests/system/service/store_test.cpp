@@ -6,75 +6,14 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <memory>
 #include <string>
-#include <thread>
 
 #include "support/client.h"
-#include "support/inject_fault.h"
 #include "support/server.h"
-#include "support/service_manager.h"
+#include "support/service.h"
 #include "support/shown_status.h"
 
 namespace echo_server {
-namespace {
-
-/// A service with a descriptor store, and its processes.
-class Service {
- public:
-    explicit Service(const Netns& netns) : netns_(netns), systemd(netns) {}
-
-    void start(const Command& arguments) {
-        std::thread hearing([&] { systemd.wait_for("READY=1"); });  // at the same time, as a start may wait for that
-        process = std::make_unique<Server>(netns_, arguments, [&] { systemd.start_with_store(); });
-        hearing.join();
-    }
-    /// A start that fails; returns its output.
-    std::string fail_to_start(const Command& arguments) {
-        std::thread hearing([&] { systemd.wait_for("STATUS=Failed"); });
-        const auto result = run(netns_, echo_server(arguments), [&] { systemd.start_with_store(); });
-        CHECK(result.code == 1);
-        hearing.join();
-        return result.output;
-    }
-    void stop() {
-        process->signal(SIGTERM);
-        CHECK(process->wait() == 0);
-        systemd.wait_for("STATUS=Stopped");
-    }
-    void start_and_stop(const Command& arguments) {
-        start(arguments);
-        stop();
-    }
-    void crash() const {
-        process->signal(SIGKILL);
-        CHECK(process->wait() == -SIGKILL);
-    }
-
- private:
-    const Netns& netns_;
-
- public:
-    ServiceManager systemd;
-    std::unique_ptr<Server> process;
-};
-
-/// A client that connects now; it is served later.
-Client newcomer(const Netns& netns, std::uint16_t port) {
-    Client client(netns, "127.0.0.1", port);
-    client.send("hello");
-    return client;
-}
-
-bool is_served(Client& client) {
-    if (client.receive(5) != "hello") return false;
-    client.shutdown_write();
-    return client.at_end();
-}
-
-}  // namespace
 
 TEST_CASE("store: clients that come between two processes are served by the second") {
     const Netns netns;
@@ -98,9 +37,7 @@ TEST_CASE("store: clients that come between two processes are served by the seco
 TEST_CASE("store: clients wait while a process drains") {
     const Netns netns;
     Service service(netns);
-    service.start({"--ports", "7", "--drain-timeout", "3600"});
-    auto idle = newcomer(netns, 7);
-    CHECK(idle.receive(5) == "hello");
+    auto idle = service.start_with_idle_client();
     service.process->signal(SIGTERM);
     CHECK(service.process->wait_for("stopping") ==
           "stopping: newcomers wait for the next start; waiting up to 3600 s for 1 connection");
@@ -110,44 +47,6 @@ TEST_CASE("store: clients wait while a process drains") {
     CHECK(service.process->wait() == 0);
     service.start({"--ports", "7"});
     CHECK(is_served(client));
-}
-
-TEST_CASE("store: once systemd has closed what is there, nothing is left") {
-    const Netns netns;
-    Service service(netns);
-    service.start_and_stop({"--ports", "7"});
-    const auto client = newcomer(netns, 7);
-    service.systemd.stored.clear();
-    CHECK(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED; }));
-    CHECK(eventually([&] { return nothing_left(netns); }));
-}
-
-TEST_CASE("store: a start that fails leaves nothing open that nobody serves") {
-    const Netns netns;
-    Service service(netns);
-    service.start_and_stop({"--ports", "7"});
-    SUBCASE("for want of its ports file") {
-        CHECK(service.fail_to_start({"--ports-file", "/nowhere"}).find("/nowhere") != std::string::npos);
-    }
-    SUBCASE("for want of descriptors") {
-        const auto output = service.fail_to_start({"--ports", "7", "--max-connections", "1000000000"});
-        CHECK(output.find("descriptors") != std::string::npos);
-    }
-    CHECK(service.systemd.stored.empty());
-    CHECK(eventually([&] { return nothing_left(netns); }));
-    service.start({"--ports", "7"});
-    CHECK(echoes(netns, "127.0.0.1", 7));
-}
-
-TEST_CASE("store: a server whose program was detached ends, and leaves nothing") {
-    const Netns netns;
-    Service service(netns);
-    service.start({"--ports", "7"});
-    run_ok(netns, {"bpftool", "link", "detach", "id", BpfObjects(netns).link});
-    service.process->signal(SIGHUP);
-    CHECK(service.process->wait() == 1);
-    service.systemd.wait_for("STATUS=Failed: SIGHUP: the BPF program was detached");
-    CHECK(service.systemd.stored.empty());
 }
 
 TEST_CASE("store: a start that is stopped leaves the next process what is there") {
@@ -210,38 +109,10 @@ TEST_CASE("store: what is passed to a unit that has no store any more is used, a
     CHECK(count_links(netns) == 1);
 }
 
-TEST_CASE("store: a server that is replaced while it drains for a restart keeps nothing there") {
-    const Netns netns;
-    const TempFile file("7\n");
-    Service service(netns);
-    service.start({"--ports", "7", "--drain-timeout", "3600"});
-    auto idle = newcomer(netns, 7);
-    CHECK(idle.receive(5) == "hello");
-    // The drain begins when the new server has duplicated the socket, and waits for its ports file.
-    std::ofstream(file.path() + ".hang").close();
-    Process new_server(netns, echo_server({"--ports-file", file.path(), "--replace"}), [&] { hang_at(file.path()); });
-    REQUIRE(eventually([&] { return std::filesystem::exists(file.path() + ".hangs"); }));
-    service.process->signal(SIGTERM);
-    service.process->wait_for("stopping");
-    const auto third = run(netns, echo_server({"--ports", "7", "--replace"}));
-    CHECK(third.output.find("it has closed its listening socket, because it drains; try again") != std::string::npos);
-    std::filesystem::remove(file.path() + ".hang");
-    new_server.wait_for("  stop ");
-    std::filesystem::remove(file.path() + ".hangs");
-    service.process->wait_for("replaced: another process serves");
-    service.process->signal(SIGTERM);
-    service.systemd.wait_for("STATUS=Replaced");
-    CHECK(service.systemd.stored.empty());
-    CHECK(count_links(netns) == 1);
-    CHECK(echoes(netns, "127.0.0.1", 7));
-}
-
 TEST_CASE("store: status says that newcomers wait") {
     const Netns netns;
     Service service(netns);
-    service.start({"--ports", "7", "--drain-timeout", "3600"});
-    auto idle = newcomer(netns, 7);
-    CHECK(idle.receive(5) == "hello");
+    auto idle = service.start_with_idle_client();
     CHECK(only_status(netns)["state"] == "serving");
     service.process->signal(SIGTERM);
     service.process->wait_for("stopping");
@@ -263,16 +134,6 @@ TEST_CASE("store: of another network namespace, nothing is used") {
     service.start_and_stop({"--ports", "7"});
     const Server server(other, {"--ports", "7"}, [&] { service.systemd.start_with_store(); });
     CHECK(echoes(other, "127.0.0.1", 7));
-}
-
-TEST_CASE("store: a server that is replaced keeps nothing there") {
-    const Netns netns;
-    Service service(netns);
-    service.start({"--ports", "7"});
-    const Server new_server(netns, {"--ports", "7", "--replace"});
-    service.systemd.wait_for("STATUS=Replaced");
-    CHECK(service.systemd.stored.empty());
-    CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
 TEST_CASE("store: root's new process does not take the old program for a server that runs") {

@@ -88,8 +88,8 @@ User find_user(const std::optional<std::string>& name) {
 }
 
 std::optional<User> user_of(pid_t pid) {
-    // Not the owner of /proc/PID, which is root if the process has changed its user. In proc(5): "Uid:", "Gid:" with the
-    // real, effective, saved and file system's number; "Groups:" with all others.
+    // Not the owner of /proc/PID, which is root if the process has changed its user. In proc(5): "Uid:", "Gid:" with
+    // the real, effective, saved and file system's number; "Groups:" with all others.
     std::ifstream status(fmt::format("/proc/{}/status", pid));
     User user;
     bool found = false;

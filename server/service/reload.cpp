@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "service/reload.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 
-#include <algorithm>
 #include <array>
 #include <csignal>
 #include <new>
@@ -26,21 +24,15 @@ constexpr std::string_view no_reload_in_a_stop = "SIGHUP: the server is stopping
 
 }  // namespace
 
-using asio::posix::stream_descriptor;
-using std::chrono::steady_clock;
-
 Reload::Reload(asio::io_context& io, HandlerMemory& memory, const Options& options, User user, Dispatcher& dispatcher,
                const Attachment& attachment, int listener)
-    : memory_(memory),
-      options_(options),
+    : options_(options),
       user_(std::move(user)),
       dispatcher_(dispatcher),
       attachment_(attachment),
       listener_(listener),
       listener_cookie_(socket_cookie(listener)),
-      hangup_(io, signal_descriptor({SIGHUP}).release()),
-      planned_(io, ::fcntl(planning_.done(), F_DUPFD_CLOEXEC, 0)),
-      pause_(io) {}
+      hangups_(io, memory, SIGHUP, planning_.done()) {}
 
 PortPlan Reload::first_plan(int stop_signals) {
     // Copies, because the thread may outlive this object.
@@ -55,33 +47,18 @@ PortPlan Reload::first_plan(int stop_signals) {
 }
 
 void Reload::wait_for_hangup() {
-    hangup_.async_wait(stream_descriptor::wait_read, in_memory(memory_, [this](std::error_code error) {
-                           if (error) return;
-                           consume_signal(hangup_.native_handle());
-                           started_ = steady_clock::now();
-                           if (!stopping_) check_steering();
-                           if (with_memory([this] { return start(); })) return wait_for_plan();
-                           pause();
-                       }));
-}
-
-void Reload::wait_for_plan() {
-    planned_.async_wait(stream_descriptor::wait_read, in_memory(memory_, [this](std::error_code error) {
-                            if (error) return;
+    hangups_.start({.begin =
+                        [this] {
+                            if (!stopping_) check_steering();
+                            return with_memory([this] { return start(); });
+                        },
+                    .finish =
+                        [this] {
                             with_memory([this] {
                                 finish();
                                 return true;
                             });
-                            pause();
-                        }));
-}
-
-// Pause for as long as the reload took, so that a flood of SIGHUPs gets max half of the time. But max a second,
-// because a plan may have waited for a file system that hung.
-void Reload::pause() {
-    constexpr steady_clock::duration max_pause = std::chrono::seconds(1);
-    pause_.expires_after(std::min(steady_clock::now() - started_, max_pause));
-    pause_.async_wait(in_memory(memory_, [this](std::error_code) { wait_for_hangup(); }));
+                        }});
 }
 
 template <typename Step>

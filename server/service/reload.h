@@ -2,9 +2,7 @@
 #pragma once
 
 #include <asio/io_context.hpp>
-#include <asio/posix/stream_descriptor.hpp>
-#include <asio/steady_timer.hpp>
-#include <chrono>
+#include <cstdint>
 #include <string>
 
 #include "base/background.h"
@@ -13,6 +11,7 @@
 #include "echo/handler_memory.h"
 #include "options.h"
 #include "service/port_plan.h"
+#include "service/signal_loop.h"
 
 namespace echo_server {
 
@@ -47,23 +46,17 @@ class Reload {
     void finish();
     // Returns why it failed, or "".
     std::string apply();
-    void wait_for_plan();
-    void pause();
     void check_steering() const;
     [[nodiscard]] std::string status_line(const std::string& failure = {}) const;
 
-    HandlerMemory& memory_;  // for one wait at a time: for a signal, a plan, or the end of a pause
     const Options& options_;
     User user_;
     Dispatcher& dispatcher_;
     const Attachment& attachment_;
     int listener_;
     std::uint64_t listener_cookie_;
-    asio::posix::stream_descriptor hangup_;  // readable while SIGHUP waits
     Background<PortPlan> planning_;
-    asio::posix::stream_descriptor planned_;  // readable once planning_ has a result
-    asio::steady_timer pause_;
-    std::chrono::steady_clock::time_point started_;
+    SignalLoop hangups_;
     bool stopping_ = false;
 };
 

@@ -54,6 +54,14 @@ void write_line(int fd, std::string_view prefix, std::string_view line) {
     write_if_there_is_room(fd, parts);
 }
 
+void write_lines(int fd, std::string_view prefix, std::string_view text) {
+    while (!text.empty()) {
+        const auto end = std::min(text.find('\n'), text.size());
+        write_line(fd, prefix, text.substr(0, end));
+        text.remove_prefix(std::min(end + 1, text.size()));
+    }
+}
+
 // On a terminal POLLOUT does not promise room for a line, and on a pipe another writer may be faster. O_NONBLOCK
 // would help, but all processes with the same open file share it, for example the parent. So open the file once more.
 void reopen_without_blocking(int fd) {
@@ -97,12 +105,14 @@ void log_error(std::string_view line) noexcept { log_problem(SD_ERR, line); }
 
 void log_warning(std::string_view line) noexcept { log_problem(SD_WARNING, line); }
 
+void log_text(std::string_view text) noexcept {
+    if (text.ends_with('\n')) text.remove_suffix(1);
+    if (text.size() < PIPE_BUF) return write_line(STDOUT_FILENO, "", text);
+    write_lines(STDOUT_FILENO, "", text);
+}
+
 void log_debug(std::string_view text) noexcept {
-    while (!text.empty()) {
-        const auto end = std::min(text.find('\n'), text.size());
-        write_line(STDERR_FILENO, errors_go_to_journal() ? SD_DEBUG : "", text.substr(0, end));
-        text.remove_prefix(std::min(end + 1, text.size()));
-    }
+    write_lines(STDERR_FILENO, errors_go_to_journal() ? SD_DEBUG : "", text);
 }
 
 bool logs_to_journal() noexcept {

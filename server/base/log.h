@@ -20,6 +20,9 @@ void log_line(std::string_view line) noexcept;
 void log_error(std::string_view line) noexcept;
 void log_warning(std::string_view line) noexcept;
 
+/// The same for `text` of several lines, in one piece if it is short enough, so that nothing gets in between.
+void log_text(std::string_view text) noexcept;
+
 /// Writes `text`, of any number of lines, to standard error in the same way, for whoever looks for a fault.
 void log_debug(std::string_view text) noexcept;
 

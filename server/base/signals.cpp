@@ -21,7 +21,7 @@ sigset_t set_of(std::initializer_list<int> signals) {
 }  // namespace
 
 void block_signals() {
-    const auto signals = set_of({SIGHUP, SIGINT, SIGTERM});
+    const auto signals = set_of({SIGHUP, SIGUSR1, SIGINT, SIGTERM});
     ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 }
 

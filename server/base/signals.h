@@ -8,7 +8,7 @@
 
 namespace echo_server {
 
-// SIGHUP, SIGINT and SIGTERM are blocked, and read from signalfds in the event loop. Of each signal max one is
+// SIGHUP, SIGUSR1, SIGINT and SIGTERM are blocked, and read from signalfds in the event loop. Of each signal max one is
 // pending, so a flood of SIGHUPs becomes one reload after the other, with time for clients in between.
 
 /// Blocks them in the calling thread and in threads that it starts.

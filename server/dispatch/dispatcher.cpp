@@ -143,6 +143,16 @@ std::uint32_t Dispatcher::program_id() const {
     return info.id;
 }
 
+RunningServer Dispatcher::as_running_server() const {
+    RunningServer server{.program = program_id(), .state = RunningServer::State::serving, .maps = {}, .identity = {}};
+    const bpf_object* object = skeleton_->obj;
+    for (const auto* map = bpf_object__next_map(object, nullptr); map != nullptr;
+         map = bpf_object__next_map(object, map))
+        server.maps.push_back(duplicate_map(bpf_map__fd(map)));
+    server.identity = read_identity(server);
+    return server;
+}
+
 int Dispatcher::ports_fd() const { return bpf_map__fd(skeleton_->maps.echo_ports); }
 int Dispatcher::socket_fd() const { return bpf_map__fd(skeleton_->maps.echo_socket); }
 
@@ -171,11 +181,16 @@ Attachment Dispatcher::attach() {
     return attachment;
 }
 
-std::string Dispatcher::why_not_steering(const Attachment& attachment, std::uint64_t listener) const {
+std::optional<bool> Dispatcher::is_attached(const Attachment& attachment) {
+    if (!attachment) return {};
     bpf_link_info info{};
     __u32 size = sizeof(info);
     // A link that somebody detaches stays; only its namespace is gone.
-    if (bpf_obj_get_info_by_fd(bpf_link__fd(attachment.get()), &info, &size) == 0 && info.netns.netns_ino == 0)
+    return bpf_obj_get_info_by_fd(bpf_link__fd(attachment.get()), &info, &size) != 0 || info.netns.netns_ino != 0;
+}
+
+std::string Dispatcher::why_not_steering(const Attachment& attachment, std::uint64_t listener) const {
+    if (is_attached(attachment) == false)
         return "the BPF program was detached from the network namespace (for example by 'bpftool link detach')";
     const __u32 key = 0;
     __u64 cookie = 0;

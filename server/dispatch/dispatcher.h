@@ -6,10 +6,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "dispatch/running_servers.h"
 #include "echo_dispatch.h"
 #include "net/address.h"
 #include "net/port_set.h"
@@ -65,6 +67,13 @@ class Dispatcher {
 
     /// The id of the program, as bpftool shows it.
     [[nodiscard]] std::uint32_t program_id() const;
+
+    /// True if `attachment` steers connections, or if the kernel does not tell; false if somebody has detached the
+    /// program; nothing if `attachment` is empty.
+    [[nodiscard]] static std::optional<bool> is_attached(const Attachment& attachment);
+
+    /// This server as other processes see it, with descriptors of its own. To be called after publish().
+    [[nodiscard]] RunningServer as_running_server() const;
 
     /// True if the calling thread can read and change maps with its present rights: before Linux 5.19 that needs
     /// CAP_BPF.

@@ -2,6 +2,7 @@
 #include "dispatch/running_servers.h"
 
 #include <bpf/bpf.h>
+#include <fcntl.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -70,13 +71,6 @@ std::vector<MapHandle> maps_of(const Fd& program) {
     return maps;
 }
 
-// `link` is the inode of the namespace in its link, 0 if the link was detached.
-RunningServer::State state_of(const RunningServer& server, std::optional<std::uint64_t> link) {
-    const bool has_socket = server.listener_cookie() != 0;
-    if (link.value_or(0) != 0) return has_socket ? RunningServer::State::serving : RunningServer::State::socketless;
-    return link && has_socket ? RunningServer::State::detached : RunningServer::State::draining;
-}
-
 // The program of a replaced server is detached as well, while somebody looks at its link: that server drains.
 void tell_replaced(std::vector<RunningServer>& servers) {
     for (auto& server : servers) {
@@ -110,6 +104,18 @@ std::uint64_t RunningServer::listener_cookie() const {
     std::uint64_t cookie = 0;
     const auto* socket = map("echo_socket");
     return socket != nullptr && socket->read(__u32{0}, cookie) ? cookie : 0;
+}
+
+RunningServer::State state_of(const RunningServer& server, std::optional<bool> attached) {
+    const bool has_socket = server.listener_cookie() != 0;
+    if (attached.value_or(false)) return has_socket ? RunningServer::State::serving : RunningServer::State::socketless;
+    return attached && has_socket ? RunningServer::State::detached : RunningServer::State::draining;
+}
+
+MapHandle duplicate_map(int map) {
+    MapHandle handle{Fd(::fcntl(map, F_DUPFD_CLOEXEC, 0)), {}};
+    if (!get_info(handle.fd, handle.info)) fail("duplicating the descriptor of a BPF map");
+    return handle;
 }
 
 std::optional<echo_instance> read_identity(const RunningServer& server) {
@@ -152,7 +158,7 @@ std::vector<RunningServer> find_running_servers() {
         if (link.value_or(0) != 0 && *link != here) return;
         RunningServer server{.program = info.id, .maps = maps_of(fd), .identity = {}};
         server.identity = read_identity(server);
-        server.state = state_of(server, link);
+        server.state = state_of(server, link ? std::optional(*link != 0) : std::nullopt);
         const bool was_here = server.identity && server.identity->pid != 0 && server.identity->netns == here;
         if (server.attached() || was_here) servers.push_back(std::move(server));
     });

@@ -51,6 +51,13 @@ struct RunningServer {
     [[nodiscard]] std::uint64_t listener_cookie() const;
 };
 
+/// Its state, if it is not known to be replaced. `attached` tells whether its link attaches the program, or was
+/// detached from outside; nothing if there is no link.
+RunningServer::State state_of(const RunningServer& server, std::optional<bool> attached);
+
+/// Another descriptor of the map that is open as `map`. Throws std::system_error.
+MapHandle duplicate_map(int map);
+
 /// The contents of its map echo_instance; nothing if there is no such map.
 std::optional<echo_instance> read_identity(const RunningServer& server);
 

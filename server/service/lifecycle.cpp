@@ -7,6 +7,7 @@
 
 #include <csignal>
 #include <exception>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -43,7 +44,8 @@ Lifecycle::Lifecycle(const Options& options, const User& user, Dispatcher& dispa
       stop_memory_(memory.stop),
       stop_signals_(server.io(), signal_descriptor({SIGINT, SIGTERM}).release()),
       handover_(server.io(), make_eventfd().release()),
-      reload_(server.io(), memory.reload, options, user, dispatcher, attachment_, server.listener()) {}
+      reload_(server.io(), memory.reload, options, user, dispatcher, attachment_, server.listener()),
+      status_(server.io(), memory.status) {}
 
 PortSet Lifecycle::plan_ports() {
     auto plan = reload_.first_plan(stop_signals_.native_handle());
@@ -56,8 +58,9 @@ int Lifecycle::own(Attachment attachment) {
     return bpf_link__fd(attachment_.get());
 }
 
-void Lifecycle::begin() {
+void Lifecycle::begin(RunningServer self) {
     reload_.wait_for_hangup();
+    status_.start(std::move(self), [this] { return is_attached(); });
     wait_for_stop_signal();
     wait_for_handover();
 }
@@ -83,7 +86,16 @@ void Lifecycle::wait_for_handover() {
 // The next process of the service shall not share the socket with the new server.
 void Lifecycle::replaced_in_drain() {
     stopping_ = Reason::replaced;
+    stays_open_ = false;
     store_.empty();
+}
+
+std::optional<bool> Lifecycle::is_attached() const {
+    if (!dispatcher_.may_use_maps())
+        throw std::runtime_error(
+            "on this kernel it needs CAP_BPF, and the server was started without: give it CAP_BPF "
+            "(AmbientCapabilities= in a systemd unit)");
+    return stays_open_ ? true : Dispatcher::is_attached(attachment_);
 }
 
 std::function<bool()> Lifecycle::begun_handshakes() {
@@ -108,9 +120,9 @@ void Lifecycle::stop(Reason reason) {
     reload_.stop();
     // A restart looks like a stop from here. So newcomers wait for the next process; if there is none, systemd closes
     // the ports once this process has ended.
-    const bool stay_open = reason == Reason::signal && DescriptorStore::exists();
-    if (!stay_open) store_.empty();
-    const bool leave_backlog = stay_open || reason == Reason::replaced;
+    stays_open_ = reason == Reason::signal && DescriptorStore::exists();
+    if (!stays_open_) store_.empty();
+    const bool leave_backlog = stays_open_ || reason == Reason::replaced;
     auto begun = leave_backlog ? std::function<bool()>() : begun_handshakes();  // before the ports close
     attachment_ = {};
     server_.drain(options_.drain_timeout, leave_backlog ? EchoServer::Backlog::leave : EchoServer::Backlog::accept,
@@ -121,7 +133,7 @@ void Lifecycle::stop(Reason reason) {
     if (server_.is_accepting()) waited_for.emplace_back("clients that are not accepted yet");
     if (const auto seconds = options_.drain_timeout.count(); !waited_for.empty() && seconds > 0)
         log_line("{}; waiting up to {} s for {}",
-                 stay_open                    ? "stopping: newcomers wait for the next start"
+                 stays_open_                  ? "stopping: newcomers wait for the next start"
                  : reason == Reason::replaced ? "stopping"
                                               : "stopping: the ports are closed",
                  seconds, fmt::join(waited_for, ", and for "));

@@ -8,22 +8,25 @@
 #include "base/descriptor_store.h"
 #include "base/privileges.h"
 #include "dispatch/dispatcher.h"
+#include "dispatch/running_servers.h"
 #include "echo/handler_memory.h"
 #include "echo/server.h"
 #include "net/port_set.h"
 #include "options.h"
 #include "service/reload.h"
+#include "service/status_on_signal.h"
 
 namespace echo_server {
 
-/// What can happen to a running server: SIGHUP reloads its ports, SIGINT and SIGTERM drain it, and so does another
-/// process that takes over. A second signal ends the drain. Owns the attachment of the program: the ports close with
-/// this object, if not before.
+/// What can happen to a running server: SIGHUP reloads its ports, SIGUSR1 logs its status, SIGINT and SIGTERM drain it,
+/// and so does another process that takes over. A second stop signal ends the drain. Owns the attachment of the
+/// program: the ports close with this object, if not before.
 class Lifecycle {
  public:
     /// Where the handlers wait in the server's event loop: must outlive the server.
     struct Memory {
         HandlerMemory reload;
+        HandlerMemory status;
         HandlerMemory stop;
     };
 
@@ -43,8 +46,8 @@ class Lifecycle {
     /// Returns the descriptor of the link.
     int own(Attachment attachment);
 
-    /// Handles events from now on, in the thread that runs the server.
-    void begin();
+    /// Handles events from now on, in the thread that runs the server. `self` is this server as others see it.
+    void begin(RunningServer self);
 
     /// To be called when the server has stopped: says so, to the log and to systemd.
     void end();
@@ -56,6 +59,8 @@ class Lifecycle {
     void wait_for_handover();
     void stop(Reason reason);
     void replaced_in_drain();
+    // As state_of() needs it. Throws std::runtime_error if the maps can't be read.
+    [[nodiscard]] std::optional<bool> is_attached() const;
     // Tells whether clients have begun to connect to ports that are open now, and are not in the backlog yet.
     std::function<bool()> begun_handshakes();
 
@@ -69,7 +74,9 @@ class Lifecycle {
     asio::posix::stream_descriptor stop_signals_;
     asio::posix::stream_descriptor handover_;
     Reload reload_;
+    StatusOnSignal status_;
     std::optional<Reason> stopping_;
+    bool stays_open_ = false;  // in the stop, systemd keeps the program attached
 };
 
 }  // namespace echo_server

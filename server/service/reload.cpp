@@ -54,9 +54,9 @@ void Reload::wait_for_hangup() {
                         },
                     .finish =
                         [this] {
-                            with_memory([this] {
+                            return with_memory([this] {
                                 finish();
-                                return true;
+                                return false;
                             });
                         }});
 }

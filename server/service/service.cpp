@@ -126,12 +126,13 @@ void serve(const Options& options, std::optional<Fd> passed_socket, DescriptorSt
     const int link = lifecycle.own(dispatcher.attach());
     const auto program = dispatcher.program_id();  // before Linux 5.19, nobody may ask without CAP_BPF
     check_alone(program, takeover, count_links(store.kept()));
+    auto self = dispatcher.as_running_server();
 
     // Give up root. Steps that can still fail come later, so that they do not fail with root's rights.
     pins.publish_as_root();
     const bool kept_cap_bpf = drop_privileges(user, [&] { return !dispatcher.may_use_maps(); });
     server.start_threads();  // a thread has privileges of its own
-    lifecycle.begin();
+    lifecycle.begin(std::move(self));
     check_stop_signals();
     pins.publish();  // it replaces the pins of the running server, so not before all other steps are done
     warn_of_lost_rights(options, user, dispatcher, pins, kept_cap_bpf);

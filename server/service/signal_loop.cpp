@@ -40,7 +40,7 @@ void SignalLoop::wait_for_signal() {
 void SignalLoop::wait_for_end() {
     done_.async_wait(stream_descriptor::wait_read, in_memory(memory_, [this](std::error_code error) {
                          if (error) return;
-                         steps_.finish();
+                         if (steps_.finish()) return wait_for_end();
                          pause();
                      }));
 }

@@ -11,14 +11,14 @@
 
 namespace echo_server {
 
-/// Answers a signal by work that can be slow, one piece after the other. A thread of its own does it (Background); the
-/// event loop only begins it, and finishes it. After each piece there is a pause as long as the piece needed, so a
+/// Answers a signal by work that can be slow, one piece after the other. A step of the event loop begins it in another
+/// thread (Background), and a step finishes it. After each piece there is a pause as long as the piece needed, so a
 /// flood of signals, of which the kernel keeps one, gets max half of the time.
 class SignalLoop {
  public:
     struct Steps {
         std::function<bool()> begin;   ///< begins the work; returns whether there is an end to wait for
-        std::function<void()> finish;  ///< called once the work has ended
+        std::function<bool()> finish;  ///< called once the work has ended; returns whether it has begun anew
     };
 
     /// `signal` is blocked. `done` is a descriptor that is readable once the work has ended. `memory` outlives `io`, in

@@ -36,9 +36,11 @@ std::optional<std::vector<AddressPrefix>> read_addresses(const MapHandle* map) {
     echo_prefix key{};
     const void* previous = nullptr;
     // If a key is removed meanwhile, the search starts again: limit the number of steps.
-    for (__u32 i = 0;
-         i < std::min(map->info.max_entries, max_prefixes) && bpf_map_get_next_key(map->fd.get(), previous, &key) == 0;
-         ++i) {
+    for (__u32 i = 0; i < std::min(map->info.max_entries, max_prefixes); ++i) {
+        if (bpf_map_get_next_key(map->fd.get(), previous, &key) != 0) {
+            if (errno != ENOENT) return {};
+            break;
+        }
         previous = &key;
         prefixes.push_back(to_prefix(key));
     }
@@ -125,17 +127,22 @@ ServerStatus read_status(const RunningServer& server, const std::optional<std::v
     return status;
 }
 
+std::vector<ServerStatus> read_statuses(std::span<const RunningServer> servers) {
+    std::optional<std::vector<ListeningSocket>> sockets;
+    try {
+        sockets = listening_sockets();
+    } catch (const std::runtime_error& error) {
+        log_warning("{}; listeners are not shown", error.what());
+    }
+    std::vector<ServerStatus> all;
+    for (const auto& server : servers) all.push_back(read_status(server, sockets));
+    return all;
+}
+
 int print_status(StatusFormat format) {
     std::vector<ServerStatus> all;
     try {
-        const auto servers = find_running_servers();
-        std::optional<std::vector<ListeningSocket>> sockets;
-        try {
-            sockets = listening_sockets();
-        } catch (const std::runtime_error& error) {
-            log_warning("{}; listeners are not shown", error.what());
-        }
-        for (const auto& server : servers) all.push_back(read_status(server, sockets));
+        all = read_statuses(find_running_servers());
     } catch (const std::system_error& error) {
         if (error.code() != std::errc::operation_not_permitted) throw;
         throw std::runtime_error("status: looking for BPF programs needs CAP_SYS_ADMIN; start it as root");

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,9 @@ struct ServerStatus {
 
 /// Reads the maps of `server`. `sockets` are all listening sockets of this network namespace, if they are known.
 ServerStatus read_status(const RunningServer& server, const std::optional<std::vector<ListeningSocket>>& sockets);
+
+/// The same for several servers; asks the kernel for the sockets, and logs a warning if it can't tell.
+std::vector<ServerStatus> read_statuses(std::span<const RunningServer> servers);
 
 /// A function of status/format.h.
 using StatusFormat = std::string (*)(const std::vector<ServerStatus>&);

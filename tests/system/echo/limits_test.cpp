@@ -144,6 +144,8 @@ TEST_CASE("limits: a stack of 64 KiB is enough") {
     CHECK(echoes(netns, "127.0.0.1", 7, data));
     file.write("1-30000\n");
     CHECK(older.reload().ends_with("; 30000 ports open"));
+    older.signal(SIGUSR1);
+    older.wait_for("  dropped  ");
     for (const Command& arguments : {Command{"status"}, Command{"status", "--json"}, Command{"status", "--prometheus"}})
         CHECK(run(netns, echo_server(arguments), little).code == 0);
     const Server newer(netns, {"--ports-file", file.path(), "--replace"}, little);

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <list>
 #include <string>
@@ -98,9 +99,13 @@ TEST_CASE("limits: without memory for newcomers it lets them wait without spinni
     const auto said = count(server.output(), ": Cannot allocate memory; ");
     REQUIRE(eventually([&] { return count(server.output(), ": Cannot allocate memory; ") >= said + 2; }));
     CHECK((server.cpu_time() - cpu) * 4 < std::chrono::steady_clock::now() - start);  // a slow machine needs a tenth
+    server.signal(SIGUSR1);
+    CHECK(server.wait_for("SIGUSR1").ends_with("; the status is not logged"));
 
     limit_memory(server, RLIM_INFINITY);
     CHECK(echoes(netns, "127.0.0.1", 7));
+    server.signal(SIGUSR1);
+    server.wait_for("  dropped  ");
 }
 #endif
 

@@ -8,6 +8,7 @@
 #include "base/descriptor_limit.h"
 #include "base/log.h"
 #include "base/namespaces.h"
+#include "base/privileges.h"
 #include "base/signals.h"
 #include "base/standard_streams.h"
 #include "options.h"
@@ -40,6 +41,7 @@ int run(int argc, char** argv) {
     const auto parsed = parse_command_line(argc, argv);
     if (const auto* exit = std::get_if<Exit>(&parsed)) return exit->code;
     check_proc();
+    use_permitted_capabilities();
     raise_descriptor_limit();
     if (const auto* status = std::get_if<StatusOptions>(&parsed)) return print_status(function_of(status->format));
     const auto& options = std::get<Options>(parsed);

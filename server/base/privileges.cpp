@@ -33,7 +33,9 @@ const passwd* find_entry(const std::string& user) {
 
 void become(const User& user) {
     const auto what = fmt::format("becoming user {}", user.name);
-    constexpr auto hint = "that needs CAP_SETUID and CAP_SETGID: start as root, or keep the user by --user root";
+    constexpr auto hint =
+        "that needs CAP_SETUID and CAP_SETGID: give it both (--cap-add for a container), or keep the user by --user "
+        "root";
     // A change from root to another user drops all capabilities, unless they are to be kept.
     if (::prctl(PR_SET_KEEPCAPS, 1) != 0) fail(what);
     if (user.uid != ::geteuid() || user.gid != ::getegid() || ::getgroups(0, nullptr) != 0) {
@@ -105,6 +107,13 @@ std::optional<User> user_of(pid_t pid) {
     const auto* entry = ::getpwuid(user.uid);
     user.name = entry != nullptr ? entry->pw_name : std::to_string(user.uid);
     return user;
+}
+
+void use_permitted_capabilities() {
+    auto wanted = read_capabilities();
+    if (wanted.effective == wanted.permitted) return;
+    wanted.effective = wanted.permitted;
+    set_capabilities(wanted);
 }
 
 bool drop_privileges(const User& user, const std::function<bool()>& needs_cap_bpf) {

@@ -41,6 +41,11 @@ constexpr std::uint64_t capability_bit(int capability) { return std::uint64_t{1}
 Capabilities read_capabilities();
 void set_capabilities(const Capabilities& wanted);
 
+/// Makes effective what is permitted: the file of a program may give it capabilities that are permitted alone, as in
+/// 'setcap cap_bpf=p'. (With 'ep', a program that may not have them can't be executed, and can't say why.) Throws
+/// std::runtime_error.
+void use_permitted_capabilities();
+
 /// If the process is root: becomes `user`, without supplementary groups. Then drops all capabilities, for good
 /// (no_new_privs). CAP_BPF is kept if `needs_cap_bpf`, called last, returns true; returns whether it was. Changes the
 /// calling thread alone: to be called before other threads start. Throws std::runtime_error.

@@ -47,11 +47,9 @@ std::string_view why_not_permitted(LoadRights rights) {
     switch (rights) {
         case LoadRights::missing: break;
         case LoadRights::there:
-            return "CAP_BPF and CAP_NET_ADMIN are there, so something else refuses bpf(): a seccomp filter (let "
-                   "that of a "
-                   "container allow bpf()), a security module, or before Linux 5.11 the limit of locked memory "
-                   "('ulimit "
-                   "-l unlimited')";
+            return "CAP_BPF and CAP_NET_ADMIN are there, so something else refuses bpf(): a seccomp filter (for "
+                   "a container, see CONTAINERS in the manual), a security module, or before Linux 5.11 the limit of "
+                   "locked memory ('ulimit -l unlimited')";
         case LoadRights::of_another_user_namespace:
             return "bpf() needs CAP_BPF and CAP_NET_ADMIN of the initial user namespace, and this is another one (of a "
                    "rootless container, or by PrivateUsers= in a systemd unit): start echo-server outside of it";

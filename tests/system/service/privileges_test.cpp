@@ -5,17 +5,22 @@
 #include <grp.h>
 #include <linux/bpf.h>
 #include <linux/capability.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 
 #include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
+#include <functional>
 #include <sstream>
 #include <string>
 
+#include "base/privileges.h"
 #include "support/child.h"
 #include "support/client.h"
 #include "support/server.h"
@@ -97,6 +102,42 @@ TEST_CASE("privileges: an ordinary user with CAP_BPF and CAP_NET_ADMIN starts it
     CHECK(echoes(netns, "127.0.0.1", 8));
 }
 
+TEST_CASE("privileges: an ordinary user gets both from the file of the program") {
+    const Netns netns;
+    // As 'setcap cap_bpf,cap_net_admin=p' does: not effective, so that the program starts without them, too.
+    const TempFile program("");
+    std::filesystem::copy_file(ECHO_SERVER, program.path(), std::filesystem::copy_options::overwrite_existing);
+    REQUIRE(::chmod(program.path().c_str(), 0755) == 0);
+    vfs_cap_data capabilities{.magic_etc = VFS_CAP_REVISION_2, .data = {}};
+    capabilities.data[0].permitted = static_cast<__u32>(capability_bit(CAP_NET_ADMIN));
+    capabilities.data[1].permitted = static_cast<__u32>(capability_bit(CAP_BPF) >> 32U);
+    REQUIRE(::setxattr(program.path().c_str(), "security.capability", &capabilities, sizeof(capabilities), 0) == 0);
+
+    const Command start{program.path(), "--ports", "7"};
+    const auto serves = [&](const std::function<void()>& in_child) {
+        Process server(netns, start, in_child);
+        server.wait_for("  stop ");
+        check_is_without_privileges(server, std::to_string(ordinary_user));
+        CHECK(echoes(netns, "127.0.0.1", 7));
+        server.signal(SIGTERM);
+        CHECK(server.wait() == 0);
+    };
+    serves([] { become_ordinary({}); });
+    // With no_new_privs, the file gives what was permitted before: by most runtimes of containers, both.
+    serves([] {
+        become_ordinary({CAP_BPF, CAP_NET_ADMIN});
+        if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) std::abort();
+    });
+
+    const auto without = run(netns, start, [] {
+        for (const int capability : {CAP_BPF, CAP_NET_ADMIN})
+            if (::prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) std::abort();
+        become_ordinary({});
+    });
+    CHECK(without.code == 1);
+    CHECK(without.output.find("CAP_BPF and CAP_NET_ADMIN are needed") != std::string::npos);
+}
+
 TEST_CASE("privileges: where map updates take CAP_BPF, it keeps that alone") {
     const Netns netns;
     // As before Linux 5.19: nobody without a capability may look into a map. Here, nobody at all may.
@@ -127,6 +168,10 @@ TEST_CASE("privileges: where map updates take CAP_BPF, and it was started withou
         "(AmbientCapabilities= in a systemd unit)\n"));
     check_is_without_privileges(server, "65534", no_capability);
     CHECK(echoes(netns, "127.0.0.1", 7));
+    server.signal(SIGUSR1);
+    CHECK(server.wait_for("SIGUSR1") ==
+          "echo-server: SIGUSR1: on this kernel it needs CAP_BPF, and the server was started without: give it CAP_BPF "
+          "(AmbientCapabilities= in a systemd unit); the status is not logged");
 }
 
 TEST_CASE("privileges: whom it can't become is said at the start") {
@@ -141,10 +186,11 @@ TEST_CASE("privileges: whom it can't become is said at the start") {
     check("4294967295", "there is no user '4294967295': choose another one, or a number, with --user", {});
     check("daemon", "becoming user 'daemon' needs root: start echo-server as root, or without --user",
           [] { become_ordinary({CAP_BPF, CAP_NET_ADMIN}); });
-    check("daemon",
-          "becoming user daemon: Operation not permitted; that needs CAP_SETUID and CAP_SETGID: start as root, or keep "
-          "the user by --user root",
-          [] { keep_capabilities({CAP_BPF, CAP_NET_ADMIN}); });
+    check(
+        "daemon",
+        "becoming user daemon: Operation not permitted; that needs CAP_SETUID and CAP_SETGID: give it both (--cap-add "
+        "for a container), or keep the user by --user root",
+        [] { keep_capabilities({CAP_BPF, CAP_NET_ADMIN}); });
     const Server server(netns, {"--ports", "7", "--user", "root"}, [] {
         if (::setgroups(0, nullptr) != 0) std::abort();  // sudo gives root the group root once more
         keep_capabilities({CAP_BPF, CAP_NET_ADMIN});

@@ -168,11 +168,9 @@ TEST_CASE("start: what can't be is one line that says why and what to do, and ex
     check(seven, needed, [] { become_ordinary({CAP_BPF}); });
     check(seven, needed, [] { become_ordinary({CAP_NET_ADMIN}); });
     const std::string refused =
-        "loading the BPF program: Operation not permitted; CAP_BPF and CAP_NET_ADMIN are there, so something "
-        "else refuses "
-        "bpf(): a seccomp filter (let that of a container allow bpf()), a security module, or before Linux 5.11 "
-        "the limit "
-        "of locked memory ('ulimit -l unlimited')";
+        "loading the BPF program: Operation not permitted; CAP_BPF and CAP_NET_ADMIN are there, so something else "
+        "refuses bpf(): a seccomp filter (for a container, see CONTAINERS in the manual), a security module, or before "
+        "Linux 5.11 the limit of locked memory ('ulimit -l unlimited')";
     const auto refuse_bpf = [] { refuse_system_call(SYS_bpf, -1, EPERM); };
     check(seven, refused, refuse_bpf);
     check(seven, refused, [&] {

@@ -113,6 +113,8 @@ std::size_t count_links(const Netns& netns) {
     return count(show_links(netns), fmt::format("netns_ino {} ", netns.inode()));
 }
 
+void detach_program(const Netns& netns) { run_ok(netns, {"bpftool", "link", "detach", "id", BpfObjects(netns).link}); }
+
 bool nothing_left(const Netns& netns) {
     return eventually([&] {
         return run(netns, echo_server({"status"})).output ==

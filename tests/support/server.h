@@ -47,6 +47,9 @@ bool status_shows(const Netns& netns, std::string_view text);
 /// The number of BPF links of a network namespace.
 std::size_t count_links(const Netns& netns);
 
+/// Detaches the only program of a network namespace, which its server does not notice.
+void detach_program(const Netns& netns);
+
 /// True once the kernel has freed every program and link of a server in a namespace. The kernel frees them a little
 /// after the process ends, and after all who look at them have closed them.
 bool nothing_left(const Netns& netns);

@@ -75,7 +75,7 @@ TEST_CASE("check: the running server's own socket is no obstacle") {
 TEST_CASE("check: a server whose program was detached is no obstacle, as a reload ends it") {
     const Netns netns;
     const Server server(netns, {"--ports", "7"});
-    run_ok(netns, {"bpftool", "link", "detach", "id", BpfObjects(netns).link});
+    detach_program(netns);
     CHECK(check(netns, {"--ports", "7"}).code == 0);
 }
 

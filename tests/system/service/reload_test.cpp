@@ -161,7 +161,7 @@ TEST_CASE("reload: a SIGHUP that finds the program detached ends the server, and
     const TempFile file("7\n");
     for (const bool with_file : {true, false}) {
         Server server(netns, with_file ? Command{"--ports-file", file.path()} : Command{"--ports", "7"});
-        run_ok(netns, {"bpftool", "link", "detach", "id", BpfObjects(netns).link});
+        detach_program(netns);
         CHECK(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
         server.signal(SIGHUP);
         CHECK(server.wait() == 1);

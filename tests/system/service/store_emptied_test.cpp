@@ -46,7 +46,7 @@ TEST_CASE("store: a server whose program was detached ends, and leaves nothing")
     const Netns netns;
     Service service(netns);
     service.start({"--ports", "7"});
-    run_ok(netns, {"bpftool", "link", "detach", "id", BpfObjects(netns).link});
+    detach_program(netns);
     service.process->signal(SIGHUP);
     CHECK(service.process->wait() == 1);
     service.systemd.wait_for("STATUS=Failed: SIGHUP: the BPF program was detached");

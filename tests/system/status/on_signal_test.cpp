@@ -46,8 +46,6 @@ std::string logged_status(Process& server) {
 
 std::string printed_status(const Netns& netns) { return without_uptime(run_ok(netns, echo_server({"status"}))); }
 
-void detach(const Netns& netns) { run_ok(netns, {"bpftool", "link", "detach", "id", BpfObjects(netns).link}); }
-
 // Seconds of CPU time that the thread of the event loop has used.
 double time_of_event_loop(const Process& server) {
     std::ifstream file(fmt::format("/proc/{0}/task/{0}/schedstat", server.pid()));
@@ -80,7 +78,7 @@ TEST_CASE("status: SIGUSR1 logs the same text") {
     CHECK(logged_status(server) == printed_status(network.vm));
 
     SUBCASE("of a server whose program was detached") {
-        detach(network.vm);
+        detach_program(network.vm);
         const auto logged = logged_status(server);
         CHECK(logged == printed_status(network.vm));
         CHECK(logged.find(", with its program detached: ") != std::string::npos);

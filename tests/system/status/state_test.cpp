@@ -19,8 +19,6 @@ namespace {
 
 using nlohmann::json;
 
-void detach(const Netns& netns) { run_ok(netns, {"bpftool", "link", "detach", "id", BpfObjects(netns).link}); }
-
 void destroy_listener(const Netns& netns) { run_ok(netns, {"ss", "-K", "-tl", "sport = 7777"}); }
 
 }  // namespace
@@ -31,7 +29,7 @@ TEST_CASE("state: a server whose program was detached is shown as that, and --re
     Client client(netns, "127.0.0.1", 7);
     client.send("x");
     REQUIRE(client.receive(1) == "x");
-    detach(netns);
+    detach_program(netns);
     REQUIRE(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
 
     const auto shown = only_status(netns);
@@ -92,7 +90,7 @@ TEST_CASE("state: one that was detached and then replaced drains, even while som
     REQUIRE(client.receive(1) == "x");
     const Fd kept(bpf_link_get_fd_by_id(static_cast<__u32>(std::stoul(BpfObjects(netns).link))));
     REQUIRE(kept);
-    detach(netns);
+    detach_program(netns);
     const Server newer(netns, {"--ports", "7", "--replace"});
     older.wait_for("waiting up to");
     const auto servers = status(netns);

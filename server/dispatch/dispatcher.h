@@ -31,6 +31,11 @@ struct DestroyLink {
 /// As long as it exists, connections are steered; connections that are made stay when it goes. Its link is not pinned.
 using Attachment = std::unique_ptr<bpf_link, DestroyLink>;
 
+/// Why Dispatcher::may_use_maps() returns false.
+constexpr auto why_maps_are_refused =
+    "on this kernel it needs CAP_BPF, and the server was started without: give it CAP_BPF (AmbientCapabilities= in a "
+    "systemd unit)";
+
 /// Owns the dispatch program and its maps. None is pinned: they vanish with this object, or with the process, however
 /// that ends. Functions that fail throw std::runtime_error, which says what was tried and why it could not be.
 class Dispatcher {

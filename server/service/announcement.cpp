@@ -58,10 +58,7 @@ void warn_of_lost_rights(const Options& options, const User& user, const Dispatc
         if (kept_cap_bpf || !may_update)
             log_warning("user {} can't use the pins: that needs root (CAP_BPF), or Linux 5.19", user.name);
     }
-    if (options.ports_file && !may_update)
-        log_warning(
-            "SIGHUP will fail: on this kernel it needs CAP_BPF, and the server was started without: give it CAP_BPF "
-            "(AmbientCapabilities= in a systemd unit)");
+    if (options.ports_file && !may_update) log_warning("SIGHUP will fail: {}", why_maps_are_refused);
 }
 
 }  // namespace echo_server

@@ -91,10 +91,7 @@ void Lifecycle::replaced_in_drain() {
 }
 
 std::optional<bool> Lifecycle::is_attached() const {
-    if (!dispatcher_.may_use_maps())
-        throw std::runtime_error(
-            "on this kernel it needs CAP_BPF, and the server was started without: give it CAP_BPF "
-            "(AmbientCapabilities= in a systemd unit)");
+    if (!dispatcher_.may_use_maps()) throw std::runtime_error(why_maps_are_refused);
     return stays_open_ ? true : Dispatcher::is_attached(attachment_);
 }
 

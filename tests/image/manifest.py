@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """Holds a Kubernetes manifest against the image, and against itself: manifest.py MANIFEST, with what
 'podman image inspect' prints as its input."""

@@ -38,13 +38,15 @@ struct {
     __type(value, __u64);
 } echo_drops SEC(".maps");
 
-/* Connection attempts that were given to the socket, by port. */
+/* How far clients got, by port. The program counts the lookups that it gave to the socket, and the server counts the
+ * connections. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, 65536);
+    __uint(map_flags, BPF_F_MMAPABLE);
     __type(key, __u32);
-    __type(value, __u64);
-} echo_steered SEC(".maps");
+    __type(value, struct echo_reached);
+} echo_reached SEC(".maps");
 
 /* The destination addresses that are ours, if not all; the value has no meaning. */
 struct {
@@ -84,9 +86,9 @@ static int drop(enum echo_drop reason) {
 }
 
 static void count_steered(__u32 port) {
-    __u64* count = bpf_map_lookup_elem(&echo_steered, &port);
+    struct echo_reached* reached = bpf_map_lookup_elem(&echo_reached, &port);
 
-    if (count) __sync_fetch_and_add(count, 1);
+    if (reached) __sync_fetch_and_add(&reached->steered, 1);
 }
 
 static bool is_our_address(const struct bpf_sk_lookup* ctx) {

@@ -36,6 +36,14 @@ struct echo_instance {
     __u64 time_namespace;  /* inode of the time namespace whose boot time `started` and `process_start` count from */
 };
 
+/* The values of the map echo_reached, by port. The program writes the first figure, the threads of the server write the
+ * others. On SIGUSR2 the server zeroes all of them. */
+struct echo_reached {
+    __u64 steered;  /* lookups that got the socket */
+    __u64 accepted; /* connections; without those refused for want of memory */
+    __u64 echoed;   /* connections on which the server has sent back at least one byte */
+};
+
 /* The limit of threads, and so of values in the map echo_counters. */
 #define ECHO_MAX_THREADS 1024
 

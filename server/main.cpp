@@ -23,13 +23,13 @@ void ignore_signals() {
     // A write can raise these: splice(2) to a client that is gone, a log line to a reader that is gone, to a file at
     // its size limit (RLIMIT_FSIZE), or from the background to a terminal with 'stty tostop'.
     for (const int signal : {SIGPIPE, SIGXFSZ, SIGTTOU}) std::signal(signal, SIG_IGN);
-    std::signal(SIGUSR2, SIG_IGN);  // it would end the server, and has no meaning here
     // Ignored until they are blocked; a blocked signal stays pending even if it is ignored.
-    for (const int signal : {SIGHUP, SIGUSR1}) std::signal(signal, SIG_IGN);
+    for (const int signal : {SIGHUP, SIGUSR1, SIGUSR2}) std::signal(signal, SIG_IGN);
 }
 
 StatusFormat function_of(StatusOptions::Format format) {
     switch (format) {
+        case StatusOptions::Format::ports: return to_port_table;
         case StatusOptions::Format::json: return to_json;
         case StatusOptions::Format::prometheus: return to_prometheus;
         case StatusOptions::Format::text: break;

@@ -7,8 +7,8 @@
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+#include <array>
 #include <cstdint>
-#include <functional>
 #include <stdexcept>
 #include <string_view>
 
@@ -16,6 +16,7 @@
 #include "base/privileges.h"
 #include "base/text.h"
 #include "echo_dispatch.h"
+#include "flags.h"
 #include "net/address.h"
 
 namespace echo_server {
@@ -31,8 +32,9 @@ which another program listens; --shadow-listeners takes it. It refuses a list
 that leaves the host too few local ports for its own connections;
 --allow-ephemeral opens them.
 
-Signals: SIGHUP reads the ports file again; open connections stay. SIGINT
-(Ctrl-C) and SIGTERM stop the server.
+Signals: SIGHUP reads the ports file again; open connections stay. SIGUSR1 logs
+what status prints, SIGUSR2 lets its figures by port begin anew. SIGINT (Ctrl-C)
+and SIGTERM stop the server.
 
 Examples:
   sudo echo-server --ports 7,77,777
@@ -40,7 +42,7 @@ Examples:
       # every port but ssh's and 1024 for the host's own connections
   sudo echo-server --ports-file /etc/echo-ports  # reload: sudo kill -HUP PID
   sudo echo-server --ports 7,79 --replace        # instead of the running one
-  sudo echo-server status                        # or --json, --prometheus)";
+  sudo echo-server status                        # which ports got through)";
 
 constexpr auto status_description = "Show the running echo-servers; needs root";
 
@@ -48,8 +50,25 @@ constexpr auto status_notes = R"(It shows the servers of this network namespace.
 reads process, user, ports and counters from the kernel, where each server keeps
 them beside its BPF program. The exit code is 1 if no server runs.
 
+Ports, by what got through: echoed (data arrived, and was sent back), connected
+(the handshake alone), attempted (no connection was accepted), not reached. To
+begin anew, for example before the next scan: sudo kill -USR2 PID. What a client
+gets through, nmap tells: its script tcp-echo.nse is in /usr/share/echo-server,
+and in the sources in scripts.
+
 Example, for node_exporter's textfile collector:
   sudo sh -c 'echo-server status --prometheus > DIR/new; mv DIR/new DIR/echo-server.prom')";
+
+struct FormatFlag {
+    const char* name;
+    StatusOptions::Format format;
+    const char* help;
+};
+constexpr std::array format_flags{
+    FormatFlag{"--ports", StatusOptions::Format::ports, "List each port that was reached, with its figures"},
+    FormatFlag{"--json", StatusOptions::Format::json, "Print JSON"},
+    FormatFlag{"--prometheus", StatusOptions::Format::prometheus, "Print Prometheus' text format"},
+};
 
 // Usage first: a reader who only wants to know what to type need not read on.
 class UsageFirst : public CLI::Formatter {
@@ -110,55 +129,6 @@ std::string parse_path(const std::string& text) {
     return text;
 }
 
-/// Flags are declared here; their values are read afterwards, so that --help is answered whatever else is wrong.
-class Flags {
- public:
-    explicit Flags(CLI::App& app) : app_(app) {}
-
-    /// The flags that follow stand under this title.
-    void begin_group(const std::string& title) { group_ = title; }
-
-    void add(const std::string& name, bool& value, const std::string& help) {
-        app_.add_flag(name, value, help)->disable_flag_override()->group(group_);
-    }
-    /// `parse` makes the value of a text, or throws std::runtime_error, whose text gets the flag's name.
-    template <typename Value, typename Parse>
-    void add(const std::string& name, const std::string& type, Value& value, const Parse& parse,
-             const std::string& help) {
-        add_reader(name, type, help, [&value, parse](const auto& text) { value = parse(text); });
-    }
-    /// `read` is called for each time that the flag is given.
-    template <typename Read>
-    void add_repeatable(const std::string& name, const std::string& type, Read read, const std::string& help) {
-        add_reader(name, type, help, read)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-    }
-
-    void read_values() const {
-        for (const auto& read : readers_) read();
-    }
-
- private:
-    CLI::Option* add_reader(const std::string& name, const std::string& type, const std::string& help,
-                            const auto& read) {
-        const auto keep = [this, name, read](const CLI::results_t& texts) {
-            for (const auto& text : texts) readers_.push_back([name, read, text] { call(name, read, text); });
-            return true;
-        };
-        return app_.add_option(name, keep, help)->type_name(type)->expected(1)->group(group_);
-    }
-    static void call(const std::string& name, const auto& read, const std::string& text) {
-        try {
-            read(text);
-        } catch (const std::runtime_error& error) {
-            throw std::runtime_error(fmt::format("{}: {}", name, error.what()));
-        }
-    }
-
-    CLI::App& app_;
-    std::string group_;
-    std::vector<std::function<void()>> readers_;
-};
-
 void declare(Flags& flags, Options& options) {
     flags.begin_group("Ports");
     const auto add_ports = [&](const auto& text) { options.ports.add(text); };
@@ -194,6 +164,18 @@ void declare(Flags& flags, Options& options) {
               fmt::format("Time for connections after a stop (default {})", options.drain_timeout.count()));
 }
 
+StatusOptions status_options(const CLI::App& status) {
+    StatusOptions options;
+    int given = 0;
+    for (const FormatFlag& flag : format_flags) {
+        if (status.count(flag.name) == 0) continue;
+        options.format = flag.format;
+        ++given;
+    }
+    if (given > 1) throw std::runtime_error("status: choose one of --ports, --json and --prometheus");
+    return options;
+}
+
 void check(const Options& options) {
     if (options.ports.empty() && !options.ports_file)
         throw std::runtime_error("no ports given: choose some with --ports 7,77,777 or --ports-file FILE");
@@ -223,19 +205,14 @@ std::variant<Options, StatusOptions, Exit> parse_command_line(int argc, char** a
 
     auto* status = app.add_subcommand("status", status_description);
     status->footer(status_notes);
-    bool json = false;
-    bool prometheus = false;
-    status->add_flag("--json", json, "Print JSON")->disable_flag_override();
-    status->add_flag("--prometheus", prometheus, "Print Prometheus' text format")->disable_flag_override();
+    for (const FormatFlag& flag : format_flags) status->add_flag(flag.name, flag.help)->disable_flag_override();
 
     try {
         app.parse(argc, argv);
         if (status->parsed()) {
             for (const auto* option : app.get_options())
                 if (option->count() > 0) throw std::runtime_error(option->get_name() + " is not for status");
-            if (json && prometheus) throw std::runtime_error("status: choose one of --json and --prometheus");
-            if (json) return StatusOptions{StatusOptions::Format::json};
-            return StatusOptions{prometheus ? StatusOptions::Format::prometheus : StatusOptions::Format::text};
+            return status_options(*status);
         }
         flags.read_values();
         check(options);

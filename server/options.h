@@ -41,7 +41,7 @@ struct Options {
 
 /// The command line of 'echo-server status'.
 struct StatusOptions {
-    enum class Format { text, json, prometheus };
+    enum class Format { text, ports, json, prometheus };
     Format format = Format::text;
 };
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
@@ -84,6 +85,7 @@ Dispatcher::Dispatcher(const std::vector<AddressPrefix>& addresses, std::size_t 
     bind(skeleton_->maps.echo_instance);
     bind(skeleton_->maps.echo_counters);
     counters_ = share(skeleton_->maps.echo_counters);
+    reached_ = share(skeleton_->maps.echo_reached);
 }
 
 Dispatcher::~Dispatcher() = default;
@@ -110,6 +112,17 @@ Dispatcher::SharedMemory Dispatcher::share(const bpf_map* map) {
     void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(map), 0);
     if (memory == MAP_FAILED) fail(fmt::format("mapping {} into memory", bpf_map__name(map)));
     return {memory, UnmapMemory{size}};
+}
+
+// NOLINTNEXTLINE(readability-make-member-function-const): it gives away what the object stands for
+std::span<echo_reached> Dispatcher::reached() {
+    return {static_cast<echo_reached*>(reached_.get()), bpf_map__max_entries(skeleton_->maps.echo_reached)};
+}
+
+void Dispatcher::forget_reached() {
+    for (auto& [steered, accepted, echoed] : reached())
+        for (auto* figure : {&steered, &accepted, &echoed})
+            std::atomic_ref(*figure).store(0, std::memory_order_relaxed);
 }
 
 // NOLINTNEXTLINE(readability-make-member-function-const): it changes what the object stands for

@@ -89,6 +89,11 @@ class Dispatcher {
 
     /// The contents of the map echo_counters, shared with the kernel, as long as this object exists.
     std::span<echo_counters> counters() { return {static_cast<echo_counters*>(counters_.get()), threads_}; }
+    /// The same of the map echo_reached: an element for each 16-bit port.
+    [[nodiscard]] std::span<echo_reached> reached();
+
+    /// Zeroes the map echo_reached. Others may count there meanwhile.
+    void forget_reached();
 
     /// The descriptors of the two maps for --pin.
     [[nodiscard]] int ports_fd() const;
@@ -107,6 +112,7 @@ class Dispatcher {
     std::unique_ptr<echo_dispatch_bpf, DestroySkeleton> skeleton_;
     std::size_t threads_;
     SharedMemory counters_;
+    SharedMemory reached_;
 };
 
 /// Lets libbpf's own messages go to standard error, or nowhere.

@@ -5,12 +5,14 @@
 #include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <system_error>
 #include <utility>
 
 #include "base/fd.h"
 #include "echo/pipe.h"
+#include "net/listener.h"
 
 namespace echo_server {
 
@@ -40,6 +42,9 @@ class ClientSocket {
     /// splice(2) from the socket into `pipe`, and from `pipe` into the socket. Neither waits.
     [[nodiscard]] Transfer splice_to(const Pipe& pipe, std::size_t max_size) const;
     [[nodiscard]] Transfer splice_from(const Pipe& pipe, std::size_t size) const;
+
+    /// The port that the client dialled.
+    [[nodiscard]] std::uint16_t local_port() const { return local_endpoint(descriptor_).port(); }
 
     /// To be called before a wait: gives the socket to Asio, if that was not done before. Returns the error of
     /// epoll(7).

@@ -14,4 +14,7 @@ inline void increase(__u64& counter, std::uint64_t amount) {
     shared.store(shared.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
 }
 
+/// Adds 1 to a counter that several threads write.
+inline void count(__u64& counter) { std::atomic_ref(counter).fetch_add(1, std::memory_order_relaxed); }
+
 }  // namespace echo_server

@@ -37,11 +37,11 @@ namespace {
         "it can be started anew");
 }
 
-std::vector<std::unique_ptr<Worker>> make_workers(std::span<echo_counters> counters,
+std::vector<std::unique_ptr<Worker>> make_workers(std::span<echo_counters> counters, std::span<echo_reached> reached,
                                                   std::chrono::seconds idle_timeout) {
     std::vector<std::unique_ptr<Worker>> workers;
     try {
-        for (auto& of_thread : counters) workers.push_back(std::make_unique<Worker>(of_thread, idle_timeout));
+        for (auto& of_thread : counters) workers.push_back(std::make_unique<Worker>(of_thread, reached, idle_timeout));
     } catch (const std::system_error& error) {
         fail_to_start(counters.size(), error.code(),
                       "each needs five descriptors: raise the limit ('ulimit -n', or LimitNOFILE in the systemd unit)");
@@ -51,8 +51,9 @@ std::vector<std::unique_ptr<Worker>> make_workers(std::span<echo_counters> count
 
 }  // namespace
 
-EchoServer::EchoServer(Fd listener, Settings settings, std::span<echo_counters> counters)
-    : workers_(make_workers(counters, settings.idle_timeout)),
+EchoServer::EchoServer(Fd listener, Settings settings, std::span<echo_counters> counters,
+                       std::span<echo_reached> reached)
+    : workers_(make_workers(counters, reached, settings.idle_timeout)),
       acceptor_(io()),
       accept_pause_(io()),
       drain_limit_(io()),

@@ -30,10 +30,11 @@ class EchoServer {
         std::chrono::seconds idle_timeout{0};  ///< ends a connection on which no byte moved for so long; 0: never
     };
 
-    /// Serves `listener`, a listening TCP socket, once run() is called, by a thread for each of `counters`, which
-    /// outlive the object: the calling thread and, from start_threads() on, others. Throws std::runtime_error if
-    /// there are too few descriptors for so many threads.
-    EchoServer(Fd listener, Settings settings, std::span<echo_counters> counters);
+    /// Serves `listener`, a listening TCP socket, once run() is called, by a thread for each of `counters`: the
+    /// calling thread and, from start_threads() on, others. All of them count in `reached`, which has an element for
+    /// each port. Both spans outlive the object. Throws std::runtime_error if there are too few descriptors for so
+    /// many threads.
+    EchoServer(Fd listener, Settings settings, std::span<echo_counters> counters, std::span<echo_reached> reached);
     ~EchoServer();
     EchoServer(const EchoServer&) = delete;
     EchoServer& operator=(const EchoServer&) = delete;

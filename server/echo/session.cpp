@@ -23,9 +23,11 @@ void SessionContext::connection_refused() {
     connection_ended();
 }
 
-Session::Session(Fd client, SessionContext& context) : context_(context), socket_(std::move(client), context.io) {
+Session::Session(Fd client, SessionContext& context)
+    : context_(context), socket_(std::move(client), context.io), port_(socket_.local_port()) {
     if (auto& all = context_.by_idleness) idle_position_ = all->insert(all->end(), this);
     mark_active();
+    count(context_.reached[port_].accepted);  // last: if there is no memory, the connection is refused
 }
 
 Session::~Session() {
@@ -95,7 +97,7 @@ std::optional<std::size_t> Session::send(std::span<const char> bytes) {
     const auto [result, size] = socket_.send(bytes);
     if (result == Transfer::Result::not_yet) return 0;
     if (result != Transfer::Result::moved) return {};
-    return tally(context_.counters.sent, size);
+    return tally_sent(size);
 }
 
 std::optional<std::size_t> Session::splice_out(std::size_t size) {
@@ -107,7 +109,7 @@ std::optional<std::size_t> Session::splice_out(std::size_t size) {
         whole = left > 0;
         at += static_cast<std::size_t>(left);
     }
-    if (whole) return tally(context_.counters.sent, sent);
+    if (whole) return tally_sent(sent);
     // An error is no proof that nothing was moved: this client has lost its place, and bytes may be left.
     pipe.discard();
     return {};
@@ -159,6 +161,14 @@ std::size_t Session::tally(__u64& counter, std::size_t bytes) {
     increase(counter, bytes);
     mark_active();
     return bytes;
+}
+
+std::size_t Session::tally_sent(std::size_t bytes) {
+    if (!echoed_ && bytes > 0) {
+        echoed_ = true;
+        count(context_.reached[port_].echoed);
+    }
+    return tally(context_.counters.sent, bytes);
 }
 
 void Session::mark_active() {

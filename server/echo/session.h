@@ -5,10 +5,12 @@
 #include <asio/io_context.hpp>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <list>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "base/fd.h"
@@ -75,11 +77,14 @@ class Session {
     bool can_wait();
 
     std::size_t tally(__u64& counter, std::size_t bytes);
+    std::size_t tally_sent(std::size_t bytes);
     void mark_active();
 
     SessionContext& context_;
     ClientSocket socket_;
+    std::uint16_t port_;      // that the client dialled
     bool splices_ = false;    // the client streams
+    bool echoed_ = false;     // a byte, at least
     std::vector<char> owed_;  // received, but not taken by the full socket
     std::size_t owed_sent_ = 0;
     std::chrono::steady_clock::time_point last_active_;
@@ -90,6 +95,7 @@ class Session {
 struct SessionContext {
     asio::io_context& io;
     echo_counters& counters;
+    std::span<echo_reached> reached;                   ///< by port; shared with other threads
     std::optional<std::list<Session*>> by_idleness{};  ///< the longest idle first; nothing without --idle-timeout
     SecondLook<Session> second_look{
         io, [](Session::Owner session) { Session::serve(std::move(session), Session::Wakeup::second_look); }};

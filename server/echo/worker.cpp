@@ -10,8 +10,8 @@ using std::chrono::steady_clock;
 
 namespace echo_server {
 
-Worker::Worker(echo_counters& counters, std::chrono::seconds idle_timeout)
-    : sessions_{.io = io_, .counters = counters}, idle_timeout_(idle_timeout) {
+Worker::Worker(echo_counters& counters, std::span<echo_reached> reached, std::chrono::seconds idle_timeout)
+    : sessions_{.io = io_, .counters = counters, .reached = reached}, idle_timeout_(idle_timeout) {
     if (idle_timeout == std::chrono::seconds::zero()) return;
     sessions_.by_idleness.emplace();
     end_idle_sessions();

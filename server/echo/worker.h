@@ -6,6 +6,7 @@
 #include <asio/steady_timer.hpp>
 #include <chrono>
 #include <functional>
+#include <span>
 #include <thread>
 
 #include "base/fd.h"
@@ -18,8 +19,9 @@ namespace echo_server {
 /// threads.
 class Worker {
  public:
-    /// Counts in `counters`, which outlive it. An `idle_timeout` of 0 is none. Throws std::system_error.
-    Worker(echo_counters& counters, std::chrono::seconds idle_timeout);
+    /// Counts in `counters` and, by port, in `reached`; both outlive it. An `idle_timeout` of 0 is none. Throws
+    /// std::system_error.
+    Worker(echo_counters& counters, std::span<echo_reached> reached, std::chrono::seconds idle_timeout);
     /// Ends its sessions. If it has a thread, that was joined.
     ~Worker();
     Worker(const Worker&) = delete;

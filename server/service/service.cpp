@@ -107,8 +107,8 @@ void serve(const Options& options, std::optional<Fd> passed_socket, DescriptorSt
     auto takeover = prepare_takeover(options.replace, from_socket_unit);
     Lifecycle::Memory memory;
     EchoServer server(obtain_listener(options, std::move(passed_socket), takeover, store),
-                      {.log_connections = options.verbose, .idle_timeout = options.idle_timeout},
-                      dispatcher.counters());
+                      {.log_connections = options.verbose, .idle_timeout = options.idle_timeout}, dispatcher.counters(),
+                      dispatcher.reached());
     dispatcher.set_listener(server.listener());
     Lifecycle lifecycle(options, user, dispatcher, server, store, memory);
     const PortSet ports = lifecycle.plan_ports();
@@ -138,7 +138,12 @@ void serve(const Options& options, std::optional<Fd> passed_socket, DescriptorSt
     warn_of_lost_rights(options, user, dispatcher, pins, kept_cap_bpf);
 
     // From here on nothing fails, nor hangs with a file system: let the running server go.
-    if (takeover) takeover->complete();
+    if (takeover) {
+        takeover->complete();
+        // Since the program was attached, its lookups led to the old process: they would look like clients that never
+        // connected.
+        dispatcher.forget_reached();
+    }
     store.replace(entries(program, link, server.listener(), from_socket_unit));
     notify_ready(describe_open(ports));
     announce({options, user, ports, server.listener(), takeover, by_root, kept_cap_bpf});

@@ -2,34 +2,48 @@
 #include "status/figures.h"
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
+#include <tuple>
 
 #include "base/text.h"
 
 namespace echo_server {
 
-std::uint64_t sum(const std::vector<std::uint64_t>& counts) {
-    return std::accumulate(counts.begin(), counts.end(), std::uint64_t{0});
+std::uint64_t attempts(const std::vector<echo_reached>& reached) {
+    return std::accumulate(reached.begin(), reached.end(), std::uint64_t{0},
+                           [](std::uint64_t sum, const echo_reached& figures) { return sum + figures.steered; });
 }
 
 std::uint64_t open_connections(const echo_counters& counters) {
     return counters.accepted - std::min(counters.accepted, counters.ended);
 }
 
-std::vector<PortCount> busiest(const std::vector<std::uint64_t>& counts) {
-    constexpr std::size_t max_shown = 10;
-    std::vector<PortCount> found;
-    for (std::size_t port = 0; port < counts.size(); ++port)
-        if (counts[port] > 0) found.push_back({static_cast<std::uint16_t>(port), counts[port]});
-    std::ranges::stable_sort(found, [](const auto& a, const auto& b) { return a.count > b.count; });
-    if (found.size() > max_shown) found.resize(max_shown);
-    return found;
+bool is_reached(const echo_reached& figures) { return figures.steered + figures.accepted + figures.echoed != 0; }
+
+Levels levels_of(const std::vector<echo_reached>& reached, const std::optional<PortSet>& ports) {
+    Levels levels;
+    PortSet all;
+    for (std::size_t i = 0; i < reached.size(); ++i) {
+        const auto port = static_cast<std::uint16_t>(i);
+        const auto& figures = reached[i];
+        if (!is_reached(figures)) continue;
+        all.insert(port);
+        auto& level = figures.echoed != 0 ? levels.echoed : figures.accepted != 0 ? levels.connected : levels.attempted;
+        level.insert(port);
+    }
+    if (ports) levels.not_reached = *ports - all;
+    return levels;
 }
 
-PortSet reached(const std::vector<std::uint64_t>& counts) {
-    PortSet ports;
-    for (std::size_t port = 0; port < counts.size(); ++port)
-        if (counts[port] > 0) ports.insert(static_cast<std::uint16_t>(port));
+std::vector<std::uint16_t> busiest(const std::vector<echo_reached>& reached) {
+    std::vector<std::uint16_t> ports;
+    for (std::size_t port = 0; port < reached.size(); ++port)
+        if (is_reached(reached[port])) ports.push_back(static_cast<std::uint16_t>(port));
+    std::ranges::stable_sort(ports, std::greater(), [&](std::uint16_t port) {
+        const auto& [steered, accepted, echoed] = reached[port];
+        return std::tuple(steered, accepted, echoed);
+    });
     return ports;
 }
 

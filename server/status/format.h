@@ -11,6 +11,9 @@ namespace echo_server {
 /// For people: some lines for each server.
 std::string to_text(const std::vector<ServerStatus>& servers);
 
+/// For people: a table for each server of the ports that were reached, the busiest first.
+std::string to_port_table(const std::vector<ServerStatus>& servers);
+
 /// {"instances": [{...}]}; a value that is not known is null.
 std::string to_json(const std::vector<ServerStatus>& servers);
 

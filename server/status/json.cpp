@@ -21,6 +21,24 @@ std::string_view state_of(const ServerStatus& server) {
     return "";
 }
 
+nlohmann::ordered_json to_json(const PortSet& ports) { return {{"count", ports.size()}, {"list", ports.to_string()}}; }
+
+void add_reached(nlohmann::ordered_json& json, const std::vector<echo_reached>& reached,
+                 const std::optional<PortSet>& ports) {
+    const auto levels = levels_of(reached, ports);
+    json["levels"] = {{"echoed", to_json(levels.echoed)},
+                      {"connected", to_json(levels.connected)},
+                      {"attempted", to_json(levels.attempted)},
+                      {"not_reached", nullptr}};
+    if (levels.not_reached) json["levels"]["not_reached"] = to_json(*levels.not_reached);
+    auto& by_port = json["by_port"] = nlohmann::ordered_json::object();
+    for (std::size_t port = 0; port < reached.size(); ++port) {
+        const auto& [steered, accepted, echoed] = reached[port];
+        if (!is_reached(reached[port])) continue;
+        by_port[std::to_string(port)] = {{"attempts", steered}, {"connections", accepted}, {"echoed", echoed}};
+    }
+}
+
 nlohmann::ordered_json to_json(const ServerStatus& server) {
     nlohmann::ordered_json json{{"pid", nullptr},
                                 {"pid_in_its_namespace", nullptr},
@@ -32,10 +50,12 @@ nlohmann::ordered_json to_json(const ServerStatus& server) {
                                 {"state", state_of(server)},
                                 {"listener", nullptr},
                                 {"ports", nullptr},
+                                {"levels", nullptr},
                                 {"addresses", nullptr},
                                 {"connections", nullptr},
                                 {"bytes", nullptr},
-                                {"attempts", nullptr}};
+                                {"attempts", nullptr},
+                                {"by_port", nullptr}};
     if (server.pid) json["pid"] = *server.pid;
     if (server.identity) {
         json["pid_in_its_namespace"] = server.identity->pid;
@@ -48,7 +68,7 @@ nlohmann::ordered_json to_json(const ServerStatus& server) {
                             {"waiting", listener->waiting},
                             {"backlog", listener->backlog},
                             {"dropped", listener->dropped}};
-    if (server.ports) json["ports"] = {{"count", server.ports->size()}, {"list", server.ports->to_string()}};
+    if (server.ports) json["ports"] = to_json(*server.ports);
     if (server.addresses) {
         json["addresses"] = nlohmann::json::array();
         for (const auto& prefix : *server.addresses) json["addresses"].push_back(to_string(prefix));
@@ -62,15 +82,12 @@ nlohmann::ordered_json to_json(const ServerStatus& server) {
         if (server.identity) json["connections"]["max"] = server.identity->max_connections;
         json["bytes"] = {{"received", counters->received}, {"sent", counters->sent}};
     }
-    if (server.steered && server.drops) {
-        json["attempts"] = {{"steered", sum(*server.steered)},
+    if (server.reached && server.drops)
+        json["attempts"] = {{"steered", attempts(*server.reached)},
                             {"dropped",
                              {{"no_socket", (*server.drops)[ECHO_DROP_NO_SOCKET]},
-                              {"not_assigned", (*server.drops)[ECHO_DROP_NOT_ASSIGNED]}}},
-                            {"steered_by_port", nlohmann::json::object()}};
-        for (const auto port : reached(*server.steered).to_vector())
-            json["attempts"]["steered_by_port"][std::to_string(port)] = (*server.steered)[port];
-    }
+                              {"not_assigned", (*server.drops)[ECHO_DROP_NOT_ASSIGNED]}}}};
+    if (server.reached) add_reached(json, *server.reached, server.ports);
     return json;
 }
 

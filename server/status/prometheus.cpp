@@ -56,7 +56,7 @@ constexpr std::array metrics{
     Metric{"sent_bytes_total", "counter", "Bytes sent back to clients.", counter<&echo_counters::sent>},
     Metric{"attempts_steered_total", "counter",
            "Lookups for which the BPF program gave the socket, which can be several for a connection.",
-           [](const Status& s) -> Value { return s.steered ? Value(sum(*s.steered)) : Value(); }},
+           [](const Status& s) -> Value { return s.reached ? Value(attempts(*s.reached)) : Value(); }},
 };
 
 std::string label(std::string_view name, std::string_view value) {
@@ -83,7 +83,7 @@ std::vector<std::string> labels_of(const Status& server, bool only_one) {
     return {label("program", std::to_string(server.program))};
 }
 
-// The three metrics that are more than a number each.
+// The metrics that are more than a number each.
 std::string info(const Status& server) {
     return sample(
         "info",
@@ -100,16 +100,28 @@ std::string start_time(const Status& server, const std::vector<std::string>& lab
     return sample("start_time_seconds", labels, fmt::format("{:.3f}", static_cast<double>(started) / 1e9));
 }
 
+std::string sample_with(std::string_view label, std::string_view name, std::vector<std::string> labels,
+                        std::uint64_t value) {
+    labels.emplace_back(label);
+    return sample(name, labels, std::to_string(value));
+}
+
 std::string drops(const Status& server, const std::vector<std::string>& labels) {
+    constexpr std::string_view name = "attempts_dropped_total";
     if (!server.drops) return {};
-    std::string text;
-    for (const auto& [reason, name] :
-         {std::pair(ECHO_DROP_NO_SOCKET, "no_socket"), std::pair(ECHO_DROP_NOT_ASSIGNED, "not_assigned")}) {
-        auto with_reason = labels;
-        with_reason.push_back(label("reason", name));
-        text += sample("attempts_dropped_total", with_reason, std::to_string((*server.drops)[reason]));
-    }
-    return text;
+    const auto& counts = *server.drops;
+    return sample_with(R"(reason="no_socket")", name, labels, counts[ECHO_DROP_NO_SOCKET]) +
+           sample_with(R"(reason="not_assigned")", name, labels, counts[ECHO_DROP_NOT_ASSIGNED]);
+}
+
+std::string levels(const Status& server, const std::vector<std::string>& labels) {
+    constexpr std::string_view name = "ports_by_level";
+    if (!server.reached) return {};
+    const auto levels = levels_of(*server.reached, server.ports);
+    return sample_with(R"(level="echoed")", name, labels, levels.echoed.size()) +
+           sample_with(R"(level="connected")", name, labels, levels.connected.size()) +
+           sample_with(R"(level="attempted")", name, labels, levels.attempted.size()) +
+           (levels.not_reached ? sample_with(R"(level="not_reached")", name, labels, levels.not_reached->size()) : "");
 }
 
 }  // namespace
@@ -134,6 +146,8 @@ std::string to_prometheus(const std::vector<ServerStatus>& servers) {
             const auto value = metric.value(server);
             return value ? sample(metric.name, labels, std::to_string(*value)) : std::string();
         });
+    add("ports_by_level", "gauge",
+        "Ports by the highest level that a client has reached there; not_reached: open, and nothing came.", levels);
     add("attempts_dropped_total", "counter", "Connection attempts that the BPF program dropped.", drops);
     return text;
 }

@@ -47,16 +47,18 @@ std::optional<std::vector<AddressPrefix>> read_addresses(const MapHandle* map) {
     return prefixes;
 }
 
-std::optional<std::vector<std::uint64_t>> read_counts(const MapHandle* map) {
-    if (!is(map, BPF_MAP_TYPE_ARRAY, sizeof(__u32), sizeof(__u64))) return {};
+// The values of an array.
+template <typename Value>
+std::optional<std::vector<Value>> read_values(const MapHandle* map) {
+    if (!is(map, BPF_MAP_TYPE_ARRAY, sizeof(__u32), sizeof(Value))) return {};
     __u32 count = std::min(map->info.max_entries, __u32{65536});
     std::vector<__u32> keys(count);
-    std::vector<std::uint64_t> counts(count);
+    std::vector<Value> values(count);
     __u32 position = 0;
     const int error =
-        bpf_map_lookup_batch(map->fd.get(), nullptr, &position, keys.data(), counts.data(), &count, nullptr);
+        bpf_map_lookup_batch(map->fd.get(), nullptr, &position, keys.data(), values.data(), &count, nullptr);
     if (error != 0 && error != -ENOENT) return {};
-    return counts;
+    return values;
 }
 
 // The sum over the threads of a server.
@@ -103,8 +105,9 @@ ServerStatus read_status(const RunningServer& server, const std::optional<std::v
     }
     status.addresses = read_addresses(server.map("echo_addresses"));
     status.counters = read_counters(server.map("echo_counters"));
-    status.steered = read_counts(server.map("echo_steered"));
-    if (const auto drops = read_counts(server.map("echo_drops")); drops && drops->size() >= ECHO_DROP_REASONS) {
+    status.reached = read_values<echo_reached>(server.map("echo_reached"));
+    if (const auto drops = read_values<std::uint64_t>(server.map("echo_drops"));
+        drops && drops->size() >= ECHO_DROP_REASONS) {
         status.drops.emplace();
         std::copy_n(drops->begin(), ECHO_DROP_REASONS, status.drops->begin());
     }

@@ -31,7 +31,7 @@ struct ServerStatus {
     std::optional<PortSet> ports;
     std::optional<std::vector<AddressPrefix>> addresses;  ///< empty: every address
     std::optional<echo_counters> counters;
-    std::optional<std::vector<std::uint64_t>> steered;  ///< connection attempts, and stray segments, by port
+    std::optional<std::vector<echo_reached>> reached;  ///< by port
     std::optional<std::array<std::uint64_t, ECHO_DROP_REASONS>> drops;
 };
 

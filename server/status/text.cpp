@@ -6,6 +6,7 @@
 #include <chrono>
 #include <string_view>
 
+#include "base/text.h"
 #include "net/address.h"
 #include "status/figures.h"
 
@@ -64,6 +65,18 @@ std::string ports_line(const PortSet& ports) {
     return line("ports", fmt::format("{} open: {}", ports.size(), ports.to_string(ranges_in_a_line)));
 }
 
+std::string level_line(std::string_view level, const PortSet& ports, std::string_view remark = "") {
+    if (ports.empty()) return line(level, fmt::format("none{}", remark));
+    return line(level,
+                fmt::format("{}{}: {}", plural(ports.size(), "port"), remark, ports.to_string(ranges_in_a_line)));
+}
+
+std::string level_lines(const Levels& levels) {
+    return level_line("echoed", levels.echoed) + level_line("connected", levels.connected, " without an echo") +
+           level_line("attempted", levels.attempted, " without a connection") +
+           (levels.not_reached ? level_line("not reached", *levels.not_reached) : "");
+}
+
 std::string counter_lines(const echo_counters& counters, const std::optional<echo_instance>& identity) {
     return line("connections",
                 fmt::format("{} open of at most {}, {} in all, {} refused, {} timed out", open_connections(counters),
@@ -72,24 +85,14 @@ std::string counter_lines(const echo_counters& counters, const std::optional<ech
            line("bytes", fmt::format("{} received, {} sent", Count{counters.received}, Count{counters.sent}));
 }
 
-std::string attempt_lines(const std::vector<Count>& steered) {
-    const auto ports = reached(steered);
-    if (ports.empty()) return line("attempts", "none");
-    std::string list;
-    for (const auto& [port, count] : busiest(steered))
-        list += fmt::format("{}{} ({})", list.empty() ? "" : ", ", port, count);
-    return line("attempts", fmt::format("{} on {} port{}: {}", sum(steered), ports.size(), ports.size() == 1 ? "" : "s",
-                                        ports.to_string(ranges_in_a_line))) +
-           line("busiest", list);
-}
-
 std::string to_text(const ServerStatus& server) {
     auto text = title(server);
-    if (server.listener) text += listener_line(*server.listener);
     if (server.ports) text += ports_line(*server.ports);
+    if (server.reached) text += level_lines(levels_of(*server.reached, server.ports));
     text += line("addresses", addresses_of(server));
+    if (server.listener) text += listener_line(*server.listener);
     if (server.counters) text += counter_lines(*server.counters, server.identity);
-    if (server.steered) text += attempt_lines(*server.steered);
+    if (server.reached) text += line("attempts", fmt::format("{} in all", attempts(*server.reached)));
     if (server.drops)
         text +=
             line("dropped", fmt::format("{} without a socket, {} not taken by the socket",
@@ -97,15 +100,33 @@ std::string to_text(const ServerStatus& server) {
     return text;
 }
 
-}  // namespace
-
-std::string to_text(const std::vector<ServerStatus>& servers) {
-    std::string text;
-    for (const auto& server : servers) {
-        if (!text.empty()) text += '\n';
-        text += to_text(server);
+std::string port_table(const ServerStatus& server) {
+    constexpr std::string_view row = "  {:>5}  {:>10}  {:>11}  {:>10}\n";
+    auto text = title(server);
+    if (!server.reached) return text + "  what reached its ports is unknown\n";
+    const auto ports = busiest(*server.reached);
+    if (ports.empty()) return text + "  no port was reached\n";
+    text += fmt::format(row, "port", "attempts", "connections", "with echo");
+    for (const auto port : ports) {
+        const auto& [steered, accepted, echoed] = (*server.reached)[port];
+        text += fmt::format(row, port, Count{steered}, Count{accepted}, Count{echoed});
     }
     return text;
 }
+
+std::string text_of_each(const std::vector<ServerStatus>& servers, std::string (*text_of)(const ServerStatus&)) {
+    std::string text;
+    for (const auto& server : servers) {
+        if (!text.empty()) text += '\n';
+        text += text_of(server);
+    }
+    return text;
+}
+
+}  // namespace
+
+std::string to_text(const std::vector<ServerStatus>& servers) { return text_of_each(servers, to_text); }
+
+std::string to_port_table(const std::vector<ServerStatus>& servers) { return text_of_each(servers, port_table); }
 
 }  // namespace echo_server

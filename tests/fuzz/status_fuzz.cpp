@@ -34,7 +34,7 @@ struct Shape {
 constexpr std::array shapes = {
     Shape{"echo_instance", BPF_MAP_TYPE_ARRAY, 4, sizeof(echo_instance), 1},
     Shape{"echo_counters", BPF_MAP_TYPE_ARRAY, 4, sizeof(echo_counters), 2},
-    Shape{"echo_steered", BPF_MAP_TYPE_ARRAY, 4, 8, 64},
+    Shape{"echo_reached", BPF_MAP_TYPE_ARRAY, 4, sizeof(echo_reached), 64},
     Shape{"echo_drops", BPF_MAP_TYPE_ARRAY, 4, 8, ECHO_DROP_REASONS},
     Shape{"echo_addresses", BPF_MAP_TYPE_LPM_TRIE, sizeof(echo_prefix), 1, 16},
     Shape{"echo_ports", BPF_MAP_TYPE_HASH, 2, 1, 64},
@@ -110,6 +110,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
     server.identity = read_identity(server);
     const std::vector<ServerStatus> all{read_status(server, {})};
     expect(is_text(to_text(all)));
+    expect(is_text(to_port_table(all)));
     expect(is_text(to_prometheus(all)));
     const auto json = to_json(all);
     expect(is_text(json));

@@ -80,6 +80,7 @@ TEST_CASE("options: status and its formats") {
         return std::get<StatusOptions>(parse(arguments)).format;
     };
     CHECK(format({"status"}) == Format::text);
+    CHECK(format({"status", "--ports"}) == Format::ports);
     CHECK(format({"status", "--json"}) == Format::json);
     CHECK(format({"status", "--prometheus"}) == Format::prometheus);
 }

@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "echo/worker.h"
 
@@ -23,7 +24,7 @@ namespace {
 /// A worker that serves one end of a socketpair in the test's own thread; the test has the other end.
 class ServedSocket {
  public:
-    ServedSocket() : worker_(counters_, std::chrono::seconds(0)) {
+    ServedSocket() : worker_(counters_, reached_, std::chrono::seconds(0)) {
         std::array<int, 2> ends{};
         REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends.data()) == 0);
         client_ = Fd(ends[0]);
@@ -68,9 +69,12 @@ class ServedSocket {
     [[nodiscard]] bool at_end() const { return at_end_; }
     [[nodiscard]] bool ended() const { return ended_; }
     [[nodiscard]] const echo_counters& counters() const { return counters_; }
+    /// Of port 0, as a socketpair has no port.
+    [[nodiscard]] const echo_reached& reached() const { return reached_[0]; }
 
  private:
     echo_counters counters_{};
+    std::vector<echo_reached> reached_ = std::vector<echo_reached>(65536);
     Worker worker_;
     Fd client_;
     bool ended_ = false;
@@ -94,6 +98,19 @@ TEST_CASE("session: sends back what it receives, then ends with the client") {
     CHECK(socket.counters().received == 28);
     CHECK(socket.counters().sent == 28);
     CHECK(socket.counters().ended == 1);
+}
+
+TEST_CASE("session: counts its port once as accepted, and once as echoed, at the first byte that was sent") {
+    ServedSocket socket;
+    socket.poll();
+    CHECK(socket.reached().accepted == 1);
+    CHECK(socket.reached().echoed == 0);
+    for (int i = 0; i < 3; ++i) {
+        socket.send("x");
+        CHECK(socket.receive() == "x");
+        CHECK(socket.reached().accepted == 1);
+        CHECK(socket.reached().echoed == 1);
+    }
 }
 
 TEST_CASE("session: a client that is gone ends it, at once or while bytes are owed") {
@@ -150,7 +167,8 @@ TEST_CASE("session: ends with its worker while it waits") {
     REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends.data()) == 0);
     const Fd client(ends[0]);
     {
-        Worker worker(counters, std::chrono::seconds(0));
+        std::vector<echo_reached> reached(65536);
+        Worker worker(counters, reached, std::chrono::seconds(0));
         worker.serve(Fd(ends[1]));
         CHECK(counters.ended == 0);
     }

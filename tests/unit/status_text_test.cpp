@@ -32,9 +32,10 @@ ServerStatus some_status() {
     status.ports.emplace().insert(7, 9);
     status.addresses = {parse_address_prefix("192.0.2.0/24"), parse_address_prefix("::/0")};
     status.counters = echo_counters{37, 40, 5, 6, 70, 80};
-    status.steered.emplace(65536);
-    (*status.steered)[7] = 10;
-    (*status.steered)[65535] = 11;
+    auto& reached = status.reached.emplace(65536);
+    reached[7] = {10, 4, 3};
+    reached[8] = {10, 5, 0};
+    reached[65535] = {1, 0, 0};
     status.drops = {12, 13};
     return status;
 }
@@ -48,15 +49,43 @@ bool has_line(const std::string& text, const std::string& line) {
 TEST_CASE("status_text: for a reader") {
     CHECK(to_text({some_status()}) ==
           "echo-server 1.2.3: process 34, user nobody, up 2 d 3 h\n"
-          "  listener     127.0.0.1:7777, 1 of at most 4096 waiting, 2 dropped\n"
           "  ports        3 open: 7-9\n"
+          "  echoed       1 port: 7\n"
+          "  connected    1 port without an echo: 8\n"
+          "  attempted    1 port without a connection: 65535\n"
+          "  not reached  1 port: 9\n"
           "  addresses    192.0.2.0/24, ::/0\n"
+          "  listener     127.0.0.1:7777, 1 of at most 4096 waiting, 2 dropped\n"
           "  connections  3 open of at most 1000, 40 in all, 5 refused, 6 timed out\n"
           "  bytes        70 received, 80 sent\n"
-          "  attempts     21 on 2 ports: 7,65535\n"
-          "  busiest      65535 (11), 7 (10)\n"
+          "  attempts     21 in all\n"
           "  dropped      12 without a socket, 13 not taken by the socket\n");
     CHECK(to_text({}).empty());
+}
+
+TEST_CASE("status_text: each port that was reached is in the table, the busiest first") {
+    const auto table = to_port_table({some_status(), some_status()});
+    const std::string one =
+        "echo-server 1.2.3: process 34, user nobody, up 2 d 3 h\n"
+        "   port    attempts  connections   with echo\n"
+        "      8          10            5           0\n"
+        "      7          10            4           3\n"
+        "  65535           1            0           0\n";
+    CHECK(table == one + "\n" + one);
+    auto fresh = some_status();
+    fresh.reached.emplace(65536);
+    CHECK(to_port_table({fresh}) ==
+          "echo-server 1.2.3: process 34, user nobody, up 2 d 3 h\n"
+          "  no port was reached\n");
+}
+
+TEST_CASE("status_text: of a server whose ports are not known, nothing counts as not reached") {
+    auto draining = some_status();
+    draining.ports.reset();
+    CHECK(to_text({draining}).find("not reached") == std::string::npos);
+    CHECK(to_json({draining}).find("\"not_reached\": null") != std::string::npos);
+    CHECK(to_prometheus({draining}).find("level=\"not_reached\"") == std::string::npos);
+    CHECK(has_line(to_prometheus({draining}), "echo_server_ports_by_level{level=\"attempted\"} 1"));
 }
 
 TEST_CASE("status_text: up times") {
@@ -81,9 +110,11 @@ TEST_CASE("status_text: of what is not known nothing is made up") {
               .starts_with("echo-server ?: BPF program 12 of another version, user ?, up ?, draining\n"
                            "  addresses    unknown\n\necho-server 1.2.3: "));
     const auto json = to_json({status});
-    for (const std::string name : {"pid", "version", "listener", "ports", "connections", "attempts"})
+    for (const std::string name :
+         {"pid", "version", "listener", "ports", "levels", "connections", "attempts", "by_port"})
         CHECK(json.find("\"" + name + "\": null") != std::string::npos);
     CHECK(to_prometheus({status}).empty());
+    CHECK(to_port_table({status}).ends_with(", draining\n  what reached its ports is unknown\n"));
 }
 
 TEST_CASE("status_text: for Prometheus only echo_server_info tells who the one instance is") {
@@ -99,7 +130,8 @@ TEST_CASE("status_text: for Prometheus only echo_server_info tells who the one i
     CHECK(has_line(text, "echo_server_connections 3"));
     CHECK(has_line(text, "echo_server_attempts_dropped_total{reason=\"not_assigned\"} 13"));
     CHECK(has_line(text, "echo_server_start_time_seconds 1700000000.123"));
-    CHECK(text.find("port_attempts") == std::string::npos);
+    CHECK(has_line(text, "echo_server_ports_by_level{level=\"connected\"} 1"));
+    CHECK(text.find("port=") == std::string::npos);
 }
 
 TEST_CASE("status_text: for Prometheus each metric has its header once, and a sample of each instance") {

@@ -59,11 +59,13 @@ TEST_CASE("status: the three formats agree with what an nmap scan of 1,000 ports
     CHECK(shown["attempts"]["steered"] == 1011);
     CHECK(shown["attempts"]["dropped"]["no_socket"] == 0);
     CHECK(shown["attempts"]["dropped"]["not_assigned"] == 0);
-    const auto& by_port = shown["attempts"]["steered_by_port"];
+    const auto& by_port = shown["by_port"];
     CHECK(by_port.size() == 1000);
     for (int port = 1; port <= 1000; ++port) {
         CAPTURE(port);
-        CHECK(by_port[std::to_string(port)] == (port > 990 || port == 7 ? 2 : 1));
+        const int attempts = port > 990 || port == 7 ? 2 : 1;
+        CHECK(by_port[std::to_string(port)] ==
+              json{{"attempts", attempts}, {"connections", attempts}, {"echoed", port == 7 ? 1 : 0}});
     }
 
     const auto text = run_ok(network.vm, echo_server({"status"}));
@@ -72,8 +74,9 @@ TEST_CASE("status: the three formats agree with what an nmap scan of 1,000 ports
     for (const std::string line :
          {"listener     127.0.0.1:7777, 0 of at most 4096 waiting, 0 dropped", "ports        1000 open: 1-1000",
           "addresses    any", "1011 in all, 0 refused, 0 timed out", "bytes        12 received, 12 sent",
-          "dropped      0 without a socket, 0 not taken by the socket", "attempts     1011 on 1000 ports: 1-1000",
-          "busiest      7 (2), 991 (2), 992 (2), 993 (2), 994 (2), 995 (2), 996 (2), 997 (2), 998 (2), 999 (2)"}) {
+          "dropped      0 without a socket, 0 not taken by the socket", "attempts     1011 in all",
+          "echoed       1 port: 7", "connected    999 ports without an echo: 1-6,8-1000",
+          "attempted    none without a connection", "not reached  none"}) {
         CAPTURE(line);
         CHECK(text.find(line + "\n") != std::string::npos);
     }
@@ -81,7 +84,8 @@ TEST_CASE("status: the three formats agree with what an nmap scan of 1,000 ports
     const auto metrics = run_ok(network.vm, echo_server({"status", "--prometheus"}));
     for (const std::string sample :
          {"connections_accepted_total 1011", "connections 0", "ports 1000", "received_bytes_total 12",
-          "sent_bytes_total 12", "attempts_steered_total 1011", "serving 1", "backlog_dropped_total 0"}) {
+          "sent_bytes_total 12", "attempts_steered_total 1011", "serving 1", "backlog_dropped_total 0",
+          R"(ports_by_level{level="connected"} 999)", R"(ports_by_level{level="not_reached"} 0)"}) {
         CAPTURE(sample);
         CHECK(metrics.find("\necho_server_" + sample + "\n") != std::string::npos);
     }
@@ -204,7 +208,8 @@ TEST_CASE("status: wrong usage is exit code 2, and points to the help of status"
         std::string says;
     };
     const std::vector<Case> cases = {
-        {{"status", "--json", "--prometheus"}, "status: choose one of --json and --prometheus"},
+        {{"status", "--json", "--prometheus"}, "status: choose one of --ports, --json and --prometheus"},
+        {{"status", "--ports", "--json"}, "status: choose one of --ports, --json and --prometheus"},
         {{"status", "--yaml"}, "'--yaml' is not an option of status"},
         {{"status", "7"}, "'7' is not an option of status"},
         {{"status", "--json=3"}, "--json has no value"},
@@ -226,15 +231,15 @@ TEST_CASE("status: a program of another version, with other maps or none, does n
     REQUIRE(other != nullptr);
     // Its maps have the names of our maps, but other shapes.
     REQUIRE(bpf_map__set_value_size(other->maps.echo_drops, 64) == 0);
-    REQUIRE(bpf_map__set_max_entries(other->maps.echo_steered, 7) == 0);
+    REQUIRE(bpf_map__set_value_size(other->maps.echo_reached, 64) == 0);
     REQUIRE(echo_dispatch_bpf::load(other.get()) == 0);
     std::unique_ptr<bpf_link, int (*)(bpf_link*)> link(
         bpf_program__attach_netns(other->progs.echo_dispatch, netns.fd()), bpf_link__destroy);
     REQUIRE(link != nullptr);
 
     const auto shown = only_status(netns);
-    for (const std::string unknown :
-         {"pid", "version", "user", "uptime_seconds", "listener", "ports", "connections", "attempts"}) {
+    for (const std::string unknown : {"pid", "version", "user", "uptime_seconds", "listener", "ports", "levels",
+                                      "connections", "attempts", "by_port"}) {
         CAPTURE(unknown);
         CHECK(shown[unknown] == nullptr);
     }

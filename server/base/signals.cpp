@@ -21,14 +21,18 @@ sigset_t set_of(std::initializer_list<int> signals) {
 }  // namespace
 
 void block_signals() {
-    const auto signals = set_of({SIGHUP, SIGUSR1, SIGINT, SIGTERM});
+    const auto signals = set_of({SIGHUP, SIGUSR1, SIGUSR2, SIGINT, SIGTERM});
     ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 }
 
-void check_stop_signals() {
+bool is_pending(int signal) {
     sigset_t pending;
     ::sigpending(&pending);
-    if (::sigismember(&pending, SIGINT) == 1 || ::sigismember(&pending, SIGTERM) == 1) throw StoppedAtStart();
+    return ::sigismember(&pending, signal) == 1;
+}
+
+void check_stop_signals() {
+    if (is_pending(SIGINT) || is_pending(SIGTERM)) throw StoppedAtStart();
 }
 
 Fd signal_descriptor(std::initializer_list<int> signals) {

@@ -8,11 +8,14 @@
 
 namespace echo_server {
 
-// SIGHUP, SIGUSR1, SIGINT and SIGTERM are blocked, and read from signalfds in the event loop. Of each signal max one is
-// pending, so a flood of SIGHUPs becomes one reload after the other, with time for clients in between.
+// SIGHUP, SIGUSR1, SIGUSR2, SIGINT and SIGTERM are blocked, and read from signalfds in the event loop. Of each signal
+// max one is pending, so a flood of SIGHUPs becomes one reload after the other, with time for clients in between.
 
 /// Blocks them in the calling thread and in threads that it starts.
 void block_signals();
+
+/// Whether a signal that is blocked has come, and was not read yet.
+bool is_pending(int signal);
 
 /// A start that was told to stop.
 struct StoppedAtStart : std::runtime_error {

@@ -45,7 +45,7 @@ Lifecycle::Lifecycle(const Options& options, const User& user, Dispatcher& dispa
       stop_signals_(server.io(), signal_descriptor({SIGINT, SIGTERM}).release()),
       handover_(server.io(), make_eventfd().release()),
       reload_(server.io(), memory.reload, options, user, dispatcher, attachment_, server.listener()),
-      status_(server.io(), memory.status) {}
+      status_(server.io(), memory.status, memory.anew) {}
 
 PortSet Lifecycle::plan_ports() {
     auto plan = reload_.first_plan(stop_signals_.native_handle());
@@ -60,7 +60,8 @@ int Lifecycle::own(Attachment attachment) {
 
 void Lifecycle::begin(RunningServer self) {
     reload_.wait_for_hangup();
-    status_.start(std::move(self), [this] { return is_attached(); });
+    status_.start(std::move(self), {.is_attached = [this] { return is_attached(); },
+                                    .forget_reached = [this] { dispatcher_.forget_reached(); }});
     wait_for_stop_signal();
     wait_for_handover();
 }

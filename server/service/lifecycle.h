@@ -18,15 +18,16 @@
 
 namespace echo_server {
 
-/// What can happen to a running server: SIGHUP reloads its ports, SIGUSR1 logs its status, SIGINT and SIGTERM drain it,
-/// and so does another process that takes over. A second stop signal ends the drain. Owns the attachment of the
-/// program: the ports close with this object, if not before.
+/// What can happen to a running server: SIGHUP reloads its ports, SIGUSR1 logs its status, SIGUSR2 zeroes the figures
+/// by port, SIGINT and SIGTERM drain it, and so does another process that takes over. A second stop signal ends the
+/// drain. Owns the attachment of the program: the ports close with this object, if not before.
 class Lifecycle {
  public:
     /// Where the handlers wait in the server's event loop: must outlive the server.
     struct Memory {
         HandlerMemory reload;
         HandlerMemory status;
+        HandlerMemory anew;
         HandlerMemory stop;
     };
 

@@ -14,11 +14,10 @@ using std::chrono::steady_clock;
 
 namespace echo_server {
 
-SignalLoop::SignalLoop(asio::io_context& io, HandlerMemory& memory, int signal, int done)
-    : memory_(memory),
-      signal_(io, signal_descriptor({signal}).release()),
-      done_(io, ::fcntl(done, F_DUPFD_CLOEXEC, 0)),
-      pause_(io) {}
+SignalLoop::SignalLoop(asio::io_context& io, HandlerMemory& memory, int signal, std::optional<int> done)
+    : memory_(memory), signal_(io, signal_descriptor({signal}).release()), done_(io), pause_(io) {
+    if (done) done_.assign(::fcntl(*done, F_DUPFD_CLOEXEC, 0));
+}
 
 void SignalLoop::start(Steps steps) {
     steps_ = std::move(steps);

@@ -6,14 +6,15 @@
 #include <asio/steady_timer.hpp>
 #include <chrono>
 #include <functional>
+#include <optional>
 
 #include "echo/handler_memory.h"
 
 namespace echo_server {
 
-/// Answers a signal by work that can be slow, one piece after the other. A step of the event loop begins it in another
-/// thread (Background), and a step finishes it. After each piece there is a pause as long as the piece needed, so a
-/// flood of signals, of which the kernel keeps one, gets max half of the time.
+/// Answers a signal by work that can be slow, one piece after the other. A step of the event loop does it, or begins it
+/// in another thread (Background), and a step finishes it. After each piece there is a pause as long as the piece
+/// needed, so a flood of signals, of which the kernel keeps one, gets max half of the time.
 class SignalLoop {
  public:
     struct Steps {
@@ -21,9 +22,10 @@ class SignalLoop {
         std::function<bool()> finish;  ///< called once the work has ended; returns whether it has begun anew
     };
 
-    /// `signal` is blocked. `done` is a descriptor that is readable once the work has ended. `memory` outlives `io`, in
-    /// which the handlers wait: the loop goes on without memory from the heap. Throws std::system_error.
-    SignalLoop(asio::io_context& io, HandlerMemory& memory, int signal, int done);
+    /// `signal` is blocked. `done` is a descriptor that is readable once the work has ended; nothing if there is never
+    /// an end to wait for. `memory` outlives `io`, in which the handlers wait: the loop goes on without memory from the
+    /// heap. Throws std::system_error.
+    SignalLoop(asio::io_context& io, HandlerMemory& memory, int signal, std::optional<int> done = {});
     SignalLoop(const SignalLoop&) = delete;
     SignalLoop& operator=(const SignalLoop&) = delete;
 

@@ -8,18 +8,25 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/signals.h"
 #include "status/format.h"
 #include "status/status.h"
 
 namespace echo_server {
 
-StatusOnSignal::StatusOnSignal(asio::io_context& io, HandlerMemory& memory)
-    : signals_(io, memory, SIGUSR1, reading_.done()) {}
+StatusOnSignal::StatusOnSignal(asio::io_context& io, HandlerMemory& of_status, HandlerMemory& of_anew)
+    : status_signals_(io, of_status, SIGUSR1, reading_.done()), anew_signals_(io, of_anew, SIGUSR2) {}
 
-void StatusOnSignal::start(RunningServer server, std::function<std::optional<bool>()> is_attached) {
+void StatusOnSignal::start(RunningServer server, Calls calls) {
     server_ = std::make_shared<RunningServer>(std::move(server));
-    is_attached_ = std::move(is_attached);
-    signals_.start({.begin = [this] { return begin(); }, .finish = [this] { return finish(); }});
+    calls_ = std::move(calls);
+    status_signals_.start({.begin = [this] { return begin(); }, .finish = [this] { return finish(); }});
+    const auto begin_anew = [this] {
+        anew_due_ = true;
+        if (!reads_ && !is_pending(SIGUSR1)) begin_anew_if_due();
+        return false;
+    };
+    anew_signals_.start({.begin = begin_anew, .finish = {}});
 }
 
 template <typename Step>
@@ -38,23 +45,34 @@ bool StatusOnSignal::attempt(Step step) noexcept {
 }
 
 bool StatusOnSignal::begin() noexcept {
-    return attempt([this] {
-        attached_ = is_attached_();
+    reads_ = attempt([this] {
+        attached_ = calls_.is_attached();
         reading_.start([server = server_, attached = attached_] {
             server->state = state_of(*server, attached);
             return to_text(read_statuses(std::span(server.get(), 1)));
         });
     });
+    if (!reads_) begin_anew_if_due();
+    return reads_;
 }
 
 bool StatusOnSignal::finish() noexcept {
     bool again = false;
     attempt([&] {
         const auto text = reading_.result();
-        again = is_attached_() != attached_;  // a drain has begun meanwhile: the text may have a part of each state
+        again = calls_.is_attached() != attached_;  // a drain has begun meanwhile: the text may be a mixture
         if (!again) log_text(text);
     });
-    return again && begin();
+    if (again) return begin();
+    reads_ = false;
+    begin_anew_if_due();
+    return false;
+}
+
+void StatusOnSignal::begin_anew_if_due() noexcept {
+    if (!std::exchange(anew_due_, false)) return;
+    calls_.forget_reached();
+    log_line("SIGUSR2: no port counts as reached any more");
 }
 
 }  // namespace echo_server

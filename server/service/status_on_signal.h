@@ -16,15 +16,22 @@ namespace echo_server {
 
 /// On SIGUSR1, writes what 'echo-server status' prints of this server into the log. It reads the maps that the process
 /// holds, so it needs no privilege (before Linux 5.19: CAP_BPF, which a server keeps there). It reads in a thread of
-/// its own: clients do not wait for it.
+/// its own: clients do not wait for it. On SIGUSR2, zeroes the figures by port. Of both at once, SIGUSR1 comes first:
+/// no figure is lost, and no text has a part of each state.
 class StatusOnSignal {
  public:
-    /// `memory` outlives `io`, in which the handlers wait.
-    StatusOnSignal(asio::io_context& io, HandlerMemory& memory);
+    /// What it needs of the server.
+    struct Calls {
+        std::function<std::optional<bool>()> is_attached;  ///< what state_of() needs, or throws std::runtime_error
+        std::function<void()> forget_reached;              ///< as Dispatcher has it
+    };
 
-    /// Answers SIGUSR1 from now on, in the thread that runs `io`. `server` is this process as other processes see it;
-    /// `is_attached` returns what state_of() needs to know, or throws std::runtime_error.
-    void start(RunningServer server, std::function<std::optional<bool>()> is_attached);
+    /// Both memories outlive `io`, in which the handlers wait.
+    StatusOnSignal(asio::io_context& io, HandlerMemory& of_status, HandlerMemory& of_anew);
+
+    /// Answers the signals from now on, in the thread that runs `io`. `server` is this process as other processes see
+    /// it.
+    void start(RunningServer server, Calls calls);
 
  private:
     // Runs a step, and logs why it failed, if it did. Returns whether it succeeded.
@@ -33,12 +40,16 @@ class StatusOnSignal {
     bool begin() noexcept;
     // Returns whether it has begun anew.
     bool finish() noexcept;
+    void begin_anew_if_due() noexcept;
 
     Background<std::string> reading_;
-    SignalLoop signals_;
+    SignalLoop status_signals_;
+    SignalLoop anew_signals_;
     std::shared_ptr<RunningServer> server_;  // the thread may outlive this object
-    std::function<std::optional<bool>()> is_attached_;
+    Calls calls_;
     std::optional<bool> attached_;  // when the reading began
+    bool reads_ = false;
+    bool anew_due_ = false;
 };
 
 }  // namespace echo_server

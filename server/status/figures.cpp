@@ -23,16 +23,13 @@ bool is_reached(const echo_reached& figures) { return figures.steered + figures.
 
 Levels levels_of(const std::vector<echo_reached>& reached, const std::optional<PortSet>& ports) {
     Levels levels;
-    PortSet all;
     for (std::size_t i = 0; i < reached.size(); ++i) {
-        const auto port = static_cast<std::uint16_t>(i);
         const auto& figures = reached[i];
         if (!is_reached(figures)) continue;
-        all.insert(port);
         auto& level = figures.echoed != 0 ? levels.echoed : figures.accepted != 0 ? levels.connected : levels.attempted;
-        level.insert(port);
+        level.insert(static_cast<std::uint16_t>(i));
     }
-    if (ports) levels.not_reached = *ports - all;
+    if (ports) levels.not_reached = *ports - levels.echoed - levels.connected - levels.attempted;
     return levels;
 }
 

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "net/address.h"
 #include "status/figures.h"
@@ -100,9 +101,9 @@ std::string start_time(const Status& server, const std::vector<std::string>& lab
     return sample("start_time_seconds", labels, fmt::format("{:.3f}", static_cast<double>(started) / 1e9));
 }
 
-std::string sample_with(std::string_view label, std::string_view name, std::vector<std::string> labels,
+std::string sample_with(std::string label, std::string_view name, std::vector<std::string> labels,
                         std::uint64_t value) {
-    labels.emplace_back(label);
+    labels.push_back(std::move(label));
     return sample(name, labels, std::to_string(value));
 }
 
@@ -110,18 +111,19 @@ std::string drops(const Status& server, const std::vector<std::string>& labels) 
     constexpr std::string_view name = "attempts_dropped_total";
     if (!server.drops) return {};
     const auto& counts = *server.drops;
-    return sample_with(R"(reason="no_socket")", name, labels, counts[ECHO_DROP_NO_SOCKET]) +
-           sample_with(R"(reason="not_assigned")", name, labels, counts[ECHO_DROP_NOT_ASSIGNED]);
+    return sample_with(label("reason", "no_socket"), name, labels, counts[ECHO_DROP_NO_SOCKET]) +
+           sample_with(label("reason", "not_assigned"), name, labels, counts[ECHO_DROP_NOT_ASSIGNED]);
 }
 
 std::string levels(const Status& server, const std::vector<std::string>& labels) {
     constexpr std::string_view name = "ports_by_level";
     if (!server.reached) return {};
     const auto levels = levels_of(*server.reached, server.ports);
-    return sample_with(R"(level="echoed")", name, labels, levels.echoed.size()) +
-           sample_with(R"(level="connected")", name, labels, levels.connected.size()) +
-           sample_with(R"(level="attempted")", name, labels, levels.attempted.size()) +
-           (levels.not_reached ? sample_with(R"(level="not_reached")", name, labels, levels.not_reached->size()) : "");
+    return sample_with(label("level", "echoed"), name, labels, levels.echoed.size()) +
+           sample_with(label("level", "connected"), name, labels, levels.connected.size()) +
+           sample_with(label("level", "attempted"), name, labels, levels.attempted.size()) +
+           (levels.not_reached ? sample_with(label("level", "not_reached"), name, labels, levels.not_reached->size())
+                               : "");
 }
 
 }  // namespace

@@ -17,4 +17,17 @@ nlohmann::json only_status(const Netns& netns) {
     return servers[0];
 }
 
+ShownLevels levels(const Netns& netns) {
+    ShownLevels lists;
+    const auto shown = only_status(netns);
+    for (const auto& [level, ports] : shown["levels"].items())
+        if (!ports.is_null()) lists[level] = ports["list"];
+    return lists;
+}
+
+void check_levels(const Netns& netns, const ShownLevels& expected) {
+    eventually([&] { return levels(netns) == expected; });
+    CHECK(levels(netns) == expected);
+}
+
 }  // namespace echo_server

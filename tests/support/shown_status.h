@@ -2,7 +2,9 @@
 // The output of 'echo-server status' about the servers in a namespace.
 #pragma once
 
+#include <map>
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "support/netns.h"
 
@@ -13,5 +15,13 @@ nlohmann::json status(const Netns& netns);
 
 /// The only server. Fails the test if there is none, or more than one.
 nlohmann::json only_status(const Netns& netns);
+
+/// The ports of the only server at each level, as port lists; without levels that are not known.
+using ShownLevels = std::map<std::string, std::string>;
+ShownLevels levels(const Netns& netns);
+
+/// Waits until these are the levels, because the server counts a moment after the client's call has returned. Fails the
+/// test if they never are.
+void check_levels(const Netns& netns, const ShownLevels& expected);
 
 }  // namespace echo_server

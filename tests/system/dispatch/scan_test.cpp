@@ -4,12 +4,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <regex>
 #include <string>
 #include <vector>
 
-#include "net/port_set.h"
 #include "support/client.h"
+#include "support/nmap.h"
 #include "support/port_key.h"
 #include "support/server.h"
 
@@ -19,14 +18,9 @@ namespace {
 
 /// The ports that nmap reports as open.
 std::string scan(const Netns& from, const std::string& address, const std::string& ports) {
-    Command command{"nmap", "-n", "-sT", "-T5", "-oG", "-", "-p", ports, address};
+    Command command{"-sT", "-T5", "-oG", "-", "-p", ports, address};
     if (address.find(':') != std::string::npos) command.emplace_back("-6");
-    const auto output = run_ok(from, command);
-    PortSet open;
-    const std::regex pattern(R"((\d+)/open/tcp)");
-    for (std::sregex_iterator match(output.begin(), output.end(), pattern), end; match != end; ++match)
-        open.insert(static_cast<std::uint16_t>(std::stoi((*match)[1])));
-    return open.to_string();
+    return ports_in(nmap(from, command), R"((\d+)/open/tcp)");
 }
 
 // CPU time, because the clock also counts other processes, and the pause after the reload before.

@@ -3,17 +3,14 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
-#include <cerrno>
 #include <csignal>
 #include <cstdint>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <regex>
 #include <string>
-#include <thread>
 
-#include "net/port_set.h"
 #include "support/client.h"
+#include "support/nmap.h"
 #include "support/server.h"
 #include "support/shown_status.h"
 
@@ -23,41 +20,12 @@ namespace {
 
 using nlohmann::json;
 
-// The ports at each level, by 'status --json'.
-std::map<std::string, std::string> levels(const Netns& netns) {
-    std::map<std::string, std::string> lists;
-    const auto shown = only_status(netns);
-    for (const auto& [level, ports] : shown["levels"].items()) lists[level] = ports["list"];
-    return lists;
-}
-
-// The server counts a moment after the client's call has returned.
-void check_levels(const Netns& netns, const std::map<std::string, std::string>& expected) {
-    eventually([&] { return levels(netns) == expected; });
-    CHECK(levels(netns) == expected);
-}
-
-std::string nmap(const Netns& from, const Command& arguments) {
-    Command command{"nmap", "-n", "-Pn"};
-    command.insert(command.end(), arguments.begin(), arguments.end());
-    return run_ok(from, command);
-}
-
-// The ports behind whose line nmap shows `report`, which may be the state.
-std::string ports_with(const std::string& output, const std::string& report) {
-    PortSet ports;
-    const std::regex pattern("(\\d+)/tcp +" + report);
-    for (std::sregex_iterator match(output.begin(), output.end(), pattern), end; match != end; ++match)
-        ports.insert(static_cast<std::uint16_t>(std::stoi((*match)[1])));
-    return ports.to_string();
-}
-
 void add_rules(const Netns& netns, const std::string& rules) {
     run_ok(netns, {"nft", "-f", TempFile("table inet firewall {" + rules + "\n}\n").path()});
 }
 
-constexpr auto verified = R"(open +\S+\n\|_tcp-echo: echo verified \(64 bytes, \d+ ms\)\n)";
-constexpr auto silent = R"(open +\S+\n\|_tcp-echo: no echo: silence for \d+ ms\n)";
+constexpr auto verified = R"((\d+)/tcp +open +\S+\n\|_tcp-echo: echo verified \(64 bytes, \d+ ms\)\n)";
+constexpr auto silent = R"((\d+)/tcp +open +\S+\n\|_tcp-echo: no echo: silence for \d+ ms\n)";
 
 }  // namespace
 
@@ -116,9 +84,9 @@ TEST_CASE("levels: status and nmap's script tell together where a firewall drops
     SUBCASE("on IPv6, by a connect scan") { scan.insert(scan.end(), {"-sT", "-6", Network::vm_ip6}); }
     const auto report = nmap(network.host, scan);
     CAPTURE(report);
-    CHECK(ports_with(report, "filtered") == "10-29");
-    CHECK(ports_with(report, silent) == "30-49");
-    CHECK(ports_with(report, verified) == "50-59");
+    CHECK(ports_in(report, R"((\d+)/tcp +filtered)") == "10-29");
+    CHECK(ports_in(report, silent) == "30-49");
+    CHECK(ports_in(report, verified) == "50-59");
     // The server sent data back on 40-49. Only the client knows that it did not arrive.
     check_levels(network.vm,
                  {{"echoed", "40-59"}, {"connected", "30-39"}, {"attempted", "20-29"}, {"not_reached", "10-19"}});
@@ -178,41 +146,6 @@ TEST_CASE("levels: a port that was closed stays in its level, and the port of th
     CHECK(only_status(netns)["by_port"]["7777"] == json{{"attempts", 0}, {"connections", 1}, {"echoed", 1}});
 }
 
-TEST_CASE("levels: SIGUSR2 and --replace begin anew, and SIGUSR2 leaves all other figures") {
-    const Netns netns;
-    Server server(netns, {"--ports", "1-100"});
-    Client open(netns, "127.0.0.1", 1);
-    for (std::uint16_t port = 2; port <= 10; ++port) CHECK(echoes(netns, "127.0.0.1", port));
-    const std::map<std::string, std::string> fresh{
-        {"echoed", "none"}, {"connected", "none"}, {"attempted", "none"}, {"not_reached", "1-100"}};
-    check_levels(netns, {{"echoed", "2-10"}, {"connected", "1"}, {"attempted", "none"}, {"not_reached", "11-100"}});
-    const auto begin_anew = [&](Server& which) {
-        which.signal(SIGUSR2);
-        CHECK(which.wait_for("SIGUSR2") == "SIGUSR2: no port counts as reached any more");
-        CHECK(levels(netns) == fresh);
-        CHECK(only_status(netns)["attempts"]["steered"] == 0);
-        CHECK(only_status(netns)["by_port"].empty());
-    };
-    begin_anew(server);
-    CHECK(only_status(netns)["connections"]["accepted"] == 10);
-
-    // A connection from before counts with its first echo.
-    open.send("x");
-    CHECK(open.receive(1) == "x");
-    CHECK(echoes(netns, "::1", 20));
-    check_levels(netns,
-                 {{"echoed", "1,20"}, {"connected", "none"}, {"attempted", "none"}, {"not_reached", "2-19,21-100"}});
-    begin_anew(server);
-    CHECK(echoes(netns, "::1", 30));
-
-    Server newer(netns, {"--ports", "1-100", "--replace"});
-    open.shutdown_write();
-    CHECK(server.wait() == 0);
-    CHECK(levels(netns) == fresh);
-    CHECK(echoes(netns, "::1", 40));
-    begin_anew(newer);
-}
-
 TEST_CASE("levels: a connection that was reset before the server accepted it counts on its port") {
     const Netns netns;
     const Server server(netns, {"--ports", "7-9"});
@@ -222,38 +155,6 @@ TEST_CASE("levels: a connection that was reset before the server accepted it cou
     server.signal(SIGCONT);
     check_levels(netns, {{"echoed", "none"}, {"connected", "8-9"}, {"attempted", "none"}, {"not_reached", "7"}});
     CHECK(only_status(netns)["by_port"].size() == 2);
-}
-
-TEST_CASE("levels: SIGUSR1 and SIGUSR2 at once log the figures first, and then begin anew") {
-    const Netns netns;
-    Server server(netns, {"--ports", "1-100"});
-    for (const bool status_first : {true, false}) {
-        CHECK(echoes(netns, "127.0.0.1", 7));
-        server.freeze();
-        for (const int number : {status_first ? SIGUSR1 : SIGUSR2, status_first ? SIGUSR2 : SIGUSR1, SIGCONT})
-            server.signal(number);
-        CHECK(server.wait_for("echoed") == "  echoed       1 port: 7");
-        server.wait_for("SIGUSR2: no port counts as reached any more");
-        CHECK(status_shows(netns, "  echoed       none\n"));
-    }
-}
-
-TEST_CASE("levels: a storm of SIGUSR2 costs no client its connection, and a stop gets through") {
-    const Netns netns;
-    Server server(netns, {"--ports", "1-1000", "--threads", "1"});
-    std::jthread storm([&](const std::stop_token& stop) {
-        while (!stop.stop_requested()) ::kill(server.pid(), SIGUSR2);
-    });
-    int served = 0;
-    for (std::uint16_t port = 1; port <= 1000; ++port)
-        if (echoes(netns, port % 2 == 0 ? "127.0.0.1" : "::1", port)) ++served;
-    CHECK(served == 1000);
-    for (int i = 0; i < 10; ++i) CHECK(server.wait_for("SIGUSR2").ends_with(": no port counts as reached any more"));
-    CHECK(eventually([&] { return status_shows(netns, "  echoed       none\n"); }));
-    server.signal(SIGTERM);
-    CHECK(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED; }));
-    storm = {};  // first, because the process's number may be another's after the wait
-    CHECK(server.wait() == 0);
 }
 
 }  // namespace echo_server

@@ -21,6 +21,7 @@
 #include "net/address.h"
 #include "net/listener.h"
 #include "support/client.h"
+#include "support/nmap.h"
 #include "support/server.h"
 
 namespace echo_server {
@@ -29,10 +30,13 @@ namespace {
 
 constexpr auto address = "127.0.0.1";
 
-// Calls `serve` with each connection to a port, one after the other.
+// Calls `serve` with each connection to a port, one after the other, and then waits for the client's end, unless
+// `serve` has closed the connection.
 class StandIn {
  public:
-    StandIn(const Netns& netns, std::uint16_t port, std::function<void(int)> serve) : serve_(std::move(serve)) {
+    using Serve = std::function<void(Fd&)>;
+
+    StandIn(const Netns& netns, std::uint16_t port, Serve serve) : serve_(std::move(serve)) {
         const Netns::Entered entered(netns);
         listener_ = open_listener(parse_endpoint(fmt::format("{}:{}", address, port)));
         thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
@@ -43,43 +47,42 @@ class StandIn {
         while (!stop.stop_requested()) {
             pollfd ready{.fd = listener_.get(), .events = POLLIN, .revents = 0};
             if (::poll(&ready, 1, 20) <= 0) continue;
-            const Fd client(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-            if (client) serve_(client.get());
+            Fd client(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+            if (!client) continue;
+            serve_(client);
+            std::array<char, 4096> buffer{};
+            while (::recv(client.get(), buffer.data(), buffer.size(), 0) > 0) continue;
         }
     }
 
-    std::function<void(int)> serve_;
+    Serve serve_;
     Fd listener_;
     std::jthread thread_;
 };
 
-void say(int client, const std::string& text) { ::send(client, text.data(), text.size(), MSG_NOSIGNAL); }
-
-void wait_for_end(int client) {
-    std::array<char, 4096> buffer{};
-    while (::recv(client, buffer.data(), buffer.size(), 0) > 0) continue;
-}
+void say(const Fd& client, const std::string& text) { ::send(client.get(), text.data(), text.size(), MSG_NOSIGNAL); }
 
 // Echoes the first `size` bytes, and takes no more.
-void echo(int client, std::size_t size) {
+void echo(const Fd& client, std::size_t size) {
     std::array<char, 4096> buffer{};
     while (size > 0) {
-        const auto count = ::recv(client, buffer.data(), std::min(size, buffer.size()), 0);
+        const auto count = ::recv(client.get(), buffer.data(), std::min(size, buffer.size()), 0);
         if (count <= 0) return;
         say(client, std::string(buffer.data(), static_cast<std::size_t>(count)));
         size -= static_cast<std::size_t>(count);
     }
 }
 
-void reset_at_close(int client) {
+void reset(Fd& client) {
     const linger at_once{.l_onoff = 1, .l_linger = 0};
-    ::setsockopt(client, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    ::setsockopt(client.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    client = Fd();
 }
 
 std::string scan(const Netns& netns, const Command& arguments) {
-    Command command{"nmap", "-n", "-Pn", "--script", TCP_ECHO_NSE};
+    Command command{"--script", TCP_ECHO_NSE};
     command.insert(command.end(), arguments.begin(), arguments.end());
-    return run_ok(netns, command);
+    return nmap(netns, command);
 }
 
 // What the script says of a port; "" if it says nothing.
@@ -127,47 +130,35 @@ TEST_CASE("nmap script: verifies echo-server, on both families, with each kind o
 TEST_CASE("nmap script: says what came instead of an echo") {
     const Netns netns;
     std::list<StandIn> others;
-    const auto add = [&](std::uint16_t port, std::function<void(int)> serve) {
+    const auto add = [&](std::uint16_t port, StandIn::Serve serve) {
         others.emplace_back(netns, port, std::move(serve));
     };
-    add(101, wait_for_end);
-    add(102, [](int client) {
-        say(client, "SSH-2.0-OpenSSH_9.2\r\nmore\r\n");
-        wait_for_end(client);
-    });
-    add(109, [](int client) {
-        say(client, "\r|_tcp-echo: echo verified (64 bytes, 1 ms)\r\n");
-        wait_for_end(client);
-    });
-    add(103, [](int client) {
+    add(101, [](const Fd&) {});
+    add(102, [](const Fd& client) { say(client, "SSH-2.0-OpenSSH_9.2\r\nmore\r\n"); });
+    add(103, [](Fd& client) {
         echo(client, 100);
-        reset_at_close(client);
+        reset(client);
     });
-    add(104, [](int client) {
+    add(104, [](const Fd& client) {
         echo(client, 100);
-        ::shutdown(client, SHUT_WR);
-        wait_for_end(client);
+        ::shutdown(client.get(), SHUT_WR);
     });
-    add(105, [](int client) {
-        echo(client, 100);
-        wait_for_end(client);
-    });
-    add(106, [](int client) {
+    add(105, [](const Fd& client) { echo(client, 100); });
+    add(106, [](const Fd& client) {
         echo(client, 100);
         say(client, "\x1b[31mnow for something else");
-        wait_for_end(client);
     });
-    add(107, [](int client) {
+    add(107, [](const Fd& client) {
         std::string bytes(1000, '\0');
-        ::recv(client, bytes.data(), bytes.size(), MSG_WAITALL);
+        ::recv(client.get(), bytes.data(), bytes.size(), MSG_WAITALL);
         say(client, bytes + "!");
-        wait_for_end(client);
     });
-    add(108, [](int client) {
+    add(108, [](Fd& client) {
         std::array<char, 10> few{};
-        ::recv(client, few.data(), few.size(), 0);
-        reset_at_close(client);
+        ::recv(client.get(), few.data(), few.size(), 0);
+        reset(client);
     });
+    add(109, [](const Fd& client) { say(client, "\r|_tcp-echo: echo verified (64 bytes, 1 ms)\r\n"); });
 
     // 110 is closed: the script says nothing.
     const auto output =

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// The figures by port begin anew: by SIGUSR2, and with a new process.
+#include <doctest/doctest.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdint>
+#include <thread>
+
+#include "support/client.h"
+#include "support/server.h"
+#include "support/shown_status.h"
+
+namespace echo_server {
+
+TEST_CASE("levels: SIGUSR2 and --replace begin anew, and SIGUSR2 leaves all other figures") {
+    const Netns netns;
+    Server server(netns, {"--ports", "1-100"});
+    Client open(netns, "127.0.0.1", 1);
+    for (std::uint16_t port = 2; port <= 10; ++port) CHECK(echoes(netns, "127.0.0.1", port));
+    const ShownLevels fresh{{"echoed", "none"}, {"connected", "none"}, {"attempted", "none"}, {"not_reached", "1-100"}};
+    check_levels(netns, {{"echoed", "2-10"}, {"connected", "1"}, {"attempted", "none"}, {"not_reached", "11-100"}});
+    const auto begin_anew = [&](Server& which) {
+        which.signal(SIGUSR2);
+        CHECK(which.wait_for("SIGUSR2") == "SIGUSR2: no port counts as reached any more");
+        CHECK(levels(netns) == fresh);
+        CHECK(only_status(netns)["attempts"]["steered"] == 0);
+        CHECK(only_status(netns)["by_port"].empty());
+    };
+    begin_anew(server);
+    CHECK(only_status(netns)["connections"]["accepted"] == 10);
+
+    // A connection from before counts with its first echo.
+    open.send("x");
+    CHECK(open.receive(1) == "x");
+    CHECK(echoes(netns, "::1", 20));
+    check_levels(netns,
+                 {{"echoed", "1,20"}, {"connected", "none"}, {"attempted", "none"}, {"not_reached", "2-19,21-100"}});
+    begin_anew(server);
+    CHECK(echoes(netns, "::1", 30));
+
+    Server newer(netns, {"--ports", "1-100", "--replace"});
+    open.shutdown_write();
+    CHECK(server.wait() == 0);
+    CHECK(levels(netns) == fresh);
+    CHECK(echoes(netns, "::1", 40));
+    begin_anew(newer);
+}
+
+TEST_CASE("levels: SIGUSR1 and SIGUSR2 at once log the figures first, and then begin anew") {
+    const Netns netns;
+    Server server(netns, {"--ports", "1-100"});
+    for (const bool status_first : {true, false}) {
+        CHECK(echoes(netns, "127.0.0.1", 7));
+        server.freeze();
+        for (const int number : {status_first ? SIGUSR1 : SIGUSR2, status_first ? SIGUSR2 : SIGUSR1, SIGCONT})
+            server.signal(number);
+        CHECK(server.wait_for("echoed") == "  echoed       1 port: 7");
+        server.wait_for("SIGUSR2: no port counts as reached any more");
+        CHECK(status_shows(netns, "  echoed       none\n"));
+    }
+}
+
+TEST_CASE("levels: a storm of SIGUSR2 costs no client its connection, and a stop gets through") {
+    const Netns netns;
+    Server server(netns, {"--ports", "1-1000", "--threads", "1"});
+    std::jthread storm([&](const std::stop_token& stop) {
+        while (!stop.stop_requested()) ::kill(server.pid(), SIGUSR2);
+    });
+    int served = 0;
+    for (std::uint16_t port = 1; port <= 1000; ++port)
+        if (echoes(netns, port % 2 == 0 ? "127.0.0.1" : "::1", port)) ++served;
+    CHECK(served == 1000);
+    for (int i = 0; i < 10; ++i) CHECK(server.wait_for("SIGUSR2").ends_with(": no port counts as reached any more"));
+    CHECK(eventually([&] { return status_shows(netns, "  echoed       none\n"); }));
+    server.signal(SIGTERM);
+    CHECK(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED; }));
+    storm = {};  // first, because the process's number may be another's after the wait
+    CHECK(server.wait() == 0);
+}
+
+}  // namespace echo_server

@@ -3,17 +3,15 @@
 #include <bpf/bpf.h>
 #include <doctest/doctest.h>
 #include <fmt/format.h>
-#include <linux/capability.h>
 
 #include <csignal>
 #include <nlohmann/json.hpp>
 #include <regex>
 #include <string>
-#include <vector>
 
 #include "echo_dispatch.skel.h"
-#include "support/child.h"
 #include "support/client.h"
+#include "support/nmap.h"
 #include "support/server.h"
 #include "support/shown_status.h"
 
@@ -33,8 +31,8 @@ bool becomes(const Netns& netns, const std::function<bool(const json&)>& conditi
 TEST_CASE("status: the three formats agree with what an nmap scan of 1,000 ports did") {
     const Network network;
     const Server server(network.vm, {"--ports", "1-1000"});
-    run_ok(network.host, {"nmap", "-n", "-Pn", "-sT", "-p", "1-1000", Network::vm_ip4});
-    run_ok(network.host, {"nmap", "-n", "-Pn", "-sT", "-p", "991-1010", Network::vm_ip4});
+    nmap(network.host, {"-sT", "-p", "1-1000", Network::vm_ip4});
+    nmap(network.host, {"-sT", "-p", "991-1010", Network::vm_ip4});
     CHECK(echoes(network.host, Network::vm_ip6, 7, "twelve bytes"));
     REQUIRE(becomes(network.vm, [](const json& shown) { return shown["connections"]["open"] == 0; }));
 
@@ -92,20 +90,6 @@ TEST_CASE("status: the three formats agree with what an nmap scan of 1,000 ports
     CHECK(metrics.find(fmt::format(R"(echo_server_info{{program="{}",pid="{}",version="{}",user="nobody",)",
                                    BpfObjects(network.vm).program, server.pid(), ECHO_SERVER_VERSION) +
                        "listener=\"127.0.0.1:7777\"} 1\n") != std::string::npos);
-}
-
-TEST_CASE("status: a reader that has seen enough is no failure, and a full disk is") {
-    const Netns netns;
-    const Server server(netns, {"--ports", "1-30000"});
-    for (int port = 1; port <= 2000; ++port) try_connect(netns, "127.0.0.1", static_cast<std::uint16_t>(port));
-    const TempFile code("");
-    const auto status = [&](const std::string& to) {
-        const auto command = R"({ "$0" status --json; echo $? > "$1"; } )" + to + R"(; cat "$1")";
-        return run_ok(netns, {"sh", "-c", command, ECHO_SERVER, code.path()});
-    };
-    CHECK(status("| head -c 1") == "{0\n");
-    CHECK(status("| true") == "0\n");
-    CHECK(status("> /dev/full") == "echo-server: status: writing it: No space left on device\n1\n");
 }
 
 TEST_CASE("status: open connections, drops, prefixes and a drain are seen") {
@@ -170,57 +154,6 @@ TEST_CASE("status: of a process in another PID namespace it does not guess the u
           "old one "
           "first, which goes on as before\n");
     CHECK(echoes(netns, "127.0.0.1", 7));
-}
-
-TEST_CASE("status: too few descriptors to look is an error, and no answer") {
-    const Netns netns;
-    const Server server(netns, {"--ports", "7"});
-    const auto [code, output] = run(netns, echo_server({"status"}), [] { limit_descriptors(8); });
-    CHECK(code == 1);
-    CHECK(output.ends_with(
-        ": Too many open files; the limit is 8: raise it ('ulimit -n 16', or LimitNOFILE in the systemd unit)\n"));
-    CHECK(run(netns, echo_server({"status"}), [] { limit_descriptors_softly(8); }).code == 0);
-}
-
-TEST_CASE("status: nothing running, or not root, is said, with exit code 1") {
-    const Netns netns;
-    const Netns other;
-    const Server elsewhere(other, {"--ports", "7"});
-    const std::string none = "echo-server: no echo-server runs in this network namespace\n";
-    const auto text = run(netns, echo_server({"status"}));
-    CHECK(text.code == 1);
-    CHECK(text.output == none);
-    const auto as_json = run(netns, echo_server({"status", "--json"}));
-    CHECK(as_json.code == 1);
-    CHECK(as_json.output == "{\n  \"instances\": []\n}\n" + none);
-    const auto metrics = run(netns, echo_server({"status", "--prometheus"}));
-    CHECK(metrics.code == 1);
-    CHECK(metrics.output == none);
-    const auto denied = run(other, echo_server({"status"}), [] { become_ordinary({CAP_BPF, CAP_NET_ADMIN}); });
-    CHECK(denied.code == 1);
-    CHECK(denied.output == "echo-server: status: looking for BPF programs needs CAP_SYS_ADMIN; start it as root\n");
-}
-
-TEST_CASE("status: wrong usage is exit code 2, and points to the help of status") {
-    const Netns netns;
-    struct Case {
-        Command arguments;
-        std::string says;
-    };
-    const std::vector<Case> cases = {
-        {{"status", "--json", "--prometheus"}, "status: choose one of --ports, --json and --prometheus"},
-        {{"status", "--ports", "--json"}, "status: choose one of --ports, --json and --prometheus"},
-        {{"status", "--yaml"}, "'--yaml' is not an option of status"},
-        {{"status", "7"}, "'7' is not an option of status"},
-        {{"status", "--json=3"}, "--json has no value"},
-        {{"--ports", "7", "status"}, "--ports is not for status"},
-    };
-    for (const auto& [arguments, says] : cases) {
-        const auto [code, output] = run(netns, echo_server(arguments));
-        CHECK(code == 2);
-        CHECK(output == fmt::format("echo-server: {}; see echo-server status --help\n", says));
-    }
-    CHECK(run(netns, echo_server({"status", "--help"})).output.find("--prometheus") != std::string::npos);
 }
 
 TEST_CASE("status: a program of another version, with other maps or none, does no harm") {

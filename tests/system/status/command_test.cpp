@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// 'echo-server status' as a command: its exit codes, wrong usage, and what it can't do.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <linux/capability.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "support/child.h"
+#include "support/client.h"
+#include "support/server.h"
+
+namespace echo_server {
+
+TEST_CASE("status: a reader that has seen enough is no failure, and a full disk is") {
+    const Netns netns;
+    const Server server(netns, {"--ports", "1-30000"});
+    for (int port = 1; port <= 2000; ++port) try_connect(netns, "127.0.0.1", static_cast<std::uint16_t>(port));
+    const TempFile code("");
+    const auto status = [&](const std::string& to) {
+        const auto command = R"({ "$0" status --json; echo $? > "$1"; } )" + to + R"(; cat "$1")";
+        return run_ok(netns, {"sh", "-c", command, ECHO_SERVER, code.path()});
+    };
+    CHECK(status("| head -c 1") == "{0\n");
+    CHECK(status("| true") == "0\n");
+    CHECK(status("> /dev/full") == "echo-server: status: writing it: No space left on device\n1\n");
+}
+
+TEST_CASE("status: too few descriptors to look is an error, and no answer") {
+    const Netns netns;
+    const Server server(netns, {"--ports", "7"});
+    const auto [code, output] = run(netns, echo_server({"status"}), [] { limit_descriptors(8); });
+    CHECK(code == 1);
+    CHECK(output.ends_with(
+        ": Too many open files; the limit is 8: raise it ('ulimit -n 16', or LimitNOFILE in the systemd unit)\n"));
+    CHECK(run(netns, echo_server({"status"}), [] { limit_descriptors_softly(8); }).code == 0);
+}
+
+TEST_CASE("status: nothing running, or not root, is said, with exit code 1") {
+    const Netns netns;
+    const Netns other;
+    const Server elsewhere(other, {"--ports", "7"});
+    const std::string none = "echo-server: no echo-server runs in this network namespace\n";
+    const auto text = run(netns, echo_server({"status"}));
+    CHECK(text.code == 1);
+    CHECK(text.output == none);
+    const auto as_json = run(netns, echo_server({"status", "--json"}));
+    CHECK(as_json.code == 1);
+    CHECK(as_json.output == "{\n  \"instances\": []\n}\n" + none);
+    const auto metrics = run(netns, echo_server({"status", "--prometheus"}));
+    CHECK(metrics.code == 1);
+    CHECK(metrics.output == none);
+    const auto denied = run(other, echo_server({"status"}), [] { become_ordinary({CAP_BPF, CAP_NET_ADMIN}); });
+    CHECK(denied.code == 1);
+    CHECK(denied.output == "echo-server: status: looking for BPF programs needs CAP_SYS_ADMIN; start it as root\n");
+}
+
+TEST_CASE("status: wrong usage is exit code 2, and points to the help of status") {
+    const Netns netns;
+    struct Case {
+        Command arguments;
+        std::string says;
+    };
+    const std::vector<Case> cases = {
+        {{"status", "--json", "--prometheus"}, "status: choose one of --ports, --json and --prometheus"},
+        {{"status", "--ports", "--json"}, "status: choose one of --ports, --json and --prometheus"},
+        {{"status", "--yaml"}, "'--yaml' is not an option of status"},
+        {{"status", "7"}, "'7' is not an option of status"},
+        {{"status", "--json=3"}, "--json has no value"},
+        {{"--ports", "7", "status"}, "--ports is not for status"},
+    };
+    for (const auto& [arguments, says] : cases) {
+        const auto [code, output] = run(netns, echo_server(arguments));
+        CHECK(code == 2);
+        CHECK(output == fmt::format("echo-server: {}; see echo-server status --help\n", says));
+    }
+    CHECK(run(netns, echo_server({"status", "--help"})).output.find("--prometheus") != std::string::npos);
+}
+
+}  // namespace echo_server

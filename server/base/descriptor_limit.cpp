@@ -56,7 +56,7 @@ void check_descriptor_limit(std::size_t threads, std::optional<std::size_t> want
     // four for what is done in the background; a folder with pins; the eventfd of a server that is replaced; and a few
     // more.
     constexpr std::size_t for_the_server = 24;
-    constexpr std::size_t for_a_thread = 5;
+    constexpr std::size_t for_a_thread = 6;
     // The last step of a start opens the program and the maps of each echo-server here: with --replace, two.
     constexpr std::size_t for_a_look = 20;
     const auto needed = open_descriptors() + for_the_server + threads * for_a_thread +

@@ -25,36 +25,19 @@ Transfer splice(int from, int to, std::size_t size) {
 }  // namespace
 
 Transfer ClientSocket::receive(std::span<char> buffer) const {
-    return transfer(::recv(descriptor_, buffer.data(), buffer.size(), 0));
+    return transfer(::recv(socket_.get(), buffer.data(), buffer.size(), 0));
 }
 
 Transfer ClientSocket::send(std::span<const char> bytes) const {
-    return transfer(::send(descriptor_, bytes.data(), bytes.size(), MSG_NOSIGNAL));
+    return transfer(::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL));
 }
 
 Transfer ClientSocket::splice_to(const Pipe& pipe, std::size_t max_size) const {
-    return splice(descriptor_, pipe.in(), max_size);
+    return splice(socket_.get(), pipe.in(), max_size);
 }
 
 Transfer ClientSocket::splice_from(const Pipe& pipe, std::size_t size) const {
-    return splice(pipe.out(), descriptor_, size);
-}
-
-std::error_code ClientSocket::enter_reactor() {
-    if (!plain_) return {};
-    std::error_code error;
-    // Asio wants a family, and makes no use of it.
-    waiting_.assign(asio::ip::tcp::v6(), descriptor_, error);
-    if (error) return error;
-    [[maybe_unused]] const int owned_by_asio = plain_.release();
-    return {};
-}
-
-void ClientSocket::close() {
-    std::error_code ignored;
-    waiting_.close(ignored);
-    plain_ = Fd();
-    descriptor_ = -1;
+    return splice(pipe.out(), socket_.get(), size);
 }
 
 }  // namespace echo_server

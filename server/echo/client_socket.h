@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-#include <asio/buffer.hpp>
-#include <asio/io_context.hpp>
-#include <asio/ip/tcp.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <system_error>
 #include <utility>
 
 #include "base/fd.h"
@@ -29,13 +25,11 @@ struct Transfer {
     std::size_t size = 0;
 };
 
-/// The connection to a client: a plain descriptor until it first has to wait, and Asio's from then on. Many short
-/// connections never wait, and so need no epoll_ctl(2).
+/// The connection to a client.
 class ClientSocket {
  public:
-    /// `client` is a non-blocking socket. It is closed with this object, which `io` outlives.
-    ClientSocket(Fd client, asio::io_context& io)
-        : descriptor_(client.get()), plain_(std::move(client)), waiting_(io) {}
+    /// `client` is a non-blocking socket. It is closed with this object.
+    explicit ClientSocket(Fd client) : socket_(std::move(client)) {}
 
     [[nodiscard]] Transfer receive(std::span<char> buffer) const;
     [[nodiscard]] Transfer send(std::span<const char> bytes) const;
@@ -44,33 +38,12 @@ class ClientSocket {
     [[nodiscard]] Transfer splice_from(const Pipe& pipe, std::size_t size) const;
 
     /// The port that the client dialled.
-    [[nodiscard]] std::uint16_t local_port() const { return local_endpoint(descriptor_).port(); }
-
-    /// To be called before a wait: gives the socket to Asio, if that was not done before. Returns the error of
-    /// epoll(7).
-    std::error_code enter_reactor();
-    /// Calls `handler` with a std::error_code once there is input, or an end. May write one byte to `scratch`
-    /// meanwhile.
-    template <typename Handler>
-    void when_readable(std::span<char> scratch, Handler handler) {
-        // Not async_wait, which costs an epoll_ctl(2) each time.
-        waiting_.async_receive(
-            asio::buffer(scratch.data(), 1), asio::ip::tcp::socket::message_peek,
-            [handler = std::move(handler)](std::error_code error, std::size_t) mutable { handler(error); });
-    }
-    /// Calls `handler` with a std::error_code once the socket has room.
-    template <typename Handler>
-    void when_writable(Handler handler) {
-        waiting_.async_wait(asio::ip::tcp::socket::wait_write, std::move(handler));
-    }
-
-    /// Ends a wait with an error.
-    void close();
+    [[nodiscard]] std::uint16_t local_port() const { return local_endpoint(socket_.get()).port(); }
+    [[nodiscard]] int fd() const { return socket_.get(); }
+    void close() { socket_ = Fd(); }
 
  private:
-    int descriptor_;
-    Fd plain_;                       // owns it until the first wait
-    asio::ip::tcp::socket waiting_;  // owns it from then on
+    Fd socket_;
 };
 
 }  // namespace echo_server

@@ -44,7 +44,7 @@ std::vector<std::unique_ptr<Worker>> make_workers(std::span<echo_counters> count
         for (auto& of_thread : counters) workers.push_back(std::make_unique<Worker>(of_thread, reached, idle_timeout));
     } catch (const std::system_error& error) {
         fail_to_start(counters.size(), error.code(),
-                      "each needs five descriptors: raise the limit ('ulimit -n', or LimitNOFILE in the systemd unit)");
+                      "each needs six descriptors: raise the limit ('ulimit -n', or LimitNOFILE in the systemd unit)");
     }
     return workers;
 }

@@ -4,12 +4,11 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <system_error>
 #include <utility>
 
 #include "echo/counters.h"
 
-using std::error_code;
+using std::chrono::steady_clock;
 
 namespace echo_server {
 
@@ -23,51 +22,54 @@ void SessionContext::connection_refused() {
     connection_ended();
 }
 
-Session::Session(Fd client, SessionContext& context)
-    : context_(context), socket_(std::move(client), context.io), port_(socket_.local_port()) {
-    if (auto& all = context_.by_idleness) idle_position_ = all->insert(all->end(), this);
-    mark_active();
-    count(context_.reached[port_].accepted);  // last: if there is no memory, the connection is refused
+Session::Session(Fd client, SessionContext& context, List::iterator place)
+    : context_(context), socket_(std::move(client)), port_(socket_.local_port()), place_(place) {
+    if (context_.has_idle_timeout) last_active_ = steady_clock::now();
+    count(context_.reached[port_].accepted);
 }
 
 Session::~Session() {
+    if (waits_for_ != Poller::Event::none) context_.poller.forget(socket_.fd());
     socket_.close();  // first: the callback may accept a client, who may need this descriptor
-    if (context_.by_idleness) context_.by_idleness->erase(idle_position_);
     context_.connection_ended();
 }
 
-void Session::time_out() {
-    increase(context_.counters.timed_out, 1);
-    mark_active();  // or it would still be found the longest idle
-    socket_.close();
-}
-
-void Session::serve(Owner self, Wakeup wakeup) {
+bool Session::go_on() {
     constexpr std::size_t enough_to_splice = 16384;  // for less, one copy more is cheaper than a pipe
-    auto& context = self->context_;
-    const Input input = self->read_input();
-    // Finding the end counts as a hit too: it saves an event.
-    if (wakeup == Wakeup::second_look) context.second_look.record(input.at != Input::At::none_yet);
-    if (input.at == Input::At::ended) return;
+    auto& buffer = context_.buffer;
+    if (!owed_.empty() && !send_owed()) return false;
+    if (!owed_.empty()) return true;
+    const Input input = splices_ ? splice_in() : receive();
+    if (input.at == Input::At::ended) return false;
     if (input.at == Input::At::none_yet) {
-        // An event told of input, but splice(2) finds none: it is urgent data, say.
-        if (wakeup == Wakeup::input) self->splices_ = false;
-        return wait_for_input(std::move(self));
+        splices_ = false;  // an event may have told of what splice(2) does not find: urgent data, say
+        return wait_for(Poller::Event::input);
     }
-    const auto sent = self->send_back(input);
-    if (!sent) return;
-    if (*sent < input.size) return keep_owed(std::move(self), *sent, input.size);
-    self->splices_ = input.at == Input::At::pipe ? input.size >= enough_to_splice
-                                                 : input.size == context.buffer.size() && context.pipe.prepare();
-    if (!context.second_look.worthwhile()) return wait_for_input(std::move(self));
-    context.second_look.add(std::move(self));
+    increase(context_.counters.received, input.size);
+    mark_active();
+    const bool piped = input.at == Input::At::pipe;
+    const auto sent = piped ? splice_out(input.size) : send(std::span(buffer).first(input.size));
+    if (!sent) return false;
+    if (*sent < input.size) {
+        owed_.assign(buffer.data() + *sent, buffer.data() + input.size);
+        return wait_for(Poller::Event::room);
+    }
+    splices_ = piped ? input.size >= enough_to_splice : input.size == buffer.size() && context_.pipe.prepare();
+    return wait_for(Poller::Event::input);
 }
 
-Session::Input Session::read_input() { return splices_ ? splice_in() : receive(); }
+bool Session::send_owed() {
+    const auto sent = send(owed_);
+    if (!sent) return false;
+    if (*sent > 0) mark_active();
+    owed_.erase(owed_.begin(), owed_.begin() + static_cast<std::ptrdiff_t>(*sent));
+    if (owed_.empty()) owed_ = std::vector<char>();  // an idle connection holds no buffer; {} would keep it
+    return true;
+}
 
 Session::Input Session::receive() {
     const auto [result, size] = socket_.receive(context_.buffer);
-    if (result == Transfer::Result::moved) return {Input::At::buffer, tally(context_.counters.received, size)};
+    if (result == Transfer::Result::moved) return {Input::At::buffer, size};
     // At the client's FIN nothing is owed, so closing sends ours.
     return {result == Transfer::Result::not_yet ? Input::At::none_yet : Input::At::ended};
 }
@@ -75,7 +77,7 @@ Session::Input Session::receive() {
 Session::Input Session::splice_in() {
     auto& pipe = context_.pipe;
     const auto [result, size] = socket_.splice_to(pipe, context_.buffer.size());
-    if (result == Transfer::Result::moved) return {Input::At::pipe, tally(context_.counters.received, size)};
+    if (result == Transfer::Result::moved) return {Input::At::pipe, size};
     // Whatever it reports, no byte may stay in the pipe: it would go to another client. Where bytes stayed, or may
     // have, this client has lost its place in the stream, and is cut off.
     const bool none_yet = result == Transfer::Result::not_yet;
@@ -88,16 +90,12 @@ Session::Input Session::splice_in() {
     return receive();
 }
 
-std::optional<std::size_t> Session::send_back(const Input& input) {
-    if (input.at == Input::At::pipe) return splice_out(input.size);
-    return send(std::span(context_.buffer).first(input.size));
-}
-
 std::optional<std::size_t> Session::send(std::span<const char> bytes) {
     const auto [result, size] = socket_.send(bytes);
     if (result == Transfer::Result::not_yet) return 0;
     if (result != Transfer::Result::moved) return {};
-    return tally_sent(size);
+    count_sent(size);
+    return size;
 }
 
 std::optional<std::size_t> Session::splice_out(std::size_t size) {
@@ -109,47 +107,18 @@ std::optional<std::size_t> Session::splice_out(std::size_t size) {
         whole = left > 0;
         at += static_cast<std::size_t>(left);
     }
-    if (whole) return tally_sent(sent);
+    if (whole) {
+        count_sent(sent);
+        return sent;
+    }
     // An error is no proof that nothing was moved: this client has lost its place, and bytes may be left.
     pipe.discard();
     return {};
 }
 
-void Session::wait_for_input(Owner self) {
-    if (!self->can_wait()) return;
-    auto& socket = self->socket_;
-    auto& buffer = self->context_.buffer;
-    socket.when_readable(buffer, [self = std::move(self)](error_code error) mutable {
-        if (!error) serve(std::move(self), Wakeup::input);
-    });
-}
-
-void Session::keep_owed(Owner self, std::size_t sent, std::size_t received) {
-    const auto* data = self->context_.buffer.data();
-    self->owed_.assign(data + sent, data + received);
-    self->owed_sent_ = 0;
-    wait_for_room(std::move(self));
-}
-
-void Session::wait_for_room(Owner self) {
-    if (!self->can_wait()) return;
-    auto& socket = self->socket_;
-    socket.when_writable([self = std::move(self)](error_code error) mutable {
-        if (!error) send_owed(std::move(self));
-    });
-}
-
-void Session::send_owed(Owner self) {
-    const auto sent = self->send(std::span(self->owed_).subspan(self->owed_sent_));
-    if (!sent) return;
-    self->owed_sent_ += *sent;
-    if (self->owed_sent_ < self->owed_.size()) return wait_for_room(std::move(self));
-    self->owed_ = std::vector<char>();  // an idle connection holds no buffer; {} would keep it
-    serve(std::move(self), Wakeup::room);
-}
-
-bool Session::can_wait() {
-    const auto error = socket_.enter_reactor();
+bool Session::start_waiting_for(Poller::Event event) {
+    const auto error = context_.poller.watch(socket_.fd(), *this, waits_for_, event);
+    waits_for_ = event;
     if (error)
         context_.warnings.warn(
             fmt::format("epoll: {}: a connection was cut off; fs.epoll.max_user_watches is the limit, if memory is not",
@@ -157,25 +126,18 @@ bool Session::can_wait() {
     return !error;
 }
 
-std::size_t Session::tally(__u64& counter, std::size_t bytes) {
-    increase(counter, bytes);
-    mark_active();
-    return bytes;
-}
-
-std::size_t Session::tally_sent(std::size_t bytes) {
-    if (!echoed_ && bytes > 0) {
-        echoed_ = true;
-        count(context_.reached[port_].echoed);
-    }
-    return tally(context_.counters.sent, bytes);
+void Session::count_sent(std::size_t bytes) {
+    increase(context_.counters.sent, bytes);
+    if (echoed_ || bytes == 0) return;
+    echoed_ = true;
+    count(context_.reached[port_].echoed);
 }
 
 void Session::mark_active() {
-    if (!context_.by_idleness) return;  // a look at the clock for each message would cost
-    last_active_ = std::chrono::steady_clock::now();
-    auto& all = *context_.by_idleness;
-    all.splice(all.end(), all, idle_position_);
+    if (!context_.has_idle_timeout) return;  // a look at the clock for each message would cost
+    last_active_ = steady_clock::now();
+    auto& all = context_.sessions;
+    all.splice(all.end(), all, place_);
 }
 
 }  // namespace echo_server

@@ -2,8 +2,11 @@
 #include "echo/worker.h"
 
 #include <asio/post.hpp>
+#include <memory>
 #include <new>
 #include <utility>
+
+#include "echo/counters.h"
 
 using std::error_code;
 using std::chrono::steady_clock;
@@ -11,13 +14,13 @@ using std::chrono::steady_clock;
 namespace echo_server {
 
 Worker::Worker(echo_counters& counters, std::span<echo_reached> reached, std::chrono::seconds idle_timeout)
-    : sessions_{.io = io_, .counters = counters, .reached = reached}, idle_timeout_(idle_timeout) {
-    if (idle_timeout == std::chrono::seconds::zero()) return;
-    sessions_.by_idleness.emplace();
-    end_idle_sessions();
+    : idle_timeout_(idle_timeout),
+      context_{.poller = poller_,
+               .counters = counters,
+               .reached = reached,
+               .has_idle_timeout = idle_timeout > std::chrono::seconds::zero()} {
+    if (context_.has_idle_timeout) end_idle_sessions();
 }
-
-Worker::~Worker() { sessions_.second_look.clear(); }  // sockets can't outlive io_
 
 void Worker::start_thread() {
     thread_ = std::thread([this] { run(); });
@@ -29,8 +32,8 @@ void Worker::run() {
             io_.run();
             return;
         } catch (const std::bad_alloc&) {
-            // Usually thrown by the handler that owned a session: only that session is lost.
-            sessions_.warnings.warn("out of memory: a connection was cut off");
+            // Usually a client that was handed over; serve() has counted its end.
+            context_.warnings.warn("out of memory: a connection was cut off");
         }
     }
 }
@@ -40,16 +43,28 @@ void Worker::join() {
 }
 
 void Worker::serve(Fd client) {
-    Session::Owner session;
+    Session::List place;  // in a list of its own: nothing can fail once the session has begun
     try {
-        session = std::make_unique<Session>(std::move(client), sessions_);
+        place.emplace_back();
+        place.front() = std::make_unique<Session>(std::move(client), context_, place.begin());
     } catch (const std::bad_alloc&) {
         // cppcheck-suppress uselessAssignmentArg  ; it closes the socket, which must come before the count
         client = Fd();
-        sessions_.connection_refused();
+        context_.connection_refused();
         throw;
     }
-    Session::serve(std::move(session), Session::Wakeup::input);  // most clients send at once
+    auto& session = *place.front();
+    context_.sessions.splice(context_.sessions.end(), place);
+    go_on(session);  // most clients send at once
+}
+
+void Worker::go_on(Session& session) noexcept {
+    try {
+        if (session.go_on()) return;
+    } catch (const std::bad_alloc&) {
+        context_.warnings.warn("out of memory: a connection was cut off");
+    }
+    context_.sessions.erase(session.place());
 }
 
 void Worker::hand_over(Fd client) {
@@ -58,8 +73,11 @@ void Worker::hand_over(Fd client) {
 
 void Worker::end_idle_sessions() {
     const auto now = steady_clock::now();
-    const auto& sessions = *sessions_.by_idleness;
-    while (!sessions.empty() && sessions.front()->last_active() + idle_timeout_ <= now) sessions.front()->time_out();
+    auto& sessions = context_.sessions;
+    while (!sessions.empty() && sessions.front()->last_active() + idle_timeout_ <= now) {
+        increase(context_.counters.timed_out, 1);
+        sessions.pop_front();
+    }
     const auto oldest = sessions.empty() ? now : sessions.front()->last_active();
     idle_check_.expires_at(oldest + idle_timeout_);
     idle_check_.async_wait(in_memory(idle_memory_, [this](error_code) { end_idle_sessions(); }));

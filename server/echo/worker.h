@@ -23,12 +23,12 @@ class Worker {
     /// std::system_error.
     Worker(echo_counters& counters, std::span<echo_reached> reached, std::chrono::seconds idle_timeout);
     /// Ends its sessions. If it has a thread, that was joined.
-    ~Worker();
+    ~Worker() = default;
     Worker(const Worker&) = delete;
     Worker& operator=(const Worker&) = delete;
 
     /// `call` is called in the worker's thread at each connection's end.
-    void on_connection_end(std::function<void()> call) { sessions_.on_end = std::move(call); }
+    void on_connection_end(std::function<void()> call) { context_.on_end = std::move(call); }
 
     /// Lets a new thread call run(). Throws std::system_error if there can be none.
     void start_thread();
@@ -46,19 +46,22 @@ class Worker {
     void hand_over(Fd client);
 
     /// Counts a connection that was accepted, and closed before a worker had it. For the worker's own thread.
-    void count_refused() { sessions_.connection_refused(); }
+    void count_refused() { context_.connection_refused(); }
 
     asio::io_context& io() { return io_; }
-    [[nodiscard]] echo_counters& counters() const { return sessions_.counters; }
+    [[nodiscard]] echo_counters& counters() const { return context_.counters; }
 
  private:
+    void go_on(Session& session) noexcept;
     void end_idle_sessions();
 
-    HandlerMemory idle_memory_;  // before io_, which destroys the handlers that wait in it
-    SessionContext sessions_;    // before io_, whose handlers own sessions that use it
+    HandlerMemory idle_memory_;  // both before io_, which destroys the handlers that wait in them
+    HandlerMemory poller_memory_;
     std::chrono::seconds idle_timeout_;
     // Only one thread uses its sockets: locks would only cost.
     asio::io_context io_{ASIO_CONCURRENCY_HINT_UNSAFE_IO};
+    Poller poller_{io_, poller_memory_, [this](Session& session) { go_on(session); }};
+    SessionContext context_;
     asio::executor_work_guard<asio::io_context::executor_type> keep_running_ = asio::make_work_guard(io_);
     asio::steady_timer idle_check_{io_};
     std::thread thread_;

@@ -161,6 +161,22 @@ TEST_CASE("session: a stream goes through the pipe, whole and in order") {
     CHECK(socket.receive() == "the end");
 }
 
+TEST_CASE("session: nothing is left to do for it when it has ended, even while another process has its socket open") {
+    echo_counters counters{};
+    std::vector<echo_reached> reached(65536);
+    Worker worker(counters, reached, std::chrono::seconds(0));
+    std::array<int, 2> ends{};
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends.data()) == 0);
+    Fd client(ends[0]);
+    const Fd of_another(::dup(ends[1]));  // epoll(7) knows open files, not descriptors
+    worker.serve(Fd(ends[1]));
+    worker.io().poll();
+    client = Fd();
+    CHECK(worker.io().poll() > 0);
+    CHECK(counters.ended == 1);
+    CHECK(worker.io().poll() == 0);
+}
+
 TEST_CASE("session: ends with its worker while it waits") {
     echo_counters counters{};
     std::array<int, 2> ends{};
@@ -177,25 +193,24 @@ TEST_CASE("session: ends with its worker while it waits") {
     CHECK(::recv(client.get(), &byte, 1, 0) == 0);
 }
 
-TEST_CASE("second look: looks again while that mostly finds input") {
-    struct Item {};
-    asio::io_context io;
-    static int looks = 0;
-    looks = 0;
-    SecondLook<Item> look(io, [](std::unique_ptr<Item>) { ++looks; });
-    CHECK(look.worthwhile());
-    for (int i = 0; i < 1000; ++i) look.record(false);
-    int tried = 0;
-    for (int i = 0; i < 160; ++i) tried += look.worthwhile() ? 1 : 0;
-    CHECK(tried == 10);  // one look in sixteen, because the load may have changed
-    for (int i = 0; i < 1000; ++i) look.record(true);
-    for (int i = 0; i < 160; ++i) CHECK(look.worthwhile());
-
-    for (int i = 0; i < 300; ++i) look.add(std::make_unique<Item>());
-    io.run_one();
-    CHECK(looks == 128);  // then other events get their turn
-    io.run();
-    CHECK(looks == 300);
+TEST_CASE("worker: other handlers have their turn while many sessions have input") {
+    constexpr int clients = 300;
+    echo_counters counters{};
+    std::vector<echo_reached> reached(65536);
+    Worker worker(counters, reached, std::chrono::seconds(0));
+    std::vector<Fd> ends;
+    for (int i = 0; i < clients; ++i) {
+        std::array<int, 2> pair{};
+        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair.data()) == 0);
+        ends.emplace_back(pair[0]);
+        worker.serve(Fd(pair[1]));
+    }
+    while (worker.io().poll() > 0) continue;
+    for (const auto& client : ends) REQUIRE(::send(client.get(), "x", 1, MSG_NOSIGNAL) == 1);
+    REQUIRE(worker.io().run_one() == 1);
+    CHECK(counters.sent == 128);
+    while (worker.io().poll() > 0) continue;
+    CHECK(counters.sent == clients);
 }
 
 }  // namespace echo_server

@@ -131,8 +131,8 @@ TEST_CASE("threads: as many as the system allows, or a message that says so") {
     CHECK(std::regex_match(
         short_of_descriptors.output,
         std::regex(
-            R"(echo-server: even one connection needs 5\d\d descriptors, 5\d\d of them for the server itself, and )"
-            R"(the limit is 64: raise it \('ulimit -n 5\d\d', or LimitNOFILE in the systemd unit\), or ask for )"
+            R"(echo-server: even one connection needs 6\d\d descriptors, 6\d\d of them for the server itself, and )"
+            R"(the limit is 64: raise it \('ulimit -n 6\d\d', or LimitNOFILE in the systemd unit\), or ask for )"
             "fewer with --threads\n")));
 }
 

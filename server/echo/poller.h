@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <asio/io_context.hpp>
+#include <asio/posix/stream_descriptor.hpp>
+#include <cstdint>
+#include <functional>
+#include <system_error>
+
+#include "echo/handler_memory.h"
+
+namespace echo_server {
+
+class Session;
+
+/// Waits for the sockets of a thread's sessions by an epoll instance of its own, which is a single descriptor for
+/// Asio. An event is then a call, and a socket that goes on waiting costs nothing. (Asio's wait for a socket is a
+/// handler in memory of its own, put into queues and out of them for each event.)
+class Poller {
+ public:
+    enum class Event : std::uint8_t {
+        none,
+        input,  ///< or an end
+        room,   ///< in a socket that was full
+    };
+
+    /// Calls `on_event` in the thread of `io` with each session whose socket is ready; it may end that session, and
+    /// must not throw. `memory` outlives `io`. Throws std::system_error if there is no descriptor.
+    Poller(asio::io_context& io, HandlerMemory& memory, std::function<void(Session&)> on_event);
+
+    /// Waits for `event` in place of `before`, on a socket of `session`. Returns the error of epoll_ctl(2).
+    std::error_code watch(int socket, Session& session, Event before, Event event);
+    /// To be called before a socket that was watched is closed. (Closing ends the wait only if nobody else has the
+    /// socket open, and whoever looks at /proc/PID/fd has it open for a moment.)
+    void forget(int socket);
+
+ private:
+    void wait();
+    void handle_events();
+
+    asio::io_context& io_;
+    HandlerMemory& memory_;
+    asio::posix::stream_descriptor epoll_;
+    std::function<void(Session&)> on_event_;
+};
+
+}  // namespace echo_server

@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cerrno>
 
@@ -24,12 +26,13 @@ Transfer splice(int from, int to, std::size_t size) {
 
 }  // namespace
 
+// By syscall(2): the functions of glibc let the thread be cancelled meanwhile, by two atomic operations each time.
 Transfer ClientSocket::receive(std::span<char> buffer) const {
-    return transfer(::recv(socket_.get(), buffer.data(), buffer.size(), 0));
+    return transfer(::syscall(SYS_recvfrom, socket_.get(), buffer.data(), buffer.size(), 0, nullptr, nullptr));
 }
 
 Transfer ClientSocket::send(std::span<const char> bytes) const {
-    return transfer(::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL));
+    return transfer(::syscall(SYS_sendto, socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL, nullptr, 0));
 }
 
 Transfer ClientSocket::splice_to(const Pipe& pipe, std::size_t max_size) const {

@@ -6,6 +6,7 @@
 #include <array>
 #include <asio/post.hpp>
 #include <cerrno>
+#include <span>
 #include <utility>
 
 using asio::posix::stream_descriptor;
@@ -19,15 +20,22 @@ int new_epoll() {
     return epoll;
 }
 
+std::uint32_t events_of(Poller::Event event) {
+    if (event == Poller::Event::room) return EPOLLOUT;
+    if (event == Poller::Event::input) return EPOLLIN;
+    // EPOLLPRI may come long before the urgent byte can be read: only edge-triggered it does not come again and again.
+    return EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLET;
+}
+
 }  // namespace
 
-Poller::Poller(asio::io_context& io, HandlerMemory& memory, std::function<void(Session&)> on_event)
+Poller::Poller(asio::io_context& io, HandlerMemory& memory, OnEvent on_event)
     : io_(io), memory_(memory), epoll_(io, new_epoll()), on_event_(std::move(on_event)) {
     wait();
 }
 
 std::error_code Poller::watch(int socket, Session& session, Event before, Event event) {
-    epoll_event wanted{.events = event == Event::input ? EPOLLIN : EPOLLOUT, .data = {.ptr = &session}};
+    epoll_event wanted{.events = events_of(event), .data = {.ptr = &session}};
     const int operation = before == Event::none ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
     if (::epoll_ctl(epoll_.native_handle(), operation, socket, &wanted) == 0) return {};
     return {errno, std::generic_category()};
@@ -48,7 +56,8 @@ void Poller::handle_events() {
         const int count = ::epoll_wait(epoll_.native_handle(), events.data(), max_events - handled, 0);
         if (count <= 0) return wait();
         // Within a batch a session ends only by its own event, so each pointer holds.
-        for (int i = 0; i < count; ++i) on_event_(*static_cast<Session*>(events[static_cast<std::size_t>(i)].data.ptr));
+        for (const auto& event : std::span(events).first(static_cast<std::size_t>(count)))
+            on_event_(*static_cast<Session*>(event.data.ptr), event.events == EPOLLIN);
         handled += count;
     }
     // Not to the executor of epoll_: of any type, it would allocate.

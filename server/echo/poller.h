@@ -20,15 +20,20 @@ class Poller {
  public:
     enum class Event : std::uint8_t {
         none,
-        input,  ///< or an end
-        room,   ///< in a socket that was full
+        input,      ///< or an end; as long as some is there
+        new_input,  ///< the same, only when more has come: edge-triggered, which saves the kernel a look at the socket
+        room,       ///< in a socket that was full
     };
 
-    /// Calls `on_event` in the thread of `io` with each session whose socket is ready; it may end that session, and
-    /// must not throw. `memory` outlives `io`. Throws std::system_error if there is no descriptor.
-    Poller(asio::io_context& io, HandlerMemory& memory, std::function<void(Session&)> on_event);
+    /// Called in the thread of `io` with a session whose socket is ready. If it waits for new input, `only_input` says
+    /// that there is neither an end nor urgent data. The call may end that session, and must not throw.
+    using OnEvent = std::function<void(Session&, bool only_input)>;
 
-    /// Waits for `event` in place of `before`, on a socket of `session`. Returns the error of epoll_ctl(2).
+    /// `memory` outlives `io`. Throws std::system_error if there is no descriptor.
+    Poller(asio::io_context& io, HandlerMemory& memory, OnEvent on_event);
+
+    /// Waits for `event` in place of `before`, on a socket of `session`; what is there already is an event, too.
+    /// Returns the error of epoll_ctl(2).
     std::error_code watch(int socket, Session& session, Event before, Event event);
     /// To be called before a socket that was watched is closed. (Closing ends the wait only if nobody else has the
     /// socket open, and whoever looks at /proc/PID/fd has it open for a moment.)
@@ -41,7 +46,7 @@ class Poller {
     asio::io_context& io_;
     HandlerMemory& memory_;
     asio::posix::stream_descriptor epoll_;
-    std::function<void(Session&)> on_event_;
+    OnEvent on_event_;
 };
 
 }  // namespace echo_server

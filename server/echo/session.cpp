@@ -34,7 +34,7 @@ Session::~Session() {
     context_.connection_ended();
 }
 
-bool Session::go_on() {
+bool Session::go_on(bool only_input) {
     constexpr std::size_t enough_to_splice = 16384;  // for less, one copy more is cheaper than a pipe
     auto& buffer = context_.buffer;
     if (!owed_.empty() && !send_owed()) return false;
@@ -55,7 +55,10 @@ bool Session::go_on() {
         return wait_for(Poller::Event::room);
     }
     splices_ = piped ? input.size >= enough_to_splice : input.size == buffer.size() && context_.pipe.prepare();
-    return wait_for(Poller::Event::input);
+    // If recv(2) returns less than fits, it has taken all (epoll(7)), unless it has stopped before an end or at urgent
+    // data.
+    const bool took_all = only_input && !piped && input.size < buffer.size();
+    return wait_for(took_all ? Poller::Event::new_input : Poller::Event::input);
 }
 
 bool Session::send_owed() {

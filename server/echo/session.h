@@ -38,9 +38,10 @@ class Session {
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
 
-    /// Echoes what there is, and waits for more: for the next event of the poller. Returns false if the connection is
-    /// over; then, and after std::bad_alloc, the session is to be destroyed.
-    [[nodiscard]] bool go_on();
+    /// Echoes what there is, and waits for more: for the next event of the poller. `only_input` is what the poller has
+    /// told, or false. Returns false if the connection is over; then, and after std::bad_alloc, the session is to be
+    /// destroyed.
+    [[nodiscard]] bool go_on(bool only_input);
 
     /// When the last byte was received or sent, or the session began. Kept only for --idle-timeout.
     [[nodiscard]] std::chrono::steady_clock::time_point last_active() const { return last_active_; }

@@ -55,12 +55,12 @@ void Worker::serve(Fd client) {
     }
     auto& session = *place.front();
     context_.sessions.splice(context_.sessions.end(), place);
-    go_on(session);  // most clients send at once
+    go_on(session, false);  // most clients send at once
 }
 
-void Worker::go_on(Session& session) noexcept {
+void Worker::go_on(Session& session, bool only_input) noexcept {
     try {
-        if (session.go_on()) return;
+        if (session.go_on(only_input)) return;
     } catch (const std::bad_alloc&) {
         context_.warnings.warn("out of memory: a connection was cut off");
     }

@@ -52,7 +52,7 @@ class Worker {
     [[nodiscard]] echo_counters& counters() const { return context_.counters; }
 
  private:
-    void go_on(Session& session) noexcept;
+    void go_on(Session& session, bool only_input) noexcept;
     void end_idle_sessions();
 
     HandlerMemory idle_memory_;  // both before io_, which destroys the handlers that wait in them
@@ -60,7 +60,7 @@ class Worker {
     std::chrono::seconds idle_timeout_;
     // Only one thread uses its sockets: locks would only cost.
     asio::io_context io_{ASIO_CONCURRENCY_HINT_UNSAFE_IO};
-    Poller poller_{io_, poller_memory_, [this](Session& session) { go_on(session); }};
+    Poller poller_{io_, poller_memory_, [this](Session& session, bool only_input) { go_on(session, only_input); }};
     SessionContext context_;
     asio::executor_work_guard<asio::io_context::executor_type> keep_running_ = asio::make_work_guard(io_);
     asio::steady_timer idle_check_{io_};

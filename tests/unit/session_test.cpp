@@ -177,6 +177,28 @@ TEST_CASE("session: nothing is left to do for it when it has ended, even while a
     CHECK(worker.io().poll() == 0);
 }
 
+TEST_CASE("session: after a small message, any number of bytes comes back whole, and the end is seen") {
+    // More than one read, whole buffers and parts of one: the session must not wait for news of what is there already.
+    for (const std::size_t size : {1UL, 65535UL, 65536UL, 65537UL, 131072UL, 150000UL}) {
+        for (const bool ends : {false, true}) {
+            CAPTURE(size);
+            CAPTURE(ends);
+            ServedSocket socket;
+            for (const auto text : {"small"sv, "smaller"sv}) {
+                socket.send(text);
+                CHECK(socket.receive() == text);
+            }
+            socket.send(std::string(size, 'x'));
+            if (ends) socket.finish();
+            CHECK((socket.receive() == std::string(size, 'x')));
+            CHECK(socket.at_end() == ends);
+            if (ends) continue;
+            socket.send("small again");
+            CHECK(socket.receive() == "small again");
+        }
+    }
+}
+
 TEST_CASE("session: ends with its worker while it waits") {
     echo_counters counters{};
     std::array<int, 2> ends{};

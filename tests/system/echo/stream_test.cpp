@@ -12,6 +12,7 @@
 
 #include "support/client.h"
 #include "support/server.h"
+#include "support/temporary.h"
 
 namespace echo_server {
 
@@ -131,6 +132,14 @@ TEST_CASE("stream: urgent data comes back in its place") {
     client.send("before !", MSG_OOB);  // the last byte is the urgent one
     client.send(" after");
     CHECK(client.receive(14) == "before ! after");
+    // All of it is there when the server looks: recv(2) stops at urgent data.
+    for (int i = 0; i < 3; ++i) {
+        server.freeze();
+        client.send("before !", MSG_OOB);
+        client.send(" after");
+        server.signal(SIGCONT);
+        CHECK(client.receive(14) == "before ! after");
+    }
 
     // In the middle of streams, which are spliced: splice(2) stops at urgent data.
     const auto data = noise(300'000);
@@ -149,6 +158,26 @@ TEST_CASE("stream: urgent data comes back in its place") {
     server.signal(SIGCONT);
     CHECK(client.receive(last.size()) == last);
     CHECK(client.at_end());
+}
+
+TEST_CASE("stream: an urgent byte costs no CPU time while a firewall keeps back what is before it") {
+    const Network network;
+    const Server server(network.vm, {"--ports", "7"});
+    Client client(network.host, Network::vm_ip4, 7);
+    for (int i = 0; i < 2; ++i) {
+        client.send("small");
+        CHECK(client.receive(5) == "small");
+    }
+    const TempFile firewall(
+        "table ip firewall { chain in { type filter hook input priority 0; ip length > 500 drop; }; }");
+    run_ok(network.vm, {"nft", "-f", firewall.path()});
+    const auto lost = noise(1000);
+    client.send(lost);
+    client.send("!", MSG_OOB);
+    REQUIRE(eventually([&] { return run_ok(network.vm, {"ss", "-Htin"}).find("rcv_ooopack") != std::string::npos; }));
+    CHECK(comes_to_rest(server));
+    run_ok(network.vm, {"nft", "flush", "ruleset"});
+    CHECK(client.receive(1001) == lost + "!");
 }
 
 TEST_CASE("stream: nothing of a client that is cut off gets to another client") {

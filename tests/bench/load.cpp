@@ -35,6 +35,7 @@ struct Settings {
     std::string workload;
     std::size_t connections = 50;
     double seconds = 2;
+    std::size_t operations = 0;  // or for some seconds
     double warm_up = 0.3;
     pid_t server = 0;
     Work work;
@@ -59,18 +60,30 @@ class Load {
 
     // Lets the load go on for `time`; returns the finished work.
     Tally run(duration<double> time) {
+        const auto end = steady_clock::now() + time;
+        return run_until([end](const Tally&) { return steady_clock::now() >= end; });
+    }
+
+    // The same, until `enough` returns true for the finished work.
+    template <typename Enough>
+    Tally run_until(Enough enough) {
         Tally tally;
         tally.latencies.reserve(1U << 21U);
-        const auto end = steady_clock::now() + time;
-        while (steady_clock::now() < end) {
+        while (!enough(tally)) {
             const int count = ::epoll_wait(epoll_.get(), events_.data(), static_cast<int>(events_.size()), 1);
             for (int i = 0; i < count; ++i) {
                 const auto& event = events_[static_cast<std::size_t>(i)];
                 clients_[event.data.u64].handle(event.events, tally);
             }
         }
+        operations_ += tally.operations;
+        bytes_ += tally.bytes;
         return tally;
     }
+
+    // Since the beginning.
+    [[nodiscard]] std::uint64_t operations() const { return operations_; }
+    [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
 
  private:
     void run_until_served() {
@@ -87,6 +100,8 @@ class Load {
     Fd epoll_;
     std::deque<LoadClient> clients_;
     std::array<epoll_event, 256> events_{};
+    std::uint64_t operations_ = 0;
+    std::uint64_t bytes_ = 0;
 };
 
 double percentile_us(std::vector<std::uint32_t>& latencies, double part) {
@@ -117,6 +132,15 @@ void measure(const Settings& settings) {
     fmt::print("p99.9 us,{:.1f}\n", percentile_us(tally.latencies, 0.999));
 }
 
+// Does a certain amount of work, for whoever counts what the server does meanwhile. Prints all that was done, the
+// clients' first messages too.
+void do_operations(const Settings& settings) {
+    Load load(settings);
+    load.go_on();
+    load.run_until([&](const Tally& done) { return done.operations >= settings.operations; });
+    fmt::print("operations,{}\nbytes,{}\n", load.operations(), load.bytes());
+}
+
 // The cost of idle connections, after each has been served a message.
 void measure_idle(const Settings& settings) {
     const auto before = resident_memory(settings.server);
@@ -139,6 +163,7 @@ Settings parse(int argc, char** argv) {
     app.add_option("--clients", settings.connections, "Connections at a time (50)")->type_name("N");
     app.add_option("--size", settings.work.message, "Bytes in a message (64)")->type_name("BYTES");
     app.add_option("--seconds", settings.seconds, "How long to measure (2)");
+    app.add_option("--operations", settings.operations, "End after as many, and measure nothing")->type_name("N");
     app.add_option("--warm-up", settings.warm_up, "Seconds of load before that, once every client was served (0.3)");
     try {
         app.parse(argc, argv);
@@ -159,6 +184,8 @@ int main(int argc, char** argv) {
         raise_descriptor_limit();
         if (settings.workload == "idle")
             measure_idle(settings);
+        else if (settings.operations > 0)
+            do_operations(settings);
         else
             measure(settings);
         return 0;

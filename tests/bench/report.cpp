@@ -5,18 +5,15 @@
 
 #include <algorithm>
 #include <array>
-#include <cstddef>
 #include <exception>
 #include <fstream>
 #include <iostream>
-#include <map>
 #include <optional>
-#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <tuple>
-#include <vector>
+
+#include "results.h"
 
 namespace {
 
@@ -48,6 +45,20 @@ constexpr std::array rivals{
 };
 constexpr std::array others{"asio-echo", "asio-echo-64k", "xinetd", "socat", "ncat"};
 
+// Workloads of echo-server and one floor.
+struct Pair {
+    std::string_view id;
+    std::string_view label;
+    std::string_view floor;
+};
+constexpr std::array pairs{
+    Pair{"messages-10000", "64-byte messages, 10,000 clients", floor_dispatch},
+    Pair{"veth-messages-50", "veth: 64-byte messages, 50 clients", "epoll-ipv4"},
+    Pair{"veth-messages-1000", "veth: 64-byte messages, 1,000 clients", "epoll-ipv4"},
+    Pair{"veth-stream", "veth: stream of 64 KiB, 4 clients", "epoll-ipv4"},
+    Pair{"veth-connections", "veth: connect, echo, close, 50 clients", "epoll-ipv4"},
+};
+
 struct Metric {
     std::string_view id;
     bool higher_is_better;
@@ -55,90 +66,6 @@ struct Metric {
 constexpr std::string_view cpu = "server CPU us/operation";
 constexpr std::array metrics{Metric{cpu, false}, Metric{"operations/s", true}, Metric{"p50 us", false},
                              Metric{"p99 us", false}, Metric{"p99.9 us", false}};
-
-using Series = std::map<int, double>;                           // by round
-using Key = std::tuple<std::string, std::string, std::string>;  // workload, rival, metric
-
-struct Results {
-    std::map<Key, Series> values;
-    std::vector<Key> order;  // of their first appearance
-    std::map<std::pair<std::string, std::string>, std::string> failures;
-
-    [[nodiscard]] const Series& of(std::string_view workload, std::string_view rival, std::string_view metric) const {
-        static const Series none;
-        const auto found = values.find({std::string(workload), std::string(rival), std::string(metric)});
-        return found == values.end() ? none : found->second;
-    }
-};
-
-Results read(std::istream& csv) {
-    Results results;
-    std::string line;
-    std::getline(csv, line);  // the header
-    while (std::getline(csv, line)) {
-        std::istringstream fields(line);
-        std::array<std::string, 5> values;
-        for (auto& value : values) std::getline(fields, value, ',');
-        const auto& [workload, rival, round, metric, value] = values;
-        if (metric == "failure") {
-            results.failures[{workload, rival}] = value;
-            continue;
-        }
-        const Key key(workload, rival, metric);
-        if (!results.values.contains(key)) results.order.push_back(key);
-        results.values[key][std::stoi(round)] = std::stod(value);
-    }
-    return results;
-}
-
-/// The median, with the first and the third quartile.
-struct Spread {
-    double median;
-    double first;
-    double third;
-};
-
-std::optional<Spread> spread(std::vector<double> values) {
-    if (values.empty()) return {};
-    std::ranges::sort(values);
-    const auto at = [&](double part) {
-        const double place = part * static_cast<double>(values.size() - 1);
-        const auto below = static_cast<std::size_t>(place);
-        const auto above = std::min(below + 1, values.size() - 1);
-        return values[below] + (place - static_cast<double>(below)) * (values[above] - values[below]);
-    };
-    return Spread{.median = at(0.5), .first = at(0.25), .third = at(0.75)};
-}
-
-std::optional<Spread> spread(const Series& series) {
-    std::vector<double> values;
-    for (const auto& [round, value] : series) values.push_back(value);
-    return spread(values);
-}
-
-// Takes the ratio within each round that has both figures: a drift slower than a round cancels out.
-std::optional<Spread> ratio(const Series& series, const Series& base) {
-    std::vector<double> ratios;
-    for (const auto& [round, value] : series)
-        if (const auto same = base.find(round); same != base.end() && same->second > 0)
-            ratios.push_back(value / same->second);
-    return spread(ratios);
-}
-
-std::string text_of(double number) {
-    const int digits = number >= 100 ? 0 : number >= 10 ? 1 : 2;
-    return fmt::format("{:.{}f}", number, digits);
-}
-
-std::string text_of(const std::optional<Spread>& spread) {
-    if (!spread) return "-";
-    return fmt::format("{} ({} to {})", text_of(spread->median), text_of(spread->first), text_of(spread->third));
-}
-
-std::string median_of(const Series& series) {
-    const auto all = spread(series);
-    return all ? text_of(all->median) : "-";
-}
 
 void print_cpu_table(const Results& results) {
     fmt::print("CPU time of the server, us for each operation; behind it, relative to the floor behind dispatch:\n\n|");
@@ -161,8 +88,22 @@ void print_cpu_table(const Results& results) {
     }
 }
 
+void print_pairs(const Results& results) {
+    fmt::print(
+        "\nThe same beside one floor: with 10,000 clients the floor behind dispatch; over a veth pair a floor that "
+        "listens directly, on IPv4:\n\n| workload | echo-server | the floor | ratio |\n|---|---|---|---|\n");
+    for (const auto& [id, label, floor] : pairs) {
+        const auto& series = results.of(id, ours, cpu);
+        const auto& base = results.of(id, floor, cpu);
+        fmt::print("| {} | {} | {} | {} |\n", label, median_of(series), median_of(base), text_of(ratio(series, base)));
+        for (const auto& [who, why] : results.failures)
+            if (who.first == id) fmt::print("| {} | {} fails: {} | | |\n", label, who.second, why);
+    }
+}
+
 bool is_compared(std::string_view workload) {
-    return std::ranges::any_of(workloads, [&](const Name& name) { return name.id == workload; });
+    const auto is_it = [&](const auto& name) { return name.id == workload; };
+    return std::ranges::any_of(workloads, is_it) || std::ranges::any_of(pairs, is_it);
 }
 
 std::optional<Name> best_other(const Results& results, std::string_view workload, const Metric& metric) {
@@ -241,6 +182,7 @@ int main(int argc, char** argv) {
             throw std::runtime_error("give a file for the data of the plot; results.csv comes by standard input");
         const auto results = read(std::cin);
         print_cpu_table(results);
+        print_pairs(results);
         print_comparison(results);
         print_rest(results);
         std::ofstream plot(argv[1]);

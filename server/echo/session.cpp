@@ -54,7 +54,10 @@ bool Session::go_on(bool only_input) {
         owed_.assign(buffer.data() + *sent, buffer.data() + input.size);
         return wait_for(Poller::Event::room);
     }
-    splices_ = piped ? input.size >= enough_to_splice : input.size == buffer.size() && context_.pipe.prepare();
+    const bool small = input.size < enough_to_splice;
+    // A stream has small pieces, too: the end of a message that is not a multiple of the segments' size.
+    splices_ = piped ? !small || !was_small_ : input.size == buffer.size() && context_.pipe.prepare();
+    was_small_ = small;
     // If recv(2) returns less than fits, it has taken all (epoll(7)), unless it has stopped before an end or at urgent
     // data.
     const bool took_all = only_input && !piped && input.size < buffer.size();

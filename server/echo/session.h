@@ -77,9 +77,10 @@ class Session {
     ClientSocket socket_;
     std::uint16_t port_;  // that the client dialled
     Poller::Event waits_for_ = Poller::Event::none;
-    bool splices_ : 1 = false;  // the client streams
-    bool echoed_ : 1 = false;   // a byte, at least
-    std::vector<char> owed_;    // received, but not taken by the full socket
+    bool splices_ : 1 = false;    // the client streams
+    bool was_small_ : 1 = false;  // the last piece
+    bool echoed_ : 1 = false;     // a byte, at least
+    std::vector<char> owed_;      // received, but not taken by the full socket
     std::chrono::steady_clock::time_point last_active_;
     List::iterator place_;
 };

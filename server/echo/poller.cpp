@@ -23,6 +23,7 @@ int new_epoll() {
 std::uint32_t events_of(Poller::Event event) {
     if (event == Poller::Event::room) return EPOLLOUT;
     if (event == Poller::Event::input) return EPOLLIN;
+    if (event == Poller::Event::input_once) return EPOLLIN | EPOLLONESHOT;
     // EPOLLPRI may come long before the urgent byte can be read: only edge-triggered it does not come again and again.
     return EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLET;
 }
@@ -34,10 +35,9 @@ Poller::Poller(asio::io_context& io, HandlerMemory& memory, OnEvent on_event)
     wait();
 }
 
-std::error_code Poller::watch(int socket, Session& session, Event before, Event event) {
+std::error_code Poller::watch(int socket, Session& session, Event event, bool fresh) {
     epoll_event wanted{.events = events_of(event), .data = {.ptr = &session}};
-    const int operation = before == Event::none ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
-    if (::epoll_ctl(epoll_.native_handle(), operation, socket, &wanted) == 0) return {};
+    if (::epoll_ctl(epoll_.native_handle(), fresh ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, socket, &wanted) == 0) return {};
     return {errno, std::generic_category()};
 }
 

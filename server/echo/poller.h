@@ -20,9 +20,10 @@ class Poller {
  public:
     enum class Event : std::uint8_t {
         none,
-        input,      ///< or an end; as long as some is there
-        new_input,  ///< the same, only when more has come: edge-triggered, which saves the kernel a look at the socket
-        room,       ///< in a socket that was full
+        input,       ///< or an end; as long as some is there
+        input_once,  ///< the same; told once, and then the wait is over
+        new_input,   ///< the same, only when more has come: edge-triggered, which saves the kernel a look at the socket
+        room,        ///< in a socket that was full
     };
 
     /// Called in the thread of `io` with a session whose socket is ready. If it waits for new input, `only_input` says
@@ -32,11 +33,11 @@ class Poller {
     /// `memory` outlives `io`. Throws std::system_error if there is no descriptor.
     Poller(asio::io_context& io, HandlerMemory& memory, OnEvent on_event);
 
-    /// Waits for `event` in place of `before`, on a socket of `session`; what is there already is an event, too.
-    /// Returns the error of epoll_ctl(2).
-    std::error_code watch(int socket, Session& session, Event before, Event event);
-    /// To be called before a socket that was watched is closed. (Closing ends the wait only if nobody else has the
-    /// socket open, and whoever looks at /proc/PID/fd has it open for a moment.)
+    /// Waits for `event` on a socket of `session`, in place of what it waited for before, if it is not `fresh`. What is
+    /// there already is an event, too. Returns the error of epoll_ctl(2).
+    std::error_code watch(int socket, Session& session, Event event, bool fresh);
+    /// To be called before a socket is closed for which a wait is not over. (Closing ends the wait only if nobody else
+    /// has the socket open, and whoever looks at /proc/PID/fd has it open for a moment.)
     void forget(int socket);
 
  private:

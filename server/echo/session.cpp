@@ -37,6 +37,7 @@ Session::~Session() {
 bool Session::go_on(bool only_input) {
     constexpr std::size_t enough_to_splice = 16384;  // for less, one copy more is cheaper than a pipe
     auto& buffer = context_.buffer;
+    if (waits_for_ == Poller::Event::input_once) waits_for_ = Poller::Event::none;
     if (!owed_.empty() && !send_owed()) return false;
     if (!owed_.empty()) return true;
     const Input input = splices_ ? splice_in() : receive();
@@ -123,8 +124,11 @@ std::optional<std::size_t> Session::splice_out(std::size_t size) {
 }
 
 bool Session::start_waiting_for(Poller::Event event) {
-    const auto error = context_.poller.watch(socket_.fd(), *this, waits_for_, event);
+    // What a client does after its first wait is often its end: then epoll need not be asked to forget the socket.
+    if (!waited_ && event == Poller::Event::input) event = Poller::Event::input_once;
+    const auto error = context_.poller.watch(socket_.fd(), *this, event, !waited_);
     waits_for_ = event;
+    waited_ = true;
     if (error)
         context_.warnings.warn(
             fmt::format("epoll: {}: a connection was cut off; fs.epoll.max_user_watches is the limit, if memory is not",

@@ -80,6 +80,7 @@ class Session {
     bool splices_ : 1 = false;    // the client streams
     bool was_small_ : 1 = false;  // the last piece
     bool echoed_ : 1 = false;     // a byte, at least
+    bool waited_ : 1 = false;     // once, at least
     std::vector<char> owed_;      // received, but not taken by the full socket
     std::chrono::steady_clock::time_point last_active_;
     List::iterator place_;

@@ -162,19 +162,25 @@ TEST_CASE("session: a stream goes through the pipe, whole and in order") {
 }
 
 TEST_CASE("session: nothing is left to do for it when it has ended, even while another process has its socket open") {
-    echo_counters counters{};
-    std::vector<echo_reached> reached(65536);
-    Worker worker(counters, reached, std::chrono::seconds(0));
-    std::array<int, 2> ends{};
-    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends.data()) == 0);
-    Fd client(ends[0]);
-    const Fd of_another(::dup(ends[1]));  // epoll(7) knows open files, not descriptors
-    worker.serve(Fd(ends[1]));
-    worker.io().poll();
-    client = Fd();
-    CHECK(worker.io().poll() > 0);
-    CHECK(counters.ended == 1);
-    CHECK(worker.io().poll() == 0);
+    for (const int messages : {0, 1, 2, 3}) {
+        CAPTURE(messages);
+        echo_counters counters{};
+        std::vector<echo_reached> reached(65536);
+        Worker worker(counters, reached, std::chrono::seconds(0));
+        std::array<int, 2> ends{};
+        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends.data()) == 0);
+        Fd client(ends[0]);
+        const Fd of_another(::dup(ends[1]));  // epoll(7) knows open files, not descriptors
+        worker.serve(Fd(ends[1]));
+        for (int i = 0; i < messages; ++i) {
+            REQUIRE(::send(client.get(), "x", 1, MSG_NOSIGNAL) == 1);
+            while (worker.io().poll() > 0) continue;
+        }
+        client = Fd();
+        CHECK(worker.io().poll() > 0);
+        CHECK(counters.ended == 1);
+        CHECK(worker.io().poll() == 0);
+    }
 }
 
 TEST_CASE("session: after a small message, any number of bytes comes back whole, and the end is seen") {

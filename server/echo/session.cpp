@@ -43,7 +43,8 @@ bool Session::go_on(bool only_input) {
     const Input input = splices_ ? splice_in() : receive();
     if (input.at == Input::At::ended) return false;
     if (input.at == Input::At::none_yet) {
-        splices_ = false;  // an event may have told of what splice(2) does not find: urgent data, say
+        // An event has told of input, but splice(2) finds none: it is urgent data, say.
+        if (waits_for_ != Poller::Event::room) splices_ = false;
         return wait_for(Poller::Event::input);
     }
     increase(context_.counters.received, input.size);

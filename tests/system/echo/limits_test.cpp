@@ -22,9 +22,9 @@ namespace echo_server {
 
 using namespace std::chrono_literals;
 
-TEST_CASE("limits: with 64 descriptors and 500 clients it waits without spinning, and serves all in the end") {
+TEST_CASE("limits: with 80 descriptors and 500 clients it waits without spinning, and serves all in the end") {
     const Netns netns;
-    Server server(netns, {"--ports", "7", "--threads", "2"}, [] { limit_descriptors(64); });
+    Server server(netns, {"--ports", "7", "--threads", "2"}, [] { limit_descriptors(80); });
     std::list<Client> clients;
     for (int i = 0; i < 500; ++i) clients.emplace_back(netns, "127.0.0.1", 7).send("x");
     const auto complaint = server.wait_for("connections as are allowed");

@@ -71,7 +71,7 @@ TEST_CASE("stop: what clients had already completed is served") {
 
 TEST_CASE("stop: short of descriptors, what clients had already completed is served as descriptors come free") {
     const Netns netns;
-    Server server(netns, {"--ports", "7", "--threads", "2", "--drain-timeout", "3600"}, [] { limit_descriptors(64); });
+    Server server(netns, {"--ports", "7", "--threads", "2", "--drain-timeout", "3600"}, [] { limit_descriptors(80); });
     std::list<Client> clients;
     for (int i = 0; i < 100; ++i) clients.emplace_back(netns, "127.0.0.1", 7).send("x");
     server.wait_for("as many connections as are allowed");

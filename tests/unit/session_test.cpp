@@ -21,15 +21,21 @@ namespace echo_server {
 
 namespace {
 
+/// Two ends, neither of which waits.
+std::array<Fd, 2> socket_pair() {
+    std::array<int, 2> ends{};
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends.data()) == 0);
+    return {Fd(ends[0]), Fd(ends[1])};
+}
+
 /// A worker that serves one end of a socketpair in the test's own thread; the test has the other end.
 class ServedSocket {
  public:
     ServedSocket() : worker_(counters_, reached_, std::chrono::seconds(0)) {
-        std::array<int, 2> ends{};
-        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends.data()) == 0);
-        client_ = Fd(ends[0]);
+        auto [client, served] = socket_pair();
+        client_ = std::move(client);
         worker_.on_connection_end([this] { ended_ = true; });
-        worker_.serve(Fd(ends[1]));
+        worker_.serve(std::move(served));
     }
 
     void send(std::string_view text) const {
@@ -167,11 +173,9 @@ TEST_CASE("session: nothing is left to do for it when it has ended, even while a
         echo_counters counters{};
         std::vector<echo_reached> reached(65536);
         Worker worker(counters, reached, std::chrono::seconds(0));
-        std::array<int, 2> ends{};
-        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends.data()) == 0);
-        Fd client(ends[0]);
-        const Fd of_another(::dup(ends[1]));  // epoll(7) knows open files, not descriptors
-        worker.serve(Fd(ends[1]));
+        auto [client, served] = socket_pair();
+        const Fd of_another(::dup(served.get()));  // epoll(7) knows open files, not descriptors
+        worker.serve(std::move(served));
         for (int i = 0; i < messages; ++i) {
             REQUIRE(::send(client.get(), "x", 1, MSG_NOSIGNAL) == 1);
             while (worker.io().poll() > 0) continue;
@@ -207,13 +211,11 @@ TEST_CASE("session: after a small message, any number of bytes comes back whole,
 
 TEST_CASE("session: ends with its worker while it waits") {
     echo_counters counters{};
-    std::array<int, 2> ends{};
-    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends.data()) == 0);
-    const Fd client(ends[0]);
+    auto [client, served] = socket_pair();
     {
         std::vector<echo_reached> reached(65536);
         Worker worker(counters, reached, std::chrono::seconds(0));
-        worker.serve(Fd(ends[1]));
+        worker.serve(std::move(served));
         CHECK(counters.ended == 0);
     }
     CHECK(counters.ended == 1);
@@ -228,10 +230,9 @@ TEST_CASE("worker: other handlers have their turn while many sessions have input
     Worker worker(counters, reached, std::chrono::seconds(0));
     std::vector<Fd> ends;
     for (int i = 0; i < clients; ++i) {
-        std::array<int, 2> pair{};
-        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair.data()) == 0);
-        ends.emplace_back(pair[0]);
-        worker.serve(Fd(pair[1]));
+        auto [client, served] = socket_pair();
+        ends.push_back(std::move(client));
+        worker.serve(std::move(served));
     }
     while (worker.io().poll() > 0) continue;
     for (const auto& client : ends) REQUIRE(::send(client.get(), "x", 1, MSG_NOSIGNAL) == 1);

@@ -22,6 +22,11 @@ std::optional<Spread> spread(std::vector<double> values) {
     return Spread{.median = at(0.5), .first = at(0.25), .third = at(0.75)};
 }
 
+std::string text_of(double number) {
+    const int digits = number >= 100 ? 0 : number >= 10 ? 1 : 2;
+    return fmt::format("{:.{}f}", number, digits);
+}
+
 }  // namespace
 
 const Series& Results::of(std::string_view workload, std::string_view rival, std::string_view metric) const {
@@ -62,11 +67,6 @@ std::optional<Spread> ratio(const Series& series, const Series& base) {
         if (const auto same = base.find(round); same != base.end() && same->second > 0)
             ratios.push_back(value / same->second);
     return spread(ratios);
-}
-
-std::string text_of(double number) {
-    const int digits = number >= 100 ? 0 : number >= 10 ? 1 : 2;
-    return fmt::format("{:.{}f}", number, digits);
 }
 
 std::string text_of(const std::optional<Spread>& spread) {

@@ -39,6 +39,5 @@ std::optional<Spread> spread(const Series& series);
 std::optional<Spread> ratio(const Series& series, const Series& base);
 
 /// With three digits that count, or fewer.
-std::string text_of(double number);
 std::string text_of(const std::optional<Spread>& spread);
 std::string median_of(const Series& series);

@@ -83,14 +83,14 @@ start_all() { # RIVALS...: idle servers need no CPU time beside the measured ser
     done
 }
 
-kill_all() { # RIVAL, and its children
-    ip netns pids "$(namespace "$1")" | xargs --no-run-if-empty kill -KILL 2>/dev/null || true
+kill_all() { # NAMESPACE
+    ip netns pids "$1" | xargs --no-run-if-empty kill -KILL 2>/dev/null || true
 }
 
 stop_all() { # in a subshell, or after it, too: not the shell but the namespaces know what runs
     local name
     for name in $(ip netns list | sed -n "s/^\($(namespace)[^ ]*\).*/\1/p"); do
-        ip netns pids "$name" | xargs --no-run-if-empty kill -KILL 2>/dev/null || true
+        kill_all "$name"
         ip netns delete "$name"
     done
     pids=()

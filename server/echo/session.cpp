@@ -52,6 +52,7 @@ bool Session::go_on(bool only_input) {
     const bool piped = input.at == Input::At::pipe;
     const auto sent = piped ? splice_out(input.size) : send(std::span(buffer).first(input.size));
     if (!sent) return false;
+    count_sent(*sent);
     if (*sent < input.size) {
         owed_.assign(buffer.data() + *sent, buffer.data() + input.size);
         return wait_for(Poller::Event::room);
@@ -61,7 +62,7 @@ bool Session::go_on(bool only_input) {
     splices_ = piped ? !small || !was_small_ : input.size == buffer.size() && context_.pipe.prepare();
     was_small_ = small;
     // If recv(2) returns less than fits, it has taken all (epoll(7)), unless it has stopped before an end or at urgent
-    // data.
+    // data. (A client that sends its urgent pointer only after the byte may keep its own bytes back, until its next.)
     const bool took_all = only_input && !piped && input.size < buffer.size();
     return wait_for(took_all ? Poller::Event::new_input : Poller::Event::input);
 }
@@ -69,6 +70,7 @@ bool Session::go_on(bool only_input) {
 bool Session::send_owed() {
     const auto sent = send(owed_);
     if (!sent) return false;
+    count_sent(*sent);
     if (*sent > 0) mark_active();
     owed_.erase(owed_.begin(), owed_.begin() + static_cast<std::ptrdiff_t>(*sent));
     if (owed_.empty()) owed_ = std::vector<char>();  // an idle connection holds no buffer; {} would keep it
@@ -102,7 +104,6 @@ std::optional<std::size_t> Session::send(std::span<const char> bytes) {
     const auto [result, size] = socket_.send(bytes);
     if (result == Transfer::Result::not_yet) return 0;
     if (result != Transfer::Result::moved) return {};
-    count_sent(size);
     return size;
 }
 
@@ -115,10 +116,7 @@ std::optional<std::size_t> Session::splice_out(std::size_t size) {
         whole = left > 0;
         at += static_cast<std::size_t>(left);
     }
-    if (whole) {
-        count_sent(sent);
-        return sent;
-    }
+    if (whole) return sent;
     // An error is no proof that nothing was moved: this client has lost its place, and bytes may be left.
     pipe.discard();
     return {};

@@ -10,7 +10,6 @@
 #include <atomic>
 #include <bit>
 #include <csignal>
-#include <regex>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -18,6 +17,7 @@
 
 #include "support/client.h"
 #include "support/server.h"
+#include "support/shown_status.h"
 
 namespace echo_server {
 
@@ -105,11 +105,11 @@ long tcp_figure(const Netns& netns, const std::string& name) {
     return 0;
 }
 
-/// True if the accept queue of 8 has no room. It then holds 9 connections, or more: two CPUs that look at once whether
-/// it has room both let in one.
+/// True if the accept queue of 8 has no room. It then holds 9 connections, or more: the kernel looks without a lock
+/// whether it has room, so each CPU can let in a last connection.
 bool queue_is_full(const Netns& netns) {
-    static const std::regex more_than_8(", (9|[1-9][0-9]+) of at most 8 waiting, ");
-    return std::regex_search(run_ok(netns, echo_server({"status"})), more_than_8);
+    const auto listener = only_status(netns)["listener"];
+    return listener["backlog"] == 8 && listener["waiting"] > 8;
 }
 
 }  // namespace

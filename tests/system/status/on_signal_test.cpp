@@ -21,7 +21,6 @@
 #include "support/inject_fault.h"
 #include "support/server.h"
 #include "support/service.h"
-#include "support/shown_status.h"
 
 namespace echo_server {
 
@@ -43,11 +42,6 @@ std::string next_logged(Process& server) {
 std::string logged_status(Process& server) {
     server.signal(SIGUSR1);
     return next_logged(server);
-}
-
-// The server counts an echo a moment after the client has it.
-void wait_until_counted(const Netns& netns, const std::string& echoed_ports) {
-    REQUIRE(eventually([&] { return levels(netns)["echoed"] == echoed_ports; }));
 }
 
 std::string printed_status(const Netns& netns) { return without_uptime(run_ok(netns, echo_server({"status"}))); }
@@ -74,7 +68,8 @@ TEST_CASE("status: SIGUSR1 logs the same text") {
     Client client(network.host, Network::vm_ip4, 2000);
     client.send("x");
     REQUIRE(client.receive(1) == "x");
-    wait_until_counted(network.vm, "7,77,777,2000");
+    // The server counts an echo a moment after the client has it.
+    REQUIRE(eventually([&] { return status_shows(network.vm, "  echoed       4 ports: 7,77,777,2000\n"); }));
     const auto serving = logged_status(server);
     CHECK(serving == printed_status(network.vm));
     CHECK(serving.find("  connections  1 open of at most ") != std::string::npos);
@@ -113,7 +108,7 @@ TEST_CASE("status: SIGUSR1 logs the same text in the drain of a service, whose p
     const Netns netns;
     Service service(netns);
     const auto idle = service.start_with_idle_client();
-    wait_until_counted(netns, "7");
+    REQUIRE(eventually([&] { return status_shows(netns, "  echoed       1 port: 7\n"); }));
     service.process->signal(SIGTERM);
     service.process->wait_for("stopping");
     const auto logged = logged_status(*service.process);

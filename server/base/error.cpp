@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
+
 namespace echo_server {
 
 SystemError::SystemError(std::string_view what, int error, std::string_view hint)
@@ -11,6 +13,9 @@ SystemError::SystemError(std::string_view what, int error, std::string_view hint
 
 void fail(std::string_view what, int error, std::string_view hint) { throw SystemError(what, error, hint); }
 
-std::string error_text(int error) { return std::generic_category().message(error); }
+const char* error_text(int error) noexcept {
+    const char* text = ::strerrordesc_np(error);
+    return text != nullptr ? text : "unknown error";
+}
 
 }  // namespace echo_server

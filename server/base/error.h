@@ -22,7 +22,7 @@ class SystemError : public std::system_error {
 /// Throws SystemError. `what` says what was tried, on what; `hint`, if there is one, says what to do.
 [[noreturn]] void fail(std::string_view what, int error = errno, std::string_view hint = {});
 
-/// The system's words for `error`, an errno.
-std::string error_text(int error);
+/// The system's words for `error`, an errno. Needs no memory.
+const char* error_text(int error) noexcept;
 
 }  // namespace echo_server

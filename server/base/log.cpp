@@ -120,11 +120,11 @@ bool logs_to_journal() noexcept {
     return answer;
 }
 
-void Warnings::warn(std::string_view problem) noexcept {
+bool Warnings::is_due() noexcept {
     const auto now = std::chrono::steady_clock::now();
-    if (now < next_) return;
+    if (now < next_) return false;
     next_ = now + std::chrono::seconds(1);
-    log_warning(problem);
+    return true;
 }
 
 }  // namespace echo_server

@@ -3,8 +3,10 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <chrono>
 #include <string_view>
+#include <utility>
 
 namespace echo_server {
 
@@ -48,10 +50,20 @@ void log_warning(fmt::format_string<Args...> format, Args&&... args) {
 /// For a problem that every connection may have.
 class Warnings {
  public:
-    /// Logs it, max one a second. Needs no memory.
-    void warn(std::string_view problem) noexcept;
+    /// Logs it, max one a second. Takes nothing from the heap, because the problem may be that there is no memory. A
+    /// problem of more than 256 characters is cut off.
+    template <typename... Args>
+    // NOLINTNEXTLINE(bugprone-exception-escape)  fmt throws at wrong formats, and the compiler checks this one
+    void warn(fmt::format_string<Args...> format, Args&&... args) noexcept {
+        if (!is_due()) return;
+        std::array<char, 256> line;
+        const auto [end, size] = fmt::format_to_n(line.data(), line.size(), format, std::forward<Args>(args)...);
+        log_warning(std::string_view(line.data(), end));
+    }
 
  private:
+    bool is_due() noexcept;
+
     std::chrono::steady_clock::time_point next_;
 };
 

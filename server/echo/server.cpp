@@ -12,6 +12,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/error.h"
 #include "base/text.h"
 #include "echo/counters.h"
 #include "net/address.h"
@@ -123,7 +124,6 @@ void EchoServer::accept_clients() {
     error_code error;
     const auto accepted = accept_some(error);
     if (!acceptor_.is_open()) return stop_when_drained();
-    // Pause before the warning: there may be no memory for it.
     switch (accepted) {
         case Accepted::backlog_empty:
             if (draining_) return pause_accepting(handshake_pause_);
@@ -134,12 +134,11 @@ void EchoServer::accept_clients() {
             return wait_for_clients();
         case Accepted::limit_reached:
             pause_accepting(24h);  // on_connection_end() ends it
-            return warnings_.warn(
-                fmt::format("as many connections as are allowed ({}) are open; newcomers wait", max_connections_));
+            return warnings_.warn("as many connections as are allowed ({}) are open; newcomers wait", max_connections_);
         case Accepted::failed:
             pause_accepting(100ms);
-            return warnings_.warn(fmt::format("accepting a connection: {}; {} are open, newcomers wait",
-                                              error.message(), open_connections()));
+            return warnings_.warn("accepting a connection: {}; {} are open, newcomers wait", error_text(error.value()),
+                                  open_connections());
     }
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "echo/session.h"
 
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <utility>
 
+#include "base/error.h"
 #include "echo/counters.h"
 
 using std::chrono::steady_clock;
@@ -130,8 +130,8 @@ bool Session::start_waiting_for(Poller::Event event) {
     waited_ = true;
     if (error)
         context_.warnings.warn(
-            fmt::format("epoll: {}: a connection was cut off; fs.epoll.max_user_watches is the limit, if memory is not",
-                        error.message()));
+            "epoll: {}: a connection was cut off; fs.epoll.max_user_watches is the limit, if memory is not",
+            error_text(error.value()));
     return !error;
 }
 

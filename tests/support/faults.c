@@ -5,6 +5,7 @@
  * ACCEPT_FAULT=ECONNABORTED accept4() fails three times; each failure stands for a client.
  * EPOLL_FAULT=ENOSPC        epoll refuses every connection with this error.
  * BPF_FAULT=24:1            bpf() with command 24 succeeds once, then always fails with ENOMEM.
+ * MEMORY_FAULT=FILE         two of three allocations fail as long as the file is not empty.
  * CLOCK_FAULT=1             the wall clock jumps by years.
  * READ_FAULT=FILE           each read of the file's beginning adds a line to it, from the third read(2) on.
  * HANG_FAULT=FILE           reading the file waits as long as FILE.hang exists, as on a file system whose server does
@@ -23,6 +24,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,6 +66,32 @@ static struct splice_fault splice_fault(const char* call, size_t size) {
     }
     return fault;
 }
+
+#ifdef NDEBUG /* sanitizers have allocators of their own */
+/* glibc's own names of its functions: dlsym() may allocate. */
+extern void* __libc_malloc(size_t size);
+extern void* __libc_calloc(size_t count, size_t size);
+extern void* __libc_realloc(void* old, size_t size);
+
+static const char* memory_fault;
+
+__attribute__((constructor)) static void find_memory_fault(void) { memory_fault = getenv("MEMORY_FAULT"); }
+
+/* Where an object needs two allocations, in a row the first fails, or the second. */
+static int is_without_memory(void) {
+    static atomic_uint calls;
+    struct stat file;
+
+    if (!memory_fault || stat(memory_fault, &file) != 0 || file.st_size == 0) return 0;
+    if (atomic_fetch_add(&calls, 1) % 3 == 0) return 0;
+    errno = ENOMEM;
+    return 1;
+}
+
+void* malloc(size_t size) { return is_without_memory() ? NULL : __libc_malloc(size); }
+void* calloc(size_t count, size_t size) { return is_without_memory() ? NULL : __libc_calloc(count, size); }
+void* realloc(void* old, size_t size) { return is_without_memory() ? NULL : __libc_realloc(old, size); }
+#endif
 
 static int is_pipe(int fd) {
     struct stat file;

@@ -30,6 +30,7 @@ void fail_bpf(bpf_cmd command, after first) {
 void fail_accept(const std::string& error) { inject("ACCEPT_FAULT", error); }
 void fail_epoll(const std::string& error) { inject("EPOLL_FAULT", error); }
 void fail_splice(const std::string& calls) { inject("SPLICE_FAULT", calls); }
+void fail_memory(const std::string& path) { inject("MEMORY_FAULT", path); }
 void jump_wall_clock() { inject("CLOCK_FAULT", "1"); }
 void append_while_reading(const std::string& path) { inject("READ_FAULT", path); }
 void hang_at(const std::string& path) { inject("HANG_FAULT", path); }

@@ -27,6 +27,9 @@ void fail_epoll(const std::string& error);
 /// Calls of the splice path fail, for example "out:short read:EIO"; faults.c explains the words.
 void fail_splice(const std::string& calls);
 
+/// Two of three allocations fail as long as the file is not empty. Not with a sanitizer, which has its own allocator.
+void fail_memory(const std::string& path);
+
 /// The wall clock jumps by years.
 void jump_wall_clock();
 

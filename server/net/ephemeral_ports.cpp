@@ -17,7 +17,7 @@ namespace {
 // Linux's default since 4.2.
 constexpr std::string_view default_range = "32768 60999";
 
-std::optional<PortRange> parse_range(std::string_view text, std::string_view separators) {
+std::optional<PortRange> parse_kernel_range(std::string_view text, std::string_view separators) {
     text = trim(text);
     const auto end = text.find_first_of(separators);
     const auto first = parse_number<std::uint16_t>(text.substr(0, end));
@@ -30,7 +30,7 @@ PortSet parse_reserved(std::string_view text) {
     PortSet ports;
     for (std::size_t start = 0, comma = 0; comma != std::string_view::npos; start = comma + 1) {
         comma = text.find(',', start);
-        const auto range = parse_range(text.substr(start, comma - start), "-");
+        const auto range = parse_kernel_range(text.substr(start, comma - start), "-");
         if (range) ports.insert(range->first, range->last);
     }
     return ports;
@@ -51,7 +51,7 @@ PortRange last_of(const PortSet& open, std::size_t count) {
 }  // namespace
 
 std::optional<EphemeralPorts> parse_ephemeral_ports(std::string_view range, std::string_view reserved) {
-    const auto parsed = parse_range(range, " \t");
+    const auto parsed = parse_kernel_range(range, " \t");
     if (!parsed) return {};
     PortSet usable;
     usable.insert(parsed->first, parsed->last);

@@ -39,8 +39,8 @@ std::string_view hint(int error) {
     }
 }
 
-[[noreturn]] void fail(const tcp::endpoint& address, int error) {
-    echo_server::fail(fmt::format("listening on {}", to_string(address)), error, hint(error));
+[[noreturn]] void fail_to_listen(const tcp::endpoint& address, int error) {
+    fail(fmt::format("listening on {}", to_string(address)), error, hint(error));
 }
 
 constexpr std::string_view does_not_listen = "it does not listen";
@@ -99,15 +99,15 @@ Fd bind_socket(const tcp::endpoint& address) {
         bound = address;
         socket = Fd(::socket(AF_INET, type, IPPROTO_TCP));
     }
-    if (!socket) fail(address, errno);
+    if (!socket) fail_to_listen(address, errno);
 
     const int on = 1;
     const int off = 0;
     if (bound.address().is_v6() && ::setsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) != 0)
-        fail(address, errno);
-    if (::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0) fail(address, errno);
-    if (const int error = set_options(socket); error != 0) fail(address, error);
-    if (::bind(socket.get(), bound.data(), static_cast<socklen_t>(bound.size())) != 0) fail(address, errno);
+        fail_to_listen(address, errno);
+    if (::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0) fail_to_listen(address, errno);
+    if (const int error = set_options(socket); error != 0) fail_to_listen(address, error);
+    if (::bind(socket.get(), bound.data(), static_cast<socklen_t>(bound.size())) != 0) fail_to_listen(address, errno);
     return socket;
 }
 
@@ -116,7 +116,7 @@ Fd bind_socket(const tcp::endpoint& address) {
 Fd open_listener(const tcp::endpoint& address) {
     Fd socket = bind_socket(address);
     // The kernel cuts the backlog down to net.core.somaxconn.
-    if (::listen(socket.get(), std::numeric_limits<int>::max()) != 0) fail(address, errno);
+    if (::listen(socket.get(), std::numeric_limits<int>::max()) != 0) fail_to_listen(address, errno);
     return socket;
 }
 

@@ -26,7 +26,7 @@ std::string_view find(const rtattr* first, std::size_t size, unsigned short type
 // A string ends with 0, or with its attribute.
 std::string text_of(std::string_view data) { return std::string(data.substr(0, data.find('\0'))); }
 
-struct Request {
+struct LinksRequest {
     nlmsghdr header;
     ifinfomsg body;
 };
@@ -45,7 +45,7 @@ std::string vrf_in(const nlmsghdr* message) {
 
 std::string explain_vrf() {
     if (read_sysctl("net/ipv4/tcp_l3mdev_accept") != "0") return {};
-    Request request{};
+    LinksRequest request{};
     request.header.nlmsg_len = sizeof(request);
     request.header.nlmsg_type = RTM_GETLINK;
     request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;

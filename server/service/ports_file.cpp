@@ -25,11 +25,11 @@ namespace {
 // Every port on a line of its own, with a comment behind it, fits.
 constexpr std::size_t max_size = 4U << 20U;
 
-[[noreturn]] void fail(const std::string& path, std::string_view why) {
+[[noreturn]] void fail_to_read(const std::string& path, std::string_view why) {
     throw std::runtime_error(fmt::format("reading ports file {}: {}", path, why));
 }
 
-[[noreturn]] void fail(const std::string& path, int error) { fail(path, error_text(error)); }
+[[noreturn]] void fail_to_read(const std::string& path, int error) { fail_to_read(path, error_text(error)); }
 
 bool changed_since(const Fd& file, const struct stat& before) {
     struct stat now{};
@@ -56,34 +56,35 @@ bool is_made_up_by_the_kernel(const Fd& looked_at) {
 }
 
 struct stat status_of(const Fd& looked_at, const std::string& path) {
-    if (!looked_at) fail(path, errno);
+    if (!looked_at) fail_to_read(path, errno);
     struct stat status{};
-    if (::fstat(looked_at.get(), &status) != 0) fail(path, errno);
-    if (S_ISDIR(status.st_mode)) fail(path, EISDIR);
-    if (!S_ISREG(status.st_mode)) fail(path, "it is not a regular file, so it can't be read again on SIGHUP");
+    if (::fstat(looked_at.get(), &status) != 0) fail_to_read(path, errno);
+    if (S_ISDIR(status.st_mode)) fail_to_read(path, EISDIR);
+    if (!S_ISREG(status.st_mode)) fail_to_read(path, "it is not a regular file, so it can't be read again on SIGHUP");
     if (is_made_up_by_the_kernel(looked_at))
-        fail(path, "it is no file, but a view of the kernel's; write the ports to a file");
+        fail_to_read(path, "it is no file, but a view of the kernel's; write the ports to a file");
     return status;
 }
 
 std::string read_whole(const Fd& looked_at, const std::string& path) {
     const auto status = status_of(looked_at, path);
     const Fd file = open_for_reading(looked_at);
-    if (!file) fail(path, errno);
+    if (!file) fail_to_read(path, errno);
 
     std::string text;
     std::array<char, 16384> buffer;  // a thread's stack may be small
     while (text.size() <= max_size) {
         const auto count = ::read(file.get(), buffer.data(), buffer.size());
         if (count < 0 && errno == EINTR) continue;
-        if (count < 0) fail(path, errno);
+        if (count < 0) fail_to_read(path, errno);
         if (count == 0) {
-            if (changed_since(file, status)) fail(path, "it changed while it was read: try again once it is complete");
+            if (changed_since(file, status))
+                fail_to_read(path, "it changed while it was read: try again once it is complete");
             return text;
         }
         text.append(buffer.data(), static_cast<std::size_t>(count));
     }
-    fail(path, fmt::format("it is larger than {} MiB", max_size >> 20U));
+    fail_to_read(path, fmt::format("it is larger than {} MiB", max_size >> 20U));
 }
 
 // By the same path, which may lead through folders that are closed to the user. It must still lead to the same file:
@@ -109,7 +110,7 @@ std::string_view without_byte_order_mark(std::string_view text, const std::strin
         return zero == '\0' && (std::isgraph(c) != 0 || std::isspace(c) != 0);
     };
     if (marked || (text.size() >= 2 && (is_ascii_in_utf16(text[0], text[1]) || is_ascii_in_utf16(text[1], text[0]))))
-        fail(path, "it is text in UTF-16: save it as UTF-8");
+        fail_to_read(path, "it is text in UTF-16: save it as UTF-8");
     return text;
 }
 
@@ -150,7 +151,7 @@ PortList parse_ports_file(std::string_view text, const std::string& path, const 
             throw std::runtime_error(fmt::format("{}:{}: {}", path, number, why));
         }
     }
-    if (list.empty()) fail(path, "it lists no ports; write at least one, such as 7");
+    if (list.empty()) fail_to_read(path, "it lists no ports; write at least one, such as 7");
     return list;
 }
 

@@ -25,7 +25,7 @@
 namespace echo_server {
 namespace {
 
-[[noreturn]] void fail(pid_t pid, std::string_view why) {
+[[noreturn]] void fail_to_replace(pid_t pid, std::string_view why) {
     throw std::runtime_error(fmt::format("taking over from process {}: {}; that process goes on as before", pid, why));
 }
 
@@ -42,9 +42,9 @@ bool have_one_socket(const std::vector<RunningServer>& running) {
     });
 }
 
-[[noreturn]] void fail(pid_t pid, std::string_view what, int error) {
-    fail(pid, fmt::format("{}: {}{}", what, error_text(error),
-                          error == EPERM || error == EACCES ? " (that needs CAP_SYS_PTRACE)" : ""));
+[[noreturn]] void fail_to_replace(pid_t pid, std::string_view what, int error) {
+    fail_to_replace(pid, fmt::format("{}: {}{}", what, error_text(error),
+                                     error == EPERM || error == EACCES ? " (that needs CAP_SYS_PTRACE)" : ""));
 }
 
 // Duplicates only a descriptor of `kind`: to close any other can hang for ever, for example on a file system that the
@@ -53,12 +53,12 @@ Fd duplicate(const Fd& process, pid_t pid, int fd, std::string_view kind, std::s
     std::error_code error;
     const auto target = std::filesystem::read_symlink(fmt::format("/proc/{}/fd/{}", pid, fd), error).string();
     if (error == std::errc::no_such_file_or_directory)
-        fail(pid, fmt::format("it has closed its {}, because it drains; try again once it has ended", name));
-    if (error) fail(pid, fmt::format("looking at its {}, descriptor {}", name, fd), error.value());
-    if (!target.starts_with(kind)) fail(pid, fmt::format("its descriptor {} is no {}", fd, name));
+        fail_to_replace(pid, fmt::format("it has closed its {}, because it drains; try again once it has ended", name));
+    if (error) fail_to_replace(pid, fmt::format("looking at its {}, descriptor {}", name, fd), error.value());
+    if (!target.starts_with(kind)) fail_to_replace(pid, fmt::format("its descriptor {} is no {}", fd, name));
     // glibc has a wrapper since 2.36 alone.
     Fd copy(static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), fd, 0)));
-    if (!copy) fail(pid, fmt::format("duplicating its {}", name), errno);
+    if (!copy) fail_to_replace(pid, fmt::format("duplicating its {}", name), errno);
     return copy;
 }
 
@@ -74,15 +74,18 @@ Fd duplicate_listener(const RunningServer& running, const Fd& process, pid_t pid
     Fd listener = duplicate(process, pid, running.identity->listener, "socket:[", "listening socket");
     // An older server could write into echo_instance without privileges.
     if (const auto cookie = socket_cookie(listener.get()); cookie == 0 || cookie != running.listener_cookie())
-        fail(pid, "the socket in the map echo_socket is not its own, or there is none; stop it and start anew");
+        fail_to_replace(pid,
+                        "the socket in the map echo_socket is not its own, or there is none; stop it and start anew");
     if (!is_listening(listener.get())) return {};  // it was destroyed, and is of no use any more
-    if (const auto why = why_not_a_listener(listener); !why.empty()) fail(pid, "the socket in echo_socket: " + why);
+    if (const auto why = why_not_a_listener(listener); !why.empty())
+        fail_to_replace(pid, "the socket in echo_socket: " + why);
     return listener;
 }
 
 Fd duplicate_eventfd(const RunningServer& running, const Fd& process, pid_t pid) {
     Fd replaced = duplicate(process, pid, running.identity->handover_event, "anon_inode:[eventfd]", "eventfd");
-    if (!is_eventfd(replaced)) fail(pid, "it can't be told to drain: its handover descriptor is not an eventfd");
+    if (!is_eventfd(replaced))
+        fail_to_replace(pid, "it can't be told to drain: its handover descriptor is not an eventfd");
     return replaced;
 }
 
@@ -160,7 +163,7 @@ Takeover::Takeover(const std::vector<RunningServer>& running) {
                 "looking for the echo-server to replace: several run here, each with a socket of its own; stop all but "
                 "one first ('echo-server status' shows them)");
         const Fd process = open_process_of(*server.identity);
-        if (!process) fail(pid, "opening it", errno);
+        if (!process) fail_to_replace(pid, "opening it", errno);
         Fd listener = duplicate_listener(server, process, pid);
         if (!listener_) listener_ = std::move(listener);
         running_.push_back({server.program, pid, duplicate_eventfd(server, process, pid)});
@@ -183,7 +186,7 @@ void Takeover::complete() {
         pollfd ready{.fd = server.replaced.get(), .events = POLLOUT, .revents = 0};
         if (::poll(&ready, 1, 0) != 1) continue;
         if (::eventfd_write(server.replaced.get(), 1) != 0 && errno != EAGAIN)
-            fail(server.pid, "telling it to drain", errno);
+            fail_to_replace(server.pid, "telling it to drain", errno);
     }
 }
 

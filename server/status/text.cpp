@@ -40,7 +40,7 @@ std::string process_of(const ServerStatus& server) {
                                       : " of another PID namespace");
 }
 
-std::string_view state_of(const ServerStatus& server) {
+std::string_view state_clause(const ServerStatus& server) {
     switch (server.state) {
         case RunningServer::State::serving: return "";
         case RunningServer::State::socketless: return ", without its listening socket: its ports are closed";
@@ -53,7 +53,7 @@ std::string_view state_of(const ServerStatus& server) {
 
 std::string title(const ServerStatus& server) {
     return fmt::format("echo-server {}: {}, user {}, up {}{}\n", version_of(server), process_of(server),
-                       server.user.value_or("?"), server.uptime ? duration(*server.uptime) : "?", state_of(server));
+                       server.user.value_or("?"), server.uptime ? duration(*server.uptime) : "?", state_clause(server));
 }
 
 std::string listener_line(const ListeningSocket& listener) {

@@ -21,7 +21,7 @@ namespace echo_server {
 
 namespace {
 
-constexpr auto tcp = NamedServer::Protocol::tcp;
+using enum NamedServer::Protocol;
 
 /// Somebody else's program: it takes `port` for `socket`, or drops its packets if there is no socket. The destructor
 /// detaches it.

@@ -11,8 +11,7 @@ namespace echo_server {
 
 namespace {
 
-constexpr auto tcp = NamedServer::Protocol::tcp;
-constexpr auto udp = NamedServer::Protocol::udp;
+using enum NamedServer::Protocol;
 
 }  // namespace
 

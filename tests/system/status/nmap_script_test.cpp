@@ -32,11 +32,11 @@ constexpr auto address = "127.0.0.1";
 
 // Calls `serve` with each connection to a port, one after the other, and then waits for the client's end, unless
 // `serve` has closed the connection.
-class StandIn {
+class OddServer {
  public:
     using Serve = std::function<void(Fd&)>;
 
-    StandIn(const Netns& netns, std::uint16_t port, Serve serve) : serve_(std::move(serve)) {
+    OddServer(const Netns& netns, std::uint16_t port, Serve serve) : serve_(std::move(serve)) {
         const Netns::Entered entered(netns);
         listener_ = open_listener(parse_endpoint(fmt::format("{}:{}", address, port)));
         thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
@@ -129,8 +129,8 @@ TEST_CASE("nmap script: verifies echo-server, on both families, with each kind o
 
 TEST_CASE("nmap script: says what came instead of an echo") {
     const Netns netns;
-    std::list<StandIn> others;
-    const auto add = [&](std::uint16_t port, StandIn::Serve serve) {
+    std::list<OddServer> others;
+    const auto add = [&](std::uint16_t port, OddServer::Serve serve) {
         others.emplace_back(netns, port, std::move(serve));
     };
     add(101, [](const Fd&) {});

@@ -33,8 +33,8 @@ quietly() { # FILE COMMAND...
     log=$1
     shift
     mkdir -p "${log%/*}"
-    # sleep(1) keeps no stream open, because a reader of ours would wait for it.
-    (while sleep 30 >&- 2>&- && kill -0 $$ 2>&-; do echo "$script: $(tail -n 1 "$log" | cut -c 1-100)" >&2; done) &
+    # sleep(1) keeps no stream open, because a reader of ours would wait for it, nor the lock of scripts/build.
+    (while sleep 30 >&- 2>&- 9>&- && kill -0 $$ 2>&-; do echo "$script: $(tail -n 1 "$log" | cut -c 1-100)" >&2; done) &
     if "$@" >"$log" 2>&1 </dev/null; then
         kill $! 2>&- || true
         return

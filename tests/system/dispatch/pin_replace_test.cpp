@@ -198,7 +198,7 @@ TEST_CASE("pin: a replacement that can't become the user or have threads leaves 
     check([] {
         const rlimit limit{.rlim_cur = 1, .rlim_max = 1};
         if (::setrlimit(RLIMIT_NPROC, &limit) != 0) std::abort();
-        // Only processes of this test count; one of them is the older server.
+        // The older server is a process of the same user: one is too many.
     });
 }
 

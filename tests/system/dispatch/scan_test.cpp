@@ -27,7 +27,7 @@ std::string scan(const Netns& from, const std::string& address, const std::strin
 #ifdef NDEBUG
 constexpr std::chrono::milliseconds promised{200};
 #else
-constexpr std::chrono::milliseconds promised{2000};  // for a debug build with a sanitizer
+constexpr std::chrono::milliseconds promised{2000};  // for a debug build
 #endif
 
 }  // namespace
@@ -59,7 +59,7 @@ TEST_CASE("scan: the talk's three words come back") {
     CHECK(run_ok(network.host, {"sh", "-c", "echo ncat | ncat 192.0.2.2 77"}) == "ncat\n");
 }
 
-TEST_CASE("scan: every port but one is open, and every one of them echoes") {
+TEST_CASE("scan: every port but one is open, and every one of them echoes" * doctest::test_suite("alone")) {
     const Network network;
     const auto start = std::chrono::steady_clock::now();
     const Server server(network.vm, {"--ports", "1-65535,!22", "--allow-ephemeral"});
@@ -77,7 +77,7 @@ TEST_CASE("scan: every port but one is open, and every one of them echoes") {
     CHECK(try_connect(network.host, Network::vm_ip4, 22) == ECONNREFUSED);
 }
 
-TEST_CASE("scan: a reload replaces every port in time") {
+TEST_CASE("scan: a reload replaces every port in time" * doctest::test_suite("alone")) {
     const Network network;
     const TempFile file("1-65535,!22\n");
     Server server(network.vm, {"--ports-file", file.path(), "--allow-ephemeral"});

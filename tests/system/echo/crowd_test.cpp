@@ -39,7 +39,8 @@ std::chrono::milliseconds slowest_echo(const Netns& netns, const std::string& ad
 
 }  // namespace
 
-TEST_CASE("crowd: 10,000 clients that never send cost little memory and no CPU time, and nobody waits for them") {
+TEST_CASE("crowd: 10,000 clients that never send cost little memory and no CPU time, and nobody waits for them" *
+          doctest::test_suite("alone")) {
     raise_descriptor_limit();
     const Netns netns;
     const Server server(netns, {"--ports", "7"});
@@ -60,7 +61,7 @@ TEST_CASE("crowd: 10,000 clients that never send cost little memory and no CPU t
     CHECK(eventually([&] { return status_shows(netns, "  0 open of at most "); }));
 }
 
-TEST_CASE("crowd: 10,000 slow readers get every byte, and nobody waits for them") {
+TEST_CASE("crowd: 10,000 slow readers get every byte, and nobody waits for them" * doctest::test_suite("alone")) {
     constexpr std::size_t size = 48000;
     constexpr std::size_t piece = 6000;
     raise_descriptor_limit();

@@ -114,7 +114,7 @@ bool queue_is_full(const Netns& netns) {
 
 }  // namespace
 
-TEST_CASE("flood: SYNs from made-up addresses cost no real client its connection") {
+TEST_CASE("flood: SYNs from made-up addresses cost no real client its connection" * doctest::test_suite("alone")) {
     const Network network;
     run_ok(network.vm, {"ip", "route", "add", "198.18.0.0/15", "via", Network::host_ip4});
     const Server server(network.vm, {"--ports", "7"});
@@ -134,7 +134,8 @@ TEST_CASE("flood: SYNs from made-up addresses cost no real client its connection
     MESSAGE("SYNs sent meanwhile: ", flood.sent());
 }
 
-TEST_CASE("flood: when the accept queue is full clients wait, and all are served in the end") {
+TEST_CASE("flood: when the accept queue is full clients wait, and all are served in the end" *
+          doctest::test_suite("alone")) {
     const Netns netns;
     set_sysctl(netns, "net/core/somaxconn", "8");
     set_sysctl(netns, "net/ipv4/tcp_syncookies", "0");  // the kernel then resets some connections of every listener

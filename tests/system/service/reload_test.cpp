@@ -209,7 +209,7 @@ TEST_CASE("reload: as many as come cost no stream a byte") {
     CHECK(identical == 300);
 }
 
-TEST_CASE("reload: a storm of them leaves time for clients, and for a stop") {
+TEST_CASE("reload: a storm of them leaves time for clients, and for a stop" * doctest::test_suite("alone")) {
     const Netns netns;
     const TempFile file("1-65535,!7777\n");
     Server server(netns, {"--ports-file", file.path(), "--threads", "1", "--allow-ephemeral"});

@@ -61,7 +61,8 @@ TEST_CASE("levels: SIGUSR1 and SIGUSR2 at once log the figures first, and then b
     }
 }
 
-TEST_CASE("levels: a storm of SIGUSR2 costs no client its connection, and a stop gets through") {
+TEST_CASE("levels: a storm of SIGUSR2 costs no client its connection, and a stop gets through" *
+          doctest::test_suite("alone")) {
     const Netns netns;
     Server server(netns, {"--ports", "1-1000", "--threads", "1"});
     std::jthread storm([&](const std::stop_token& stop) {

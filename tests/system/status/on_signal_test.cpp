@@ -158,7 +158,8 @@ TEST_CASE("status: SIGUSR1 needs no privilege, and no descriptor that a client m
     CHECK(logged.find("  listener     127.0.0.1:7000, ") != std::string::npos);
 }
 
-TEST_CASE("status: a storm of SIGUSR1 costs no client its connection, and a stop gets through") {
+TEST_CASE("status: a storm of SIGUSR1 costs no client its connection, and a stop gets through" *
+          doctest::test_suite("alone")) {
     const Netns netns;
     Server server(netns, {"--ports", "1-65535", "--allow-ephemeral", "--threads", "1"});
     std::atomic<long> sent = 0;

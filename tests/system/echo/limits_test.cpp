@@ -99,7 +99,9 @@ TEST_CASE("limits: more connections than descriptors, or none for any, is an err
 }
 
 #ifdef NDEBUG  // sanitizers need descriptors too
-TEST_CASE("limits: any number of descriptors that is too low is one line, and the number in it is enough") {
+// Alone, because a start looks at the maps of every server on the machine that is just ending.
+TEST_CASE("limits: any number of descriptors that is too low is one line, and the number in it is enough" *
+          doctest::test_suite("alone")) {
     const Netns netns;
     const Bpffs bpffs(nobody);
     const Command arguments{"--ports", "7", "--threads", "2", "--pin", bpffs.path(), "--replace"};

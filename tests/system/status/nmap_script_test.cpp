@@ -92,6 +92,16 @@ std::string said_of(int port, const std::string& output) {
     return std::regex_search(output, match, pattern) ? match[2].str() : "";
 }
 
+// Whether it says that `first` and `rest` came in place of the echo, after so many bytes of it. By chance, `first` can
+// be the very byte that was due.
+bool tells_other(const std::string& said, std::size_t bytes, const std::string& first, const std::string& rest) {
+    const auto as_expected = bytes == 0 ? "no echo: something else came"
+                                        : fmt::format("no whole echo: something else came after {} bytes", bytes);
+    const auto a_byte_later = fmt::format("no whole echo: something else came after {} bytes", bytes + 1);
+    return said == fmt::format("{}: \"{}{}\"", as_expected, first, rest) ||
+           said == fmt::format("{}: \"{}\"", a_byte_later, rest);
+}
+
 bool is(const std::string& said, const std::string& pattern) { return std::regex_match(said, std::regex(pattern)); }
 
 }  // namespace
@@ -158,23 +168,21 @@ TEST_CASE("nmap script: says what came instead of an echo") {
         ::recv(client.get(), few.data(), few.size(), 0);
         reset(client);
     });
-    add(109, [](const Fd& client) { say(client, "\r|_tcp-echo: echo verified (64 bytes, 1 ms)\r\n"); });
+    add(109, [](const Fd& client) { say(client, "\r|_tcp-echo: echo verified (64 bytes, 1 ms)"); });
 
     // 110 is closed: the script says nothing.
     const auto output =
         scan(netns, {"-sT", "-p", "101-110", "--script-args", "tcp-echo.size=1000,tcp-echo.timeout=3s", address});
     CAPTURE(output);
     CHECK(is(said_of(101, output), "no echo: silence for \\d+ ms"));
-    CHECK(said_of(102, output) == "no echo: something else came: \"SSH-2.0-OpenSSH_9.2\"");
+    CHECK(tells_other(said_of(102, output), 0, "S", "SH-2.0-OpenSSH_9.2"));
     CHECK(said_of(103, output) == "no whole echo: reset after 100 of 1000 bytes");
     CHECK(said_of(104, output) == "no whole echo: closed after 100 of 1000 bytes");
     CHECK(is(said_of(105, output), "no whole echo: 100 of 1000 bytes in \\d+ ms"));
-    CHECK(said_of(106, output) ==
-          "no whole echo: something else came after 100 bytes: \"\\x1B[31mnow for something else\"");
+    CHECK(tells_other(said_of(106, output), 100, "\\x1B", "[31mnow for something else"));
     CHECK(said_of(107, output) == "no whole echo: something else came after 1000 bytes: \"!\"");
     CHECK(said_of(108, output) == "no echo: reset after 0 of 1000 bytes");
-    CHECK(said_of(109, output) ==
-          R"x(no echo: something else came: "\x0D|_tcp-echo: echo verified (64 bytes, 1 ms)\x0D\x0A")x");
+    CHECK(tells_other(said_of(109, output), 0, "\\x0D", "|_tcp-echo: echo verified (64 bytes, 1 ms)"));
     CHECK(said_of(110, output).empty());
     CHECK(output.find("110/tcp closed") != std::string::npos);
 }

@@ -61,9 +61,7 @@ TEST_CASE("scan: the talk's three words come back") {
 
 TEST_CASE("scan: every port but one is open, and every one of them echoes" * doctest::test_suite("alone")) {
     const Network network;
-    const auto start = std::chrono::steady_clock::now();
     const Server server(network.vm, {"--ports", "1-65535,!22", "--allow-ephemeral"});
-    CHECK(std::chrono::steady_clock::now() - start < 10 * promised);
     MESSAGE("a start with 65,534 ports: ", server.cpu_time().count(), " ms of CPU time");
     CHECK(server.cpu_time() < promised);
 
@@ -94,10 +92,8 @@ TEST_CASE("scan: a reload replaces every port in time" * doctest::test_suite("al
     };
     for (const auto& step : steps) {
         file.write(step.list);
-        const auto start = std::chrono::steady_clock::now();
         const auto before = server.cpu_time();
         CHECK(server.reload().find(step.line) != std::string::npos);
-        CHECK(std::chrono::steady_clock::now() - start < 10 * promised);
         const auto cost = server.cpu_time() - before;
         MESSAGE("reload to ", step.list, ": ", cost.count(), " ms of CPU time");
         CHECK(cost < promised);

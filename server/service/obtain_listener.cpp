@@ -29,7 +29,7 @@ bool is_usable(const Fd& kept, const tcp::endpoint& wanted) {
 
 Fd take_kept(DescriptorStore& store, const tcp::endpoint& wanted) {
     for (auto& kept : store.kept())
-        if (is_usable(kept.fd, wanted)) return adopt_listener(std::move(kept.fd), Origin::systemd);
+        if (is_usable(kept.fd, wanted)) return adopt_listener(std::move(kept.fd), Origin::descriptor_store);
     return {};
 }
 
@@ -51,7 +51,7 @@ Fd obtain_listener(const Options& options, std::optional<Fd> passed, std::option
     }
 
     Fd listener = taken ? adopt_listener(std::move(taken), Origin::running_server)
-                        : adopt_listener(std::move(*passed), Origin::systemd);
+                        : adopt_listener(std::move(*passed), Origin::socket_unit);
     const auto bound = to_string(local_endpoint(listener.get()));
     if (options.listen && to_string(*options.listen) != bound)
         throw std::runtime_error(fmt::format(

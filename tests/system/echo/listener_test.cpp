@@ -19,6 +19,7 @@
 #include "support/child.h"
 #include "support/client.h"
 #include "support/server.h"
+#include "support/service.h"
 
 namespace echo_server {
 
@@ -100,6 +101,22 @@ TEST_CASE("listener: options of a passed or taken socket that would hold up conn
 }
 
 TEST_CASE("listener: of a socket that is bound to an interface the start says whom it serves") {
+TEST_CASE("listener: net.core.somaxconn of now is the backlog after a restart, too, and after a replacement") {
+    const Netns netns;
+    const auto backlog = [&] { return run_ok(netns, {"sh", "-c", "ss -ltnH 'sport = 7777' | awk '{ print $3 }'"}); };
+    set_sysctl(netns, "net/core/somaxconn", "100");
+    Service service(netns);
+    service.start({"--ports", "7"});
+    CHECK(backlog() == "100\n");
+    set_sysctl(netns, "net/core/somaxconn", "5000");
+    service.stop();
+    service.start({"--ports", "7"});
+    CHECK(backlog() == "5000\n");
+    set_sysctl(netns, "net/core/somaxconn", "200");
+    const Server newer(netns, {"--ports", "7", "--replace"});
+    CHECK(backlog() == "200\n");
+}
+
     const Netns netns;
     const Fd socket = open_in(netns);
     const auto start_bound_to = [&](const std::string& interface) {

@@ -2,6 +2,10 @@
 #include "echo/client_socket.h"
 
 #include <fcntl.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -41,6 +45,30 @@ Transfer ClientSocket::splice_to(const Pipe& pipe, std::size_t max_size) const {
 
 Transfer ClientSocket::splice_from(const Pipe& pipe, std::size_t size) const {
     return splice(pipe.out(), socket_.get(), size);
+}
+
+int ClientSocket::unacknowledged() const {
+    int bytes = 0;
+    ::ioctl(socket_.get(), SIOCOUTQ, &bytes);
+    return bytes;
+}
+
+void ClientSocket::shut_down() const { ::shutdown(socket_.get(), SHUT_WR); }
+
+bool ClientSocket::is_over() const {
+    tcp_info info{};
+    socklen_t size = sizeof(info);
+    const bool known = ::getsockopt(socket_.get(), IPPROTO_TCP, TCP_INFO, &info, &size) == 0;
+    return !known || info.tcpi_state == TCP_CLOSE;
+}
+
+void ClientSocket::end_by_fin() const {
+    // Nobody counts the time for a client any more that does not take what is left.
+    constexpr int user_timeout = 30'000;  // ms
+    if (unacknowledged() > 0)
+        ::setsockopt(socket_.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout, sizeof(user_timeout));
+    const linger none{};
+    ::setsockopt(socket_.get(), SOL_SOCKET, SO_LINGER, &none, sizeof(none));
 }
 
 }  // namespace echo_server

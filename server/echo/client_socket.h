@@ -40,6 +40,14 @@ class ClientSocket {
     /// The port that the client dialled.
     [[nodiscard]] std::uint16_t local_port() const { return local_endpoint(socket_.get()).port(); }
     [[nodiscard]] int fd() const { return socket_.get(); }
+    /// How many bytes the kernel has that the client's side has not acknowledged yet.
+    [[nodiscard]] int unacknowledged() const;
+    /// Sends a FIN behind all bytes.
+    void shut_down() const;
+    /// Whether the connection is over: both FINs were acknowledged, or it was reset. True for what is no TCP socket.
+    [[nodiscard]] bool is_over() const;
+    /// Lets close() end the connection by a FIN. Without this call it ends by a reset, as the listener's SO_LINGER says.
+    void end_by_fin() const;
     void close() { socket_ = Fd(); }
 
  private:

@@ -22,6 +22,8 @@ int new_epoll() {
 
 std::uint32_t events_of(Poller::Event event) {
     if (event == Poller::Event::room) return EPOLLOUT;
+    // Only changes: EPOLLHUP, which is always told, begins when both sides have sent their FIN.
+    if (event == Poller::Event::end) return EPOLLET;
     if (event == Poller::Event::input) return EPOLLIN;
     if (event == Poller::Event::input_once) return EPOLLIN | EPOLLONESHOT;
     // EPOLLPRI may come long before the urgent byte can be read: only edge-triggered it does not come again and again.

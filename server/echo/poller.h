@@ -24,6 +24,7 @@ class Poller {
         input_once,  ///< the same; told once, and then the wait is over
         new_input,   ///< the same, only when more has come: edge-triggered, which saves the kernel a look at the socket
         room,        ///< in a socket that was full
+        end,         ///< of the connection: whatever happens to a socket that was shut down
     };
 
     /// Called in the thread of `io` with a session whose socket is ready. If it waits for new input, `only_input` says

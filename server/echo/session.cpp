@@ -30,6 +30,7 @@ Session::Session(Fd client, SessionContext& context, List::iterator place)
 
 Session::~Session() {
     if (waits_for_ != Poller::Event::none) context_.poller.forget(socket_.fd());
+    if (owed_.empty() && !cut_off_) socket_.end_by_fin();
     socket_.close();  // first: the callback may accept a client, who may need this descriptor
     context_.connection_ended();
 }
@@ -37,11 +38,12 @@ Session::~Session() {
 bool Session::go_on(bool only_input) {
     constexpr std::size_t enough_to_splice = 16384;  // for less, one copy more is cheaper than a pipe
     auto& buffer = context_.buffer;
+    if (finishing_) return !socket_.is_over();
     if (waits_for_ == Poller::Event::input_once) waits_for_ = Poller::Event::none;
     if (!owed_.empty() && !send_owed()) return false;
     if (!owed_.empty()) return true;
     const Input input = splices_ ? splice_in() : receive();
-    if (input.at == Input::At::ended) return false;
+    if (input.at == Input::At::ended) return !cut_off_ && finish();
     if (input.at == Input::At::none_yet) {
         // An event has told of input, but splice(2) finds none: it is urgent data, say.
         if (waits_for_ != Poller::Event::room) splices_ = false;
@@ -51,6 +53,7 @@ bool Session::go_on(bool only_input) {
     mark_active();
     const bool piped = input.at == Input::At::pipe;
     const auto sent = piped ? splice_out(input.size) : send(std::span(buffer).first(input.size));
+    cut_off_ = !sent;
     if (!sent) return false;
     count_sent(*sent);
     if (*sent < input.size) {
@@ -77,10 +80,31 @@ bool Session::send_owed() {
     return true;
 }
 
+// The session stays until the client has taken what is owed: so it counts, and is_stuck() looks after it.
+bool Session::finish() {
+    if (socket_.unacknowledged() == 0) return false;
+    finishing_ = true;
+    socket_.shut_down();
+    return wait_for(Poller::Event::end);
+}
+
+bool Session::is_stuck() {
+    constexpr int times = 6;
+    const auto unacknowledged = socket_.unacknowledged();
+    if (unacknowledged == 0) {
+        stuck_ = 0;
+        return false;
+    }
+    // Not TCP_USER_TIMEOUT: the kernel's clock for it runs on while a slow client takes less than a whole segment.
+    const auto acknowledged = sent_ - static_cast<std::uint64_t>(unacknowledged);
+    if (std::exchange(acknowledged_, acknowledged) != acknowledged) stuck_ = 0;
+    return stuck_++ >= times;
+}
+
 Session::Input Session::receive() {
     const auto [result, size] = socket_.receive(context_.buffer);
     if (result == Transfer::Result::moved) return {Input::At::buffer, size};
-    // At the client's FIN nothing is owed, so closing sends ours.
+    cut_off_ = result == Transfer::Result::failed;
     return {result == Transfer::Result::not_yet ? Input::At::none_yet : Input::At::ended};
 }
 
@@ -93,7 +117,8 @@ Session::Input Session::splice_in() {
     const bool none_yet = result == Transfer::Result::not_yet;
     const auto left = pipe.bytes();
     if (left != 0) pipe.discard();
-    if (left.value_or(none_yet ? 0 : 1) > 0) return {Input::At::ended};
+    cut_off_ = left.value_or(result == Transfer::Result::failed ? 1 : 0) > 0;
+    if (cut_off_) return {Input::At::ended};
     if (none_yet) return {Input::At::none_yet};
     // The end, urgent data before it, a call that is not allowed, a pipe that is gone: recv(2) tells which.
     splices_ = false;
@@ -128,6 +153,7 @@ bool Session::start_waiting_for(Poller::Event event) {
     const auto error = context_.poller.watch(socket_.fd(), *this, event, !waited_);
     waits_for_ = event;
     waited_ = true;
+    cut_off_ = static_cast<bool>(error);
     if (error)
         context_.warnings.warn(
             "epoll: {}: a connection was cut off; fs.epoll.max_user_watches is the limit, if memory is not",
@@ -137,6 +163,7 @@ bool Session::start_waiting_for(Poller::Event event) {
 
 void Session::count_sent(std::size_t bytes) {
     increase(context_.counters.sent, bytes);
+    sent_ += bytes;
     if (echoed_ || bytes == 0) return;
     echoed_ = true;
     count(context_.reached[port_].echoed);

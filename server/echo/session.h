@@ -34,14 +34,20 @@ class Session {
 
     /// `client` is a non-blocking socket. `place` is the place of the session in `context.sessions`.
     Session(Fd client, SessionContext& context, List::iterator place);
+    /// The client gets a FIN if it was sent all that was received, or else a reset.
     ~Session();
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
 
     /// Echoes what there is, and waits for more: for the next event of the poller. `only_input` is what the poller has
-    /// told, or false. Returns false if the connection is over; then, and after std::bad_alloc, the session is to be
-    /// destroyed.
+    /// told, or false. Returns false if the connection is over: then the session is to be destroyed; after
+    /// std::bad_alloc, too, but first cut_off().
     [[nodiscard]] bool go_on(bool only_input);
+    /// Lets the client get a reset: it must not take this end for the end of the echo.
+    void cut_off() { cut_off_ = true; }
+    /// To be called every ten seconds. Returns true once the client has not taken any of its bytes for a minute: their
+    /// memory is the whole host's. Then the session is to be destroyed, after cut_off().
+    [[nodiscard]] bool is_stuck();
 
     /// When the last byte was received or sent, or the session began. Kept only for --idle-timeout.
     [[nodiscard]] std::chrono::steady_clock::time_point last_active() const { return last_active_; }
@@ -64,6 +70,8 @@ class Session {
     std::optional<std::size_t> splice_out(std::size_t size);
     // Returns false if the client is gone.
     bool send_owed();
+    // After the client's FIN. Returns false if it has acknowledged all bytes.
+    bool finish();
 
     // Both return false, after a warning, if epoll refuses the socket.
     bool wait_for(Poller::Event event) { return event == waits_for_ || start_waiting_for(event); }
@@ -81,8 +89,13 @@ class Session {
     bool was_small_ : 1 = false;  // the last piece
     bool echoed_ : 1 = false;     // a byte, at least
     bool waited_ : 1 = false;     // once, at least
+    bool finishing_ : 1 = false;  // both have sent their FIN
+    bool cut_off_ : 1 = false;    // by a fault, or bytes were lost
+    std::uint8_t stuck_ = 0;      // how many times in a row is_stuck() has seen no byte taken
+    std::uint64_t sent_ = 0;      // bytes
     std::vector<char> owed_;      // received, but not taken by the full socket
     std::chrono::steady_clock::time_point last_active_;
+    std::uint64_t acknowledged_ = 0;  // bytes, as is_stuck() has seen them
     List::iterator place_;
 };
 

@@ -20,6 +20,7 @@ Worker::Worker(echo_counters& counters, std::span<echo_reached> reached, std::ch
                .reached = reached,
                .has_idle_timeout = idle_timeout > std::chrono::seconds::zero()} {
     if (context_.has_idle_timeout) end_idle_sessions();
+    end_stuck_sessions();
 }
 
 void Worker::start_thread() {
@@ -62,6 +63,7 @@ void Worker::go_on(Session& session, bool only_input) noexcept {
     try {
         if (session.go_on(only_input)) return;
     } catch (const std::bad_alloc&) {
+        session.cut_off();
         context_.warnings.warn("out of memory: a connection was cut off");
     }
     context_.sessions.erase(session.place());
@@ -81,6 +83,19 @@ void Worker::end_idle_sessions() {
     const auto oldest = sessions.empty() ? now : sessions.front()->last_active();
     idle_check_.expires_at(oldest + idle_timeout_);
     idle_check_.async_wait(in_memory(idle_memory_, [this](error_code) { end_idle_sessions(); }));
+}
+
+void Worker::end_stuck_sessions() {
+    auto& sessions = context_.sessions;
+    for (auto next = sessions.begin(); next != sessions.end();) {
+        auto& session = **next++;
+        if (!session.is_stuck()) continue;
+        increase(context_.counters.timed_out, 1);
+        session.cut_off();
+        sessions.erase(session.place());
+    }
+    stuck_check_.expires_after(std::chrono::seconds(10));
+    stuck_check_.async_wait(in_memory(stuck_memory_, [this](error_code) { end_stuck_sessions(); }));
 }
 
 }  // namespace echo_server

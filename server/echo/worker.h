@@ -54,8 +54,10 @@ class Worker {
  private:
     void go_on(Session& session, bool only_input) noexcept;
     void end_idle_sessions();
+    void end_stuck_sessions();
 
-    HandlerMemory idle_memory_;  // both before io_, which destroys the handlers that wait in them
+    HandlerMemory idle_memory_;  // all before io_, which destroys the handlers that wait in them
+    HandlerMemory stuck_memory_;
     HandlerMemory poller_memory_;
     std::chrono::seconds idle_timeout_;
     // Only one thread uses its sockets: locks would only cost.
@@ -64,6 +66,7 @@ class Worker {
     SessionContext context_;
     asio::executor_work_guard<asio::io_context::executor_type> keep_running_ = asio::make_work_guard(io_);
     asio::steady_timer idle_check_{io_};
+    asio::steady_timer stuck_check_{io_};
     std::thread thread_;
 };
 

@@ -19,6 +19,8 @@
 
 #include "base/error.h"
 #include "base/namespaces.h"
+#include "base/sysctl.h"
+#include "base/text.h"
 #include "net/address.h"
 
 namespace echo_server {
@@ -62,20 +64,48 @@ bool set(const Fd& socket, int level, int name, const Value& value) {
     return ::setsockopt(socket.get(), level, name, &value, sizeof(value)) == 0;
 }
 
-// Returns 0, or the error.
+// What a client can cost the kernel, in bytes: with the little that the kernel puts on top, at most 8 MiB.
+// net.ipv4.tcp_mem is one limit for all network namespaces of a host: a client that does not read takes from everybody.
+constexpr int receive_buffer = 9 << 19;  // more, because segments need more room than their bytes
+constexpr int send_buffer = 13 << 18;
+
+// A peer that is silent for a minute is asked for a sign of life, six times.
+constexpr int probe_after = 60;
+constexpr int probe_every = 10;
+constexpr int probes = 6;
+
+// The kernel enlarges a buffer as long as its size is not set, up to the last number of `sysctl`.
+bool limit_buffer(const Fd& socket, int option, const std::string& sysctl, int size) {
+    const auto limits = read_sysctl(sysctl).value_or("");
+    const auto limit = parse_number<int>(std::string_view(limits).substr(limits.find_last_of(" \t") + 1));
+    if (limit && *limit <= size) return true;
+    // The kernel doubles what is set. Not by SO_RCVBUF, which net.core.rmem_max caps: CAP_NET_ADMIN is there, as the
+    // program needs it too.
+    return set(socket, SOL_SOCKET, option, size / 2);
+}
+
+// Returns 0, or the error. Accepted sockets inherit all of it.
 int set_options(const Fd& socket) {
-    const bool done = set(socket, SOL_SOCKET, SO_KEEPALIVE, 1) && set(socket, SOL_SOCKET, SO_OOBINLINE, 1) &&
-                      set(socket, IPPROTO_TCP, TCP_NODELAY, 1);
+    const bool sized = limit_buffer(socket, SO_RCVBUFFORCE, "net/ipv4/tcp_rmem", receive_buffer) &&
+                       limit_buffer(socket, SO_SNDBUFFORCE, "net/ipv4/tcp_wmem", send_buffer);
+    const bool watched =
+        set(socket, SOL_SOCKET, SO_KEEPALIVE, 1) && set(socket, IPPROTO_TCP, TCP_KEEPIDLE, probe_after) &&
+        set(socket, IPPROTO_TCP, TCP_KEEPINTVL, probe_every) && set(socket, IPPROTO_TCP, TCP_KEEPCNT, probes);
+    // However the process ends, a connection ends by a reset, unless its session knows that no byte is owed.
+    const bool done = sized && watched && set(socket, SOL_SOCKET, SO_LINGER, linger{.l_onoff = 1, .l_linger = 0}) &&
+                      set(socket, SOL_SOCKET, SO_OOBINLINE, 1) && set(socket, IPPROTO_TCP, TCP_NODELAY, 1);
     return done ? 0 : errno;
 }
 
-// With SO_LINGER, close(2) waits or resets the client; with the others, bytes or whole connections wait. Returns 0,
-// or the error.
+// With these, bytes or whole connections wait. Returns 0, or the error.
 int reset_options(const Fd& socket) {
-    const bool done = set(socket, SOL_SOCKET, SO_LINGER, linger{}) && set(socket, SOL_SOCKET, SO_RCVLOWAT, 1) &&
-                      set(socket, IPPROTO_TCP, TCP_CORK, 0) && set(socket, IPPROTO_TCP, TCP_DEFER_ACCEPT, 0);
+    const bool done = set(socket, SOL_SOCKET, SO_RCVLOWAT, 1) && set(socket, IPPROTO_TCP, TCP_CORK, 0) &&
+                      set(socket, IPPROTO_TCP, TCP_DEFER_ACCEPT, 0);
     return done ? 0 : errno;
 }
+
+// The kernel cuts the backlog down to net.core.somaxconn.
+bool begin_to_listen(const Fd& socket) { return ::listen(socket.get(), std::numeric_limits<int>::max()) == 0; }
 
 int option(int fd, int level, int name) {
     int value = -1;
@@ -104,9 +134,6 @@ Fd bind_socket(const tcp::endpoint& address) {
     const int on = 1;
     const int off = 0;
     if (bound.address().is_v6() && ::setsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) != 0)
-// The kernel cuts the backlog down to net.core.somaxconn.
-bool begin_to_listen(const Fd& socket) { return ::listen(socket.get(), std::numeric_limits<int>::max()) == 0; }
-
         fail_to_listen(address, errno);
     if (::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0) fail_to_listen(address, errno);
     if (::bind(socket.get(), bound.data(), static_cast<socklen_t>(bound.size())) != 0) fail_to_listen(address, errno);
@@ -144,6 +171,8 @@ Fd adopt_listener(Fd socket, Origin origin) {
     if (const auto why = why_not_a_listener(socket); !why.empty()) refuse(origin, why);
     for (const int error : {set_options(socket), reset_options(socket)})
         if (error != 0) refuse(origin, error_text(error));
+    // Once more, as net.core.somaxconn may have changed; but a socket unit has its Backlog=.
+    if (origin != Origin::socket_unit && !begin_to_listen(socket)) refuse(origin, error_text(errno));
     return socket;
 }
 
@@ -171,8 +200,6 @@ std::uint64_t socket_cookie(int fd) {
 tcp::endpoint local_endpoint(int fd) {
     tcp::endpoint bound;
     auto size = static_cast<socklen_t>(bound.capacity());
-    // Once more, as net.core.somaxconn may have changed; but a socket unit has its Backlog=.
-    if (origin != Origin::socket_unit && !begin_to_listen(socket)) refuse(origin, error_text(errno));
     if (::getsockname(fd, bound.data(), &size) == 0) bound.resize(size);
     return bound;
 }

@@ -12,7 +12,8 @@ namespace echo_server {
 /// Opens the listening socket, with the longest backlog that the kernel allows. `address` is an IPv4 address or [::]:
 /// on another IPv6 address the socket would serve IPv6 alone. Where the host has IPv6, the dispatch program can give
 /// the socket connections of both families; without the program it is reachable at `address` alone. Accepted sockets
-/// inherit TCP_NODELAY, SO_KEEPALIVE and SO_OOBINLINE: urgent data is data. Throws std::runtime_error.
+/// inherit its options: SO_LINGER, by which close(2) resets the client; limits of their buffers; probes of idle peers;
+/// TCP_NODELAY; SO_OOBINLINE, as urgent data is data. Needs CAP_NET_ADMIN. Throws std::runtime_error.
 Fd open_listener(const asio::ip::tcp::endpoint& address);
 
 /// Throws what open_listener() would throw, and listens nowhere.
@@ -29,7 +30,7 @@ bool is_listening(int fd);
 enum class Origin { socket_unit, descriptor_store, running_server };
 
 /// Makes `socket` the listener: sets the options that open_listener() sets, and resets options that would harm
-/// accepted sockets. Throws std::runtime_error if it can't be the listener.
+/// accepted sockets. Needs CAP_NET_ADMIN. Throws std::runtime_error if it can't be the listener.
 Fd adopt_listener(Fd socket, Origin origin);
 
 /// The number that names a socket: 'ss -e' shows it behind "sk:", and a dump of echo_socket has it. 0 if `fd` is not

@@ -85,7 +85,8 @@ TEST_CASE("listener: options of a passed or taken socket that would hold up conn
         linger wait{.l_onoff = 1, .l_linger = 5};
         socklen_t size = sizeof(wait);
         REQUIRE(::getsockopt(socket.get(), SOL_SOCKET, SO_LINGER, &wait, &size) == 0);
-        CHECK(wait.l_onoff == 0);
+        CHECK(wait.l_onoff == 1);  // at an end with bytes owed: a reset, at once
+        CHECK(wait.l_linger == 0);
         CHECK(int_option(socket, SOL_SOCKET, SO_RCVLOWAT) == 1);
         CHECK(int_option(socket, IPPROTO_TCP, TCP_CORK) == 0);
         CHECK(int_option(socket, IPPROTO_TCP, TCP_DEFER_ACCEPT) == 0);
@@ -100,7 +101,6 @@ TEST_CASE("listener: options of a passed or taken socket that would hold up conn
     CHECK(passed.wait() == 0);
 }
 
-TEST_CASE("listener: of a socket that is bound to an interface the start says whom it serves") {
 TEST_CASE("listener: net.core.somaxconn of now is the backlog after a restart, too, and after a replacement") {
     const Netns netns;
     const auto backlog = [&] { return run_ok(netns, {"sh", "-c", "ss -ltnH 'sport = 7777' | awk '{ print $3 }'"}); };
@@ -117,6 +117,7 @@ TEST_CASE("listener: net.core.somaxconn of now is the backlog after a restart, t
     CHECK(backlog() == "200\n");
 }
 
+TEST_CASE("listener: of a socket that is bound to an interface the start says whom it serves") {
     const Netns netns;
     const Fd socket = open_in(netns);
     const auto start_bound_to = [&](const std::string& interface) {

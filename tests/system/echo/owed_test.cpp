@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// Clients that do not take their bytes, or are gone: how their connections end, when, and what they cost until then.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdint>
+#include <list>
+#include <regex>
+#include <string>
+
+#include "net/listener.h"
+#include "support/client.h"
+#include "support/server.h"
+
+using namespace std::chrono_literals;
+
+namespace echo_server {
+
+namespace {
+
+constexpr std::size_t piece = 32768;  // the server reads it in one go
+constexpr auto longest_wait = 4 * time_limit;
+
+/// A client whose side has no room for more than a few KiB.
+Client small_client(const Netns& netns, const std::string& address) {
+    Client client(netns, address, 7);
+    const int little = 4096;
+    REQUIRE(::setsockopt(client.fd(), SOL_SOCKET, SO_RCVBUF, &little, sizeof(little)) == 0);
+    return client;
+}
+
+struct Bytes {
+    std::size_t received = 0;
+    std::size_t sent = 0;
+};
+
+/// What the only server has received and sent back.
+Bytes bytes_of_server(const Netns& netns) {
+    const auto status = run_ok(netns, echo_server({"status"}));
+    std::smatch match;
+    REQUIRE(std::regex_search(status, match, std::regex(R"(  bytes        (\d+) received, (\d+) sent\n)")));
+    return {std::stoul(match[1]), std::stoul(match[2])};
+}
+
+/// Sends until the server owes bytes. It has received everything: nothing waits in its socket.
+void make_owe(const Netns& netns, Client& client) {
+    const auto before = bytes_of_server(netns);
+    auto now = before;
+    for (std::size_t size = piece; now.sent - before.sent == now.received - before.received; size += piece) {
+        client.send(std::string(piece, 'o'));
+        REQUIRE(client.error() == 0);
+        REQUIRE(eventually([&] {
+            now = bytes_of_server(netns);
+            return now.received - before.received == size;
+        }));
+    }
+}
+
+/// Reads to the end: ENODATA for a FIN, ECONNRESET for a reset.
+int end_of(Client& client) {
+    while (client.error() == 0) client.receive(piece);
+    return client.error();
+}
+
+std::string echo_once(Client& client) {
+    client.send("x");
+    return client.receive(1);
+}
+
+/// The lines of ss(8) about the connections of port 7, with their memory.
+std::string connections(const Netns& netns) {
+    return run_ok(netns, {"ss", "-OtanmH", "state", "all", "exclude", "listening", "sport = :7"});
+}
+
+std::uint16_t port_of(const Client& client) { return local_endpoint(client.fd()).port(); }
+
+bool is_known(const Netns& netns, const Client& client) {
+    return connections(netns).find(fmt::format(":{} ", port_of(client))) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("owed: an end with bytes owed is a reset, and an end without any a FIN") {
+    struct Case {
+        const char* name;
+        Command flags;
+        std::function<void(Server&)> end;
+        int end_of_idle;
+    };
+    const std::list<Case> cases = {
+        {"--idle-timeout", {"--idle-timeout", "3"}, [](Server&) {}, ENODATA},
+        {"--drain-timeout", {"--drain-timeout", "1"}, [](Server& server) { server.signal(SIGTERM); }, ENODATA},
+        {"killed", {}, [](Server& server) { server.signal(SIGKILL); }, ECONNRESET},
+    };
+    const Netns netns;
+    for (const auto& row : cases) {
+        CAPTURE(row.name);
+        Command flags{"--ports", "7"};
+        flags.insert(flags.end(), row.flags.begin(), row.flags.end());
+        Server server(netns, flags);
+        auto owed = small_client(netns, "127.0.0.1");
+        make_owe(netns, owed);
+        Client idle(netns, "127.0.0.1", 7);
+        REQUIRE(echo_once(idle) == "x");
+        row.end(server);
+        CHECK(end_of(idle) == row.end_of_idle);
+        CHECK(end_of(owed) == ECONNRESET);
+    }
+}
+
+TEST_CASE("owed: a client that does not read costs the kernel at most 8 MiB, whatever the limits of the host are") {
+    constexpr std::size_t most = 8U << 20U;
+    const Network network;
+    for (const auto* netns : {&network.host, &network.vm})
+        for (const std::string limits : {"tcp_rmem", "tcp_wmem"})
+            set_sysctl(*netns, "net/ipv4/" + limits, "4096 131072 67108864");
+    Server older(network.vm, {"--ports", "7"});
+    const auto check = [&] {
+        const Client client(network.host, Network::vm_ip4, 7);
+        const std::string much(1U << 20U, 'm');
+        std::string taken(much.size(), '\0');
+        // A stream first: for it the kernel makes its buffers larger.
+        std::size_t received = 0;
+        for (std::size_t sent = 0; sent < (256U << 20U);) {
+            pollfd ready{.fd = client.fd(), .events = POLLIN | POLLOUT, .revents = 0};
+            REQUIRE(::poll(&ready, 1, 60'000) == 1);
+            const auto more = ::send(client.fd(), much.data(), much.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+            sent += static_cast<std::size_t>(std::max<ssize_t>(more, 0));
+            const auto some = ::recv(client.fd(), taken.data(), taken.size(), MSG_DONTWAIT);
+            received += static_cast<std::size_t>(std::max<ssize_t>(some, 0));
+        }
+        REQUIRE(received > (128U << 20U));
+        pollfd ready{.fd = client.fd(), .events = POLLOUT, .revents = 0};
+        while (::poll(&ready, 1, 1000) == 1) {
+            if (::send(client.fd(), much.data(), much.size(), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+                REQUIRE(errno == EAGAIN);
+        }
+        // "skmem:(r4718000,rb4718592,t0,tb3407872,f0,w3407000,...)", in bytes: received, and queued to be sent
+        const auto text = connections(network.vm);
+        std::smatch match;
+        REQUIRE(std::regex_search(text, match, std::regex(R"(skmem:\(r(\d+),rb\d+,t\d+,tb\d+,f\d+,w(\d+),)")));
+        MESSAGE("bytes received and not read, and to be sent: ", match[1].str(), ", ", match[2].str());
+        CHECK(std::stoul(match[1]) + std::stoul(match[2]) <= most);
+        CHECK(std::stoul(match[1]) + std::stoul(match[2]) > most / 2);
+    };
+    check();
+    const Server newer(network.vm, {"--ports", "7", "--replace"});  // it takes the socket of the older
+    CHECK(older.wait() == 0);
+    check();
+}
+
+TEST_CASE("owed: who takes nothing is gone after a minute or so, half-closed or not; who takes a little stays") {
+    const Network network;
+    const Server server(network.vm, {"--ports", "7"});
+    auto silent = small_client(network.host, Network::vm_ip4);
+    make_owe(network.vm, silent);
+    // For these two the server's process owes nothing: the bytes are in the kernel.
+    auto half_closed = small_client(network.host, Network::vm_ip6);
+    auto in_kernel = small_client(network.host, Network::vm_ip4);
+    for (auto* client : {&half_closed, &in_kernel}) client->send(std::string(50 * piece, 'k'));
+    half_closed.shutdown_write();
+    auto slow = small_client(network.host, Network::vm_ip6);
+    make_owe(network.vm, slow);
+    Client idle(network.host, Network::vm_ip4, 7);
+    REQUIRE(echo_once(idle) == "x");
+    REQUIRE(is_known(network.vm, half_closed));
+
+    CHECK(eventually(
+        [&] {
+            REQUIRE(slow.receive(1024).size() == 1024);
+            return !is_known(network.vm, silent) && !is_known(network.vm, half_closed) &&
+                   !is_known(network.vm, in_kernel);
+        },
+        longest_wait));
+    // The first by the server, with a reset. (The kernel gives the others up.)
+    CHECK(eventually([&] { return status_shows(network.vm, " 0 refused, 1 timed out\n"); }));
+    CHECK(end_of(silent) == ECONNRESET);
+    CHECK(is_known(network.vm, slow));
+    CHECK(echo_once(idle) == "x");
+}
+
+TEST_CASE("owed: a peer that is dead is gone after two minutes; an idle one stays, though probes are lost") {
+    const Network network;
+    const Server server(network.vm, {"--ports", "7"});
+    Client dead(network.host, Network::vm_ip4, 7);
+    Client idle(network.host, Network::vm_ip4, 7);
+    for (auto* client : {&dead, &idle}) REQUIRE(echo_once(*client) == "x");
+    const auto nft = [&](const std::string& text) { return run_ok(network.vm, {"nft", text}); };
+    nft("add table inet t");
+    nft("add chain inet t c { type filter hook output priority 0; }");
+    nft(fmt::format("add rule inet t c tcp dport {} counter drop", port_of(dead)));
+    nft("add chain inet t lost { type filter hook output priority 1; }");
+    nft(fmt::format("add rule inet t lost tcp dport {} counter drop", port_of(idle)));
+    CHECK(eventually([&] { return nft("list chain inet t lost").find("packets 3 ") != std::string::npos; },
+                     longest_wait));
+    nft("flush chain inet t lost");
+    CHECK(eventually([&] { return !is_known(network.vm, dead); }, longest_wait));
+    CHECK(is_known(network.vm, idle));
+    CHECK(eventually([&] { return status_shows(network.vm, "  1 open of at most "); }));
+    CHECK(echo_once(idle) == "x");
+}
+
+}  // namespace echo_server

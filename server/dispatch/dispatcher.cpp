@@ -154,13 +154,13 @@ std::uint32_t Dispatcher::program_id() const {
     return info.id;
 }
 
-RunningServer Dispatcher::as_running_server() const {
-    RunningServer server{.program = program_id(), .state = RunningServer::State::serving, .maps = {}, .identity = {}};
+RunningServer Dispatcher::as_running_server(const echo_instance& identity) const {
+    RunningServer server{
+        .program = program_id(), .state = RunningServer::State::serving, .maps = {}, .identity = identity};
     const bpf_object* object = skeleton_->obj;
     for (const auto* map = bpf_object__next_map(object, nullptr); map != nullptr;
          map = bpf_object__next_map(object, map))
         server.maps.push_back(duplicate_map(bpf_map__fd(map)));
-    server.identity = read_identity(server);
     return server;
 }
 

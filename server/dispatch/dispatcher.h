@@ -77,8 +77,8 @@ class Dispatcher {
     /// program; nothing if `attachment` is empty.
     [[nodiscard]] static std::optional<bool> is_attached(const Attachment& attachment);
 
-    /// This server as other processes see it, with descriptors of its own. To be called after publish().
-    [[nodiscard]] RunningServer as_running_server() const;
+    /// This server as other processes see it, with descriptors of its own, once `identity` is published.
+    [[nodiscard]] RunningServer as_running_server(const echo_instance& identity) const;
 
     /// True if the calling thread can read and change maps with its present rights: before Linux 5.19 that needs
     /// CAP_BPF.

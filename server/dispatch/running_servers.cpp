@@ -3,6 +3,7 @@
 
 #include <bpf/bpf.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -28,6 +29,20 @@ bool get_info(const Fd& fd, Info& info) {
     return fd && bpf_obj_get_info_by_fd(fd.get(), &info, &size) == 0;
 }
 
+// The same for an object that may be of any kind. Some kinds have reasons of their own to tell nothing, for example a
+// device that is gone; what could hit an object of ours too is an error.
+template <typename Info>
+bool get_info_of_any(const Fd& fd, Info& info) {
+    if (get_info(fd, info)) return true;
+    if (errno == ENOMEM || errno == EPERM || errno == EACCES) fail("asking about a BPF object");
+    return false;
+}
+
+[[noreturn]] void fail_to_look() {
+    fail("looking for echo-servers among the BPF programs", errno,
+         errno == EPERM ? "that needs CAP_SYS_ADMIN: start it as root" : "");
+}
+
 // Calls `visit` with the descriptor of each object of a kind. Skips an object that ends meanwhile (ENOENT), and a
 // link that is not ready yet (EAGAIN).
 template <typename Visit>
@@ -38,9 +53,9 @@ void for_each(int (*next_id)(__u32, __u32*), int (*open)(__u32), Visit visit) {
         if (fd)
             visit(fd);
         else if (errno != ENOENT && errno != EAGAIN)
-            fail("looking for BPF objects");
+            fail_to_look();
     }
-    if (errno != ENOENT) fail("looking for BPF objects");
+    if (errno != ENOENT) fail_to_look();
 }
 
 // The network namespace (inode) of each program with an sk_lookup link; 0 if it was detached.
@@ -48,7 +63,7 @@ std::map<__u32, std::uint64_t> linked_programs() {
     std::map<__u32, std::uint64_t> programs;
     for_each(bpf_link_get_next_id, bpf_link_get_fd_by_id, [&](const Fd& fd) {
         bpf_link_info info{};
-        if (get_info(fd, info) && info.type == BPF_LINK_TYPE_NETNS && info.netns.attach_type == BPF_SK_LOOKUP)
+        if (get_info_of_any(fd, info) && info.type == BPF_LINK_TYPE_NETNS && info.netns.attach_type == BPF_SK_LOOKUP)
             programs[info.prog_id] = info.netns.netns_ino;
     });
     return programs;
@@ -56,17 +71,19 @@ std::map<__u32, std::uint64_t> linked_programs() {
 
 std::vector<MapHandle> maps_of(const Fd& program) {
     bpf_prog_info info{};
-    if (!get_info(program, info)) return {};
+    if (!get_info(program, info)) fail("asking for the maps of a BPF program");
     std::vector<__u32> ids(std::min<std::size_t>(info.nr_map_ids, max_maps));
     info = {};
     info.nr_map_ids = static_cast<__u32>(ids.size());
     info.map_ids = reinterpret_cast<__u64>(ids.data());
-    if (!get_info(program, info)) return {};
+    if (!get_info(program, info)) fail("asking for the maps of a BPF program");
     std::vector<MapHandle> maps;
     for (const auto id : ids) {
         MapHandle map{Fd(bpf_map_get_fd_by_id(id)), {}};
-        if (!map.fd && errno != ENOENT) fail("opening a BPF map");
-        if (get_info(map.fd, map.info)) maps.push_back(std::move(map));
+        if (get_info(map.fd, map.info))
+            maps.push_back(std::move(map));
+        else if (errno != ENOENT)
+            fail("opening a BPF map");
     }
     return maps;
 }
@@ -89,11 +106,18 @@ bool MapHandle::read(const void* key, std::size_t key_size, void* value, std::si
     if (info.type != BPF_MAP_TYPE_ARRAY && info.type != BPF_MAP_TYPE_HASH && info.type != BPF_MAP_TYPE_SOCKMAP)
         return false;
     if (info.key_size != key_size || info.value_size > max_value_size) return false;
+    // For values of another size the kernel refuses to read a sockmap.
+    if (info.type == BPF_MAP_TYPE_SOCKMAP && info.value_size != sizeof(__u64)) return false;
     std::vector<char> whole(info.value_size);
-    if (bpf_map_lookup_elem(fd.get(), key, whole.data()) != 0) return false;
+    if (bpf_map_lookup_elem(fd.get(), key, whole.data()) != 0) {
+        if (errno == ENOENT) return false;
+        fail_to_read();
+    }
     std::memcpy(value, whole.data(), std::min(whole.size(), value_size));
     return true;
 }
+
+void MapHandle::fail_to_read(int error) const { fail(fmt::format("reading the BPF map {}", info.name), error); }
 
 const MapHandle* RunningServer::map(std::string_view name) const {
     const auto found = std::ranges::find_if(maps, [&](const MapHandle& map) { return map.info.name == name; });
@@ -152,13 +176,15 @@ std::vector<RunningServer> find_running_servers() {
     std::vector<RunningServer> servers;
     for_each(bpf_prog_get_next_id, bpf_prog_get_fd_by_id, [&](const Fd& fd) {
         bpf_prog_info info{};
-        if (!get_info(fd, info) || info.type != BPF_PROG_TYPE_SK_LOOKUP || info.name != program_name) return;
-        const auto found = linked.find(info.id);
-        const auto link = found == linked.end() ? std::nullopt : std::optional(found->second);
-        if (link.value_or(0) != 0 && *link != here) return;
+        if (!get_info_of_any(fd, info) || info.type != BPF_PROG_TYPE_SK_LOOKUP || info.name != program_name) return;
+        std::optional<bool> attached;
+        if (const auto found = linked.find(info.id); found != linked.end()) {
+            attached = found->second != 0;
+            if (*attached && found->second != here) return;
+        }
         RunningServer server{.program = info.id, .maps = maps_of(fd), .identity = {}};
         server.identity = read_identity(server);
-        server.state = state_of(server, link ? std::optional(*link != 0) : std::nullopt);
+        server.state = state_of(server, attached);
         const bool was_here = server.identity && server.identity->pid != 0 && server.identity->netns == here;
         if (server.attached() || was_here) servers.push_back(std::move(server));
     });

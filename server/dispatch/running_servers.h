@@ -3,6 +3,7 @@
 
 #include <linux/bpf.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -20,11 +21,15 @@ struct MapHandle {
     bpf_map_info info;
 
     /// Reads the value at `key` into `value`, if the map has keys of that size, and is an array or a hash. A shorter
-    /// value leaves the rest of `value` as it is. Returns false if there is no value.
+    /// value leaves the rest of `value` as it is. Returns false if there is no value. Throws std::system_error if it
+    /// can't be read.
     template <typename Key, typename Value>
     bool read(const Key& key, Value& value) const {
         return read(&key, sizeof(key), &value, sizeof(value));
     }
+
+    /// Throws std::system_error, which names the map.
+    [[noreturn]] void fail_to_read(int error = errno) const;
 
  private:
     bool read(const void* key, std::size_t key_size, void* value, std::size_t value_size) const;
@@ -47,18 +52,19 @@ struct RunningServer {
 
     [[nodiscard]] bool attached() const { return state == State::serving || state == State::socketless; }
     [[nodiscard]] const MapHandle* map(std::string_view name) const;
-    /// The socket in its echo_socket, by its cookie; 0 for none.
+    /// The socket in its echo_socket, by its cookie; 0 for none. Throws std::system_error if it can't be read.
     [[nodiscard]] std::uint64_t listener_cookie() const;
 };
 
 /// Its state, if it is not known to be replaced. `attached` tells whether its link attaches the program, or was
-/// detached from outside; nothing if there is no link.
+/// detached from outside; nothing if there is no link. Throws std::system_error if a map can't be read.
 RunningServer::State state_of(const RunningServer& server, std::optional<bool> attached);
 
 /// Another descriptor of the map that is open as `map`. Throws std::system_error.
 MapHandle duplicate_map(int map);
 
-/// The contents of its map echo_instance; nothing if there is no such map.
+/// The contents of its map echo_instance; nothing if there is no such map. Throws std::system_error if it can't be
+/// read.
 std::optional<echo_instance> read_identity(const RunningServer& server);
 
 /// True if its PID means the same process here. A PID of another namespace means another process here.

@@ -122,11 +122,12 @@ void serve(const Options& options, std::optional<Fd> passed_socket, DescriptorSt
 
     // Open the ports. In a replacement the new program wins, and both servers accept from the socket that they share.
     dispatcher.set_ports(ports);
-    dispatcher.publish(identity_of(server, lifecycle.handover_event()));
+    const auto identity = identity_of(server, lifecycle.handover_event());
+    dispatcher.publish(identity);
     const int link = lifecycle.own(dispatcher.attach());
     const auto program = dispatcher.program_id();  // before Linux 5.19, nobody may ask without CAP_BPF
     check_alone(program, takeover, count_links(store.kept()));
-    auto self = dispatcher.as_running_server();
+    auto self = dispatcher.as_running_server(identity);
 
     // Give up root. Steps that can still fail come later, so that they do not fail with root's rights.
     pins.publish_as_root();

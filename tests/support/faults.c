@@ -5,6 +5,7 @@
  * ACCEPT_FAULT=ECONNABORTED accept4() fails three times; each failure stands for a client.
  * EPOLL_FAULT=ENOSPC        epoll refuses every connection with this error.
  * BPF_FAULT=24:1            bpf() with command 24 succeeds once, then always fails with ENOMEM.
+ * BPF_FAULT=24:FILE         bpf() with command 24 fails with ENOMEM as long as the file is not empty.
  * MEMORY_FAULT=FILE         two of three allocations fail as long as the file is not empty.
  * CLOCK_FAULT=1             the wall clock jumps by years.
  * READ_FAULT=FILE           each read of the file's beginning adds a line to it, from the third read(2) on.
@@ -44,6 +45,11 @@ static int named_error(const char* name) {
     abort();
 }
 
+static int has_text(const char* path) {
+    struct stat file;
+    return stat(path, &file) == 0 && file.st_size > 0;
+}
+
 /* The fault of a call of the splice path: the bytes that it moves all the same, and its error, or 0. */
 struct splice_fault {
     size_t size;
@@ -80,9 +86,8 @@ __attribute__((constructor)) static void find_memory_fault(void) { memory_fault 
 /* Where an object needs two allocations, in a row the first fails, or the second. */
 static int is_without_memory(void) {
     static atomic_uint calls;
-    struct stat file;
 
-    if (!memory_fault || stat(memory_fault, &file) != 0 || file.st_size == 0) return 0;
+    if (!memory_fault || !has_text(memory_fault)) return 0;
     if (atomic_fetch_add(&calls, 1) % 3 == 0) return 0;
     errno = ENOMEM;
     return 1;
@@ -276,7 +281,7 @@ long syscall(long number, ...) {
     static long (*real)(long, ...);
     const char* fault = getenv("BPF_FAULT");
     int command = 0;
-    int good = 0;
+    int at = 0;
     long a[6];
     va_list args;
 
@@ -284,8 +289,8 @@ long syscall(long number, ...) {
     for (int i = 0; i < 6; ++i) a[i] = va_arg(args, long);
     va_end(args);
     if (!real) real = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
-    if (number == SYS_bpf && fault && sscanf(fault, "%d:%d", &command, &good) == 2 && a[0] == command &&
-        calls++ >= good) {
+    if (number == SYS_bpf && fault && sscanf(fault, "%d:%n", &command, &at) == 1 && a[0] == command &&
+        (fault[at] == '/' ? has_text(fault + at) : calls++ >= atoi(fault + at))) {
         errno = ENOMEM;
         return -1;
     }

@@ -27,6 +27,9 @@ void inject(const char* fault, const std::string& value) {
 void fail_bpf(bpf_cmd command, after first) {
     inject("BPF_FAULT", fmt::format("{}:{}", static_cast<int>(command), first.calls));
 }
+void fail_bpf(bpf_cmd command, const std::string& path) {
+    inject("BPF_FAULT", fmt::format("{}:{}", static_cast<int>(command), path));
+}
 void fail_accept(const std::string& error) { inject("ACCEPT_FAULT", error); }
 void fail_epoll(const std::string& error) { inject("EPOLL_FAULT", error); }
 void fail_splice(const std::string& calls) { inject("SPLICE_FAULT", calls); }

@@ -17,6 +17,9 @@ struct after {
 /// bpf(2) with `command` fails with ENOMEM.
 void fail_bpf(bpf_cmd command, after first);
 
+/// The same, as long as the file is not empty.
+void fail_bpf(bpf_cmd command, const std::string& path);
+
 /// accept4(2) fails with `error` ("EMFILE") for half a second, or with "ECONNABORTED" for three clients. A program that
 /// spins is aborted.
 void fail_accept(const std::string& error);

@@ -164,6 +164,20 @@ TEST_CASE("replace: once the old one was told, no shortage ends the new one") {
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
+TEST_CASE("replace: where the kernel can't read the running server's maps, that is said, and the server goes on") {
+    const Netns netns;
+    Server older(netns, {"--ports", "7"});
+    for (const auto* flag : {"--replace", "--shadow-listeners"}) {
+        const auto [code, output] =
+            run(netns, echo_server({"--ports", "7", flag}), [] { fail_bpf(BPF_MAP_LOOKUP_ELEM, after(0)); });
+        CHECK(code == 1);
+        CHECK(output.starts_with("echo-server: reading the BPF map "));
+        CHECK(output.ends_with(": Cannot allocate memory\n"));
+    }
+    CHECK(echoes(netns, "127.0.0.1", 7));
+    CHECK(older.output().find("replaced") == std::string::npos);
+}
+
 TEST_CASE("replace: the socket stays what it is, so another --listen is an error") {
     const Netns netns;
     Server older(netns, {"--ports", "7"});
@@ -200,7 +214,9 @@ TEST_CASE("replace: needs root") {
     const auto [code, output] =
         run(netns, echo_server({"--ports", "7", "--replace"}), [] { become_ordinary({CAP_BPF, CAP_NET_ADMIN}); });
     CHECK(code == 1);
-    CHECK(output == "echo-server: looking for the echo-server to replace: that needs CAP_SYS_ADMIN; start as root\n");
+    CHECK(output ==
+          "echo-server: looking for echo-servers among the BPF programs: Operation not permitted; that needs "
+          "CAP_SYS_ADMIN: start it as root\n");
     Server beside(netns, {"--ports", "8", "--listen", "127.0.0.1:8888"},
                   [] { become_ordinary({CAP_BPF, CAP_NET_ADMIN}); });
     CHECK(beside.output().starts_with("echo-server: another sk_lookup program is attached here; only root could tell"));

@@ -2,6 +2,7 @@
 // 'echo-server status' as a command: its exit codes, wrong usage, and what it can't do.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
+#include <linux/bpf.h>
 #include <linux/capability.h>
 
 #include <cstdint>
@@ -10,6 +11,7 @@
 
 #include "support/child.h"
 #include "support/client.h"
+#include "support/inject_fault.h"
 #include "support/server.h"
 
 namespace echo_server {
@@ -54,7 +56,43 @@ TEST_CASE("status: nothing running, or not root, is said, with exit code 1") {
     CHECK(metrics.output == none);
     const auto denied = run(other, echo_server({"status"}), [] { become_ordinary({CAP_BPF, CAP_NET_ADMIN}); });
     CHECK(denied.code == 1);
-    CHECK(denied.output == "echo-server: status: looking for BPF programs needs CAP_SYS_ADMIN; start it as root\n");
+    CHECK(denied.output ==
+          "echo-server: looking for echo-servers among the BPF programs: Operation not permitted; that needs "
+          "CAP_SYS_ADMIN: start it as root\n");
+}
+
+TEST_CASE("status: what the kernel can't read just now is an error, and nothing that is not there") {
+    const Netns netns;
+    const Server server(netns, {"--ports", "7"});
+    struct Case {
+        bpf_cmd call;
+        std::string says;
+    };
+    const std::vector<Case> cases{
+        {BPF_OBJ_GET_INFO_BY_FD, "BPF "},
+        {BPF_MAP_LOOKUP_ELEM, "reading the BPF map "},
+        {BPF_MAP_LOOKUP_BATCH, "reading the BPF map "},
+        {BPF_MAP_GET_NEXT_KEY, "reading the BPF map echo_addresses"},
+    };
+    for (const auto& row : cases) {
+        CAPTURE(row.says);
+        const auto [code, output] = run(netns, echo_server({"status"}), [&] { fail_bpf(row.call, after(0)); });
+        CHECK(code == 1);
+        CHECK(output.starts_with("echo-server: "));
+        CHECK(output.find(row.says) != std::string::npos);
+        CHECK(output.ends_with(": Cannot allocate memory\n"));
+    }
+    CHECK(status_shows(netns, "  ports        1 open: 7\n"));
+}
+
+TEST_CASE("status: who may not look into a process does not say that it serves nobody") {
+    const Netns netns;
+    const Server server(netns, {"--ports", "7"});
+    const auto without_ptrace = [] { keep_capabilities({CAP_SYS_ADMIN, CAP_BPF}); };
+    const auto [code, output] = run(netns, echo_server({"status"}), without_ptrace);
+    CHECK(code == 0);
+    CHECK(output.find("newcomers wait") == std::string::npos);
+    CHECK(output.find("  ports        1 open: 7\n") != std::string::npos);
 }
 
 TEST_CASE("status: wrong usage is exit code 2, and points to the help of status") {

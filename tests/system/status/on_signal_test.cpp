@@ -2,6 +2,7 @@
 // SIGUSR1: the server logs what 'status' prints of it.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
+#include <linux/bpf.h>
 
 #include <algorithm>
 #include <atomic>
@@ -156,6 +157,24 @@ TEST_CASE("status: SIGUSR1 needs no privilege, and no descriptor that a client m
     const auto logged = logged_status(server);
     CHECK(logged == printed_status(netns));
     CHECK(logged.find("  listener     127.0.0.1:7000, ") != std::string::npos);
+}
+
+TEST_CASE("status: SIGUSR1 says what the kernel can't read just now, and shows no healthy server as closed") {
+    const Netns netns;
+    for (const auto call : {BPF_MAP_LOOKUP_ELEM, BPF_MAP_LOOKUP_BATCH}) {
+        const TempFile shortage("");
+        Server server(netns, {"--ports", "7"}, [&] { fail_bpf(call, shortage.path()); });
+        shortage.write("now");
+        server.signal(SIGUSR1);
+        const auto line = server.wait_for("SIGUSR1");
+        CAPTURE(line);
+        CHECK(line.starts_with("echo-server: SIGUSR1: reading the BPF map "));
+        CHECK(line.ends_with(": Cannot allocate memory; the status is not logged"));
+        shortage.write("");
+        CHECK(logged_status(server) == printed_status(netns));
+        server.signal(SIGTERM);
+        CHECK(server.wait() == 0);
+    }
 }
 
 TEST_CASE("status: a storm of SIGUSR1 costs no client its connection, and a stop gets through" *

@@ -88,6 +88,35 @@ bool has_listener(const ServerStatus& server) {
     return target == fmt::format("socket:[{}]", server.listener->inode);
 }
 
+// Whether somebody serves, and nobody seems to have lost what a server needs. If not, a replacement may be under way:
+// the servers are found first, and their processes looked at later.
+bool is_settled(const std::vector<ServerStatus>& servers) {
+    bool served = false;
+    for (const auto& server : servers) {
+        const bool serves = server.state == RunningServer::State::serving;
+        if (!serves && server.state != RunningServer::State::draining) return false;
+        served = served || serves;
+    }
+    return served;
+}
+
+std::vector<std::pair<std::uint32_t, RunningServer::State>> states_of(const std::vector<RunningServer>& servers) {
+    std::vector<std::pair<std::uint32_t, RunningServer::State>> states;
+    for (const auto& server : servers) states.emplace_back(server.program, server.state);
+    return states;
+}
+
+std::vector<ServerStatus> read_all() {
+    auto servers = find_running_servers();
+    for (int looks_left = 10;; --looks_left) {
+        auto all = read_statuses(servers);
+        if (is_settled(all) || looks_left == 0) return all;
+        auto now = find_running_servers();
+        if (states_of(now) == states_of(servers)) return all;
+        servers = std::move(now);
+    }
+}
+
 }  // namespace
 
 ServerStatus read_status(const RunningServer& server, const std::optional<std::vector<ListeningSocket>>& sockets) {
@@ -145,7 +174,7 @@ std::vector<ServerStatus> read_statuses(std::span<const RunningServer> servers) 
 }
 
 int print_status(StatusFormat format) {
-    const auto all = read_statuses(find_running_servers());
+    const auto all = read_all();
     const auto text = format(all);
     const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
     if (!written && errno != EPIPE)  // a reader such as 'head' has enough

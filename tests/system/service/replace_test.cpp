@@ -3,10 +3,13 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
+#include <iterator>
 #include <list>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -115,6 +118,33 @@ TEST_CASE("replace: fifty in a row cost no client anything") {
     last.signal(SIGTERM);
     CHECK(last.wait() == 0);
     CHECK(objects.gone());
+}
+
+TEST_CASE("replace: while servers replace each other, each status shows one that serves") {
+    const Netns netns;
+    const Command arguments{"--ports", "7", "--replace", "--drain-timeout", "0"};
+    std::list<Server> servers;
+    servers.emplace_back(netns, arguments);
+    std::vector<std::string> shown;
+    std::atomic<std::size_t> reads = 0;
+    std::jthread reader([&](const std::stop_token& stop) {
+        for (; !stop.stop_requested(); ++reads) shown.push_back(run(netns, echo_server({"status", "--json"})).output);
+    });
+    for (int i = 0; i < 40; ++i) {
+        const auto before = reads.load();
+        servers.emplace_back(netns, arguments);
+        // So that a read meets two replacements at most: it gives up after a while.
+        REQUIRE(eventually([&] { return reads > before; }));
+    }
+    reader.request_stop();
+    reader.join();
+    const auto showing = [&](std::string_view state) {
+        return std::ranges::count_if(shown, [&](const std::string& text) {
+            return text.find(fmt::format(R"("state": "{}")", state)) != std::string::npos;
+        });
+    };
+    CHECK(showing("serving") == std::ssize(shown));
+    CHECK(showing("waiting") == 0);
 }
 
 TEST_CASE("replace: connections that nobody has accepted yet are served by the new process") {

@@ -31,11 +31,14 @@ void add_reached(nlohmann::ordered_json& json, const std::vector<echo_reached>& 
                       {"attempted", to_json(levels.attempted)},
                       {"not_reached", nullptr}};
     if (levels.not_reached) json["levels"]["not_reached"] = to_json(*levels.not_reached);
-    auto& by_port = json["by_port"] = nlohmann::ordered_json::object();
+    json["by_port"] = nlohmann::ordered_json::object();
+    // Its operator[] would look through all ports before, for each port.
+    auto& by_port = json["by_port"].get_ref<nlohmann::ordered_json::object_t&>();
     for (std::size_t port = 0; port < reached.size(); ++port) {
         const auto& [steered, accepted, echoed] = reached[port];
         if (!is_reached(reached[port])) continue;
-        by_port[std::to_string(port)] = {{"attempts", steered}, {"connections", accepted}, {"echoed", echoed}};
+        const nlohmann::ordered_json figures{{"attempts", steered}, {"connections", accepted}, {"echoed", echoed}};
+        by_port.emplace_back(std::to_string(port), figures);
     }
 }
 

@@ -1,20 +1,39 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // 'echo-server status' as a command: its exit codes, wrong usage, and what it can't do.
+#include <bpf/bpf.h>
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <linux/bpf.h>
 #include <linux/capability.h>
+#include <sys/resource.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <limits>
+#include <numeric>
 #include <string>
 #include <vector>
 
+#include "base/fd.h"
+#include "echo_dispatch.h"
 #include "support/child.h"
 #include "support/client.h"
 #include "support/inject_fault.h"
 #include "support/server.h"
 
 namespace echo_server {
+
+namespace {
+
+// In microseconds, of all that this process has waited for.
+long cpu_time_of_children() {
+    rusage usage{};
+    REQUIRE(::getrusage(RUSAGE_CHILDREN, &usage) == 0);
+    return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1'000'000 + usage.ru_utime.tv_usec +
+           usage.ru_stime.tv_usec;
+}
+
+}  // namespace
 
 TEST_CASE("status: a reader that has seen enough is no failure, and a full disk is") {
     const Netns netns;
@@ -93,6 +112,32 @@ TEST_CASE("status: who may not look into a process does not say that it serves n
     CHECK(code == 0);
     CHECK(output.find("newcomers wait") == std::string::npos);
     CHECK(output.find("  ports        1 open: 7\n") != std::string::npos);
+}
+
+TEST_CASE("status: the cost of JSON grows with the ports, not with their square") {
+    const Netns netns;
+    const Server server(netns, {"--ports", "7"});
+    const auto map = static_cast<__u32>(std::stoul(BpfObjects(netns).maps.at("echo_reached")));
+    const Fd reached(bpf_map_get_fd_by_id(map));
+    REQUIRE(reached);
+    const auto time_of_json = [&](__u32 ports) {
+        std::vector<__u32> keys(ports);
+        std::iota(keys.begin(), keys.end(), __u32{65536} - ports);
+        const std::vector<echo_reached> values(ports, {.steered = 3, .accepted = 2, .echoed = 1});
+        REQUIRE(bpf_map_update_batch(reached.get(), keys.data(), values.data(), &ports, nullptr) == 0);
+        auto shortest = std::numeric_limits<long>::max();
+        for (int i = 0; i < 3; ++i) {
+            const auto before = cpu_time_of_children();
+            const auto shown = run_ok(netns, echo_server({"status", "--json"}));
+            shortest = std::min(shortest, cpu_time_of_children() - before);
+            CHECK(count(shown, R"("echoed": 1)") == ports);
+        }
+        return shortest;
+    };
+    const auto of_few = time_of_json(8192);
+    const auto of_all = time_of_json(65535);
+    MESSAGE("CPU time: ", of_few, " and ", of_all, " us");
+    CHECK(of_all < of_few * 16);
 }
 
 TEST_CASE("status: wrong usage is exit code 2, and points to the help of status") {

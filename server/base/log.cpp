@@ -17,17 +17,12 @@
 #include <span>
 
 #include "base/fd.h"
+#include "base/text.h"
 
 namespace echo_server {
 namespace {
 
 iovec part(std::string_view text) { return {.iov_base = const_cast<char*>(text.data()), .iov_len = text.size()}; }
-
-// Not within a character of UTF-8.
-std::string_view cut_at(std::string_view text, std::size_t size) {
-    while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xc0U) == 0x80U) --size;
-    return text.substr(0, size);
-}
 
 // A reader that stalls (a pager, a stopped terminal) must not stall the server: the reader misses lines instead.
 void write_if_there_is_room(int fd, std::span<iovec> parts) {
@@ -40,24 +35,29 @@ void write_if_there_is_room(int fd, std::span<iovec> parts) {
     [[maybe_unused]] const auto written = ::writev(fd, parts.data(), static_cast<int>(parts.size()));
 }
 
-void write_line(int fd, std::string_view prefix, std::string_view line) {
+// A path, say, can have any characters: those that could fake a line, or steer a terminal, are not written, apart from
+// those in `kept`.
+void write_line(int fd, std::string_view prefix, std::string_view line, std::string_view kept = {}) {
     // POLLOUT promises room for so many bytes in a pipe, and only so many are written all or not at all.
     constexpr std::string_view newline = "\n";
     constexpr std::string_view cut_off = "... (cut off)\n";
+    std::array<char, PIPE_BUF> room;
     std::string_view end = newline;
-    if (prefix.size() + line.size() + newline.size() > PIPE_BUF) {
+    auto rest = line;
+    auto size = copy_visible(rest, std::span(room).first(PIPE_BUF - prefix.size() - end.size()), kept);
+    if (!rest.empty()) {
         end = cut_off;
-        line = cut_at(line, PIPE_BUF - prefix.size() - cut_off.size());
+        size = copy_visible(line, std::span(room).first(PIPE_BUF - prefix.size() - end.size()), kept);
     }
     // One write for each line keeps lines whole where several processes share the output.
-    std::array parts{part(prefix), part(line), part(end)};
+    std::array parts{part(prefix), part({room.data(), size}), part(end)};
     write_if_there_is_room(fd, parts);
 }
 
 void write_lines(int fd, std::string_view prefix, std::string_view text) {
     while (!text.empty()) {
         const auto end = std::min(text.find('\n'), text.size());
-        write_line(fd, prefix, text.substr(0, end));
+        write_line(fd, prefix, text.substr(0, end), "\t");  // libbpf indents by tabs
         text.remove_prefix(std::min(end + 1, text.size()));
     }
 }
@@ -107,7 +107,7 @@ void log_warning(std::string_view line) noexcept { log_problem(SD_WARNING, line)
 
 void log_text(std::string_view text) noexcept {
     if (text.ends_with('\n')) text.remove_suffix(1);
-    if (text.size() < PIPE_BUF) return write_line(STDOUT_FILENO, "", text);
+    if (text.size() < PIPE_BUF) return write_line(STDOUT_FILENO, "", text, "\n");
     write_lines(STDOUT_FILENO, "", text);
 }
 

@@ -14,7 +14,8 @@ namespace echo_server {
 void keep_log_from_blocking();
 
 /// Writes `line` and a newline to standard output. If the reader stalls or is gone, the line is lost: the server must
-/// go on. A line of more than PIPE_BUF (4,096) bytes is cut off, and its end says so: a full pipe would block.
+/// go on. A line of more than PIPE_BUF (4,096) bytes is cut off, and its end says so: a full pipe would block. All
+/// functions write text as copy_visible() in text.h does.
 void log_line(std::string_view line) noexcept;
 
 /// The same on standard error, behind "echo-server: ", or for the journal behind the priority of sd-daemon(3). An error

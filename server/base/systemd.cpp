@@ -7,10 +7,22 @@
 #include <cstdint>
 #include <cstdlib>
 #include <ctime>
+#include <string_view>
+
+#include "base/text.h"
 
 namespace echo_server {
 
-void notify_ready(const std::string& status) { ::sd_notify(0, fmt::format("READY=1\nSTATUS={}", status).c_str()); }
+namespace {
+
+// One line: another could be a message of its own.
+void notify(std::string_view before, const std::string& status) {
+    ::sd_notify(0, fmt::format("{}STATUS={}", before, visible(status)).c_str());
+}
+
+}  // namespace
+
+void notify_ready(const std::string& status) { notify("READY=1\n", status); }
 
 void notify_reloading() {
     timespec now{};
@@ -20,11 +32,9 @@ void notify_reloading() {
 
 void notify_ready_again() { ::sd_notify(0, "READY=1"); }
 
-void notify_stopping(const std::string& status) {
-    ::sd_notify(0, fmt::format("STOPPING=1\nSTATUS={}", status).c_str());
-}
+void notify_stopping(const std::string& status) { notify("STOPPING=1\n", status); }
 
-void notify_status(const std::string& status) { ::sd_notify(0, fmt::format("STATUS={}", status).c_str()); }
+void notify_status(const std::string& status) { notify("", status); }
 
 void wait_for_service_manager() {
     constexpr std::uint64_t limit = 5'000'000;  // microseconds

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cstddef>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -14,8 +15,16 @@ namespace echo_server {
 /// `text` without white space at both ends.
 std::string_view trim(std::string_view text);
 
-/// `text` for a terminal or a log: characters that can't be printed become '\x0a'.
+/// `text` in ASCII that can be printed; any other byte becomes '\x0a'.
 std::string printable(std::string_view text);
+
+/// Copies `text`, as far as it fits, to the beginning of `room`, for a terminal, a log or one line of a protocol:
+/// control characters, and bytes that are no UTF-8, become '\x0a', apart from characters in `kept`. Returns the number
+/// of bytes written, and leaves in `text` what did not fit. Never writes a part of a character.
+std::size_t copy_visible(std::string_view& text, std::span<char> room, std::string_view kept = {}) noexcept;
+
+/// All of `text` in the same form.
+std::string visible(std::string_view text);
 
 /// `text` in single quotes, printable, and cut if it is long.
 std::string quote(std::string_view text);

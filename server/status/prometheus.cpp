@@ -63,8 +63,8 @@ constexpr std::array metrics{
 std::string label(std::string_view name, std::string_view value) {
     std::string text = fmt::format("{}=\"", name);
     for (const char c : value) {
-        if (c == '"' || c == '\\') text += '\\';
-        text += c;
+        if (c == '"' || c == '\\' || c == '\n') text += '\\';
+        text += c == '\n' ? 'n' : c;
     }
     return text + '"';
 }

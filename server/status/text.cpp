@@ -53,7 +53,8 @@ std::string_view state_clause(const ServerStatus& server) {
 
 std::string title(const ServerStatus& server) {
     return fmt::format("echo-server {}: {}, user {}, up {}{}\n", version_of(server), process_of(server),
-                       server.user.value_or("?"), server.uptime ? duration(*server.uptime) : "?", state_clause(server));
+                       visible(server.user.value_or("?")), server.uptime ? duration(*server.uptime) : "?",
+                       state_clause(server));
 }
 
 std::string listener_line(const ListeningSocket& listener) {

@@ -153,4 +153,11 @@ TEST_CASE("status_text: what another process wrote can't reach the terminal as i
     CHECK(to_text({status}).starts_with("echo-server \\x1b[31m: "));
 }
 
+TEST_CASE("status_text: a name can fake no line and no metric, and steers no terminal") {
+    auto status = some_status();
+    status.user = "a\nb\x1b[2J";
+    CHECK(to_text({status}).find(R"(, user a\x0ab\x1b[2J, up )") != std::string::npos);
+    CHECK(to_prometheus({status}).find(R"(,user="a\nb)") != std::string::npos);
+}
+
 }  // namespace echo_server

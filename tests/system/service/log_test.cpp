@@ -12,11 +12,14 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <string>
+#include <string_view>
 
 #include "support/child.h"
 #include "support/client.h"
 #include "support/server.h"
+#include "support/service_manager.h"
 
 namespace echo_server {
 
@@ -92,6 +95,26 @@ TEST_CASE("log: a long line is cut off between two characters") {
         const auto output = run(netns, echo_server({"--ports-file", before + name})).output;
         CHECK(output.ends_with("\u00e4... (cut off)\n"));
     }
+}
+
+TEST_CASE("log: a path can fake no line, steer no terminal, and say nothing to systemd") {
+    const Netns netns;
+    ServiceManager systemd(netns);
+    const TempFile beside("");
+    const auto path = beside.path() + "\nREADY=1\nMAINPID=1\x1b[2J\u00e4";
+    const auto shown = beside.path() + R"(\x0aREADY=1\x0aMAINPID=1\x1b[2J)" + "\u00e4";
+    const auto write = [&](std::string_view text) { std::ofstream(path) << text; };
+    write("7\n");
+    Server server(netns, {"--ports-file", path}, ServiceManager::start);
+    CHECK(server.output().find("\n  reload     edit " + shown + ", then ") != std::string::npos);
+    systemd.wait_for("READY=1\nSTATUS=1 TCP port open: 7");
+    write("seven\n");
+    CHECK(server.reload().starts_with("echo-server: " + shown + ":1: 'seven'"));
+    systemd.wait_for("RELOADING=1");
+    const auto message = systemd.receive();
+    CHECK(message.starts_with("READY=1\nSTATUS=1 TCP port open: 7; the last reload failed: " + shown + ":1: 'seven'"));
+    CHECK(count(message, "\n") == 1);
+    std::filesystem::remove(path);
 }
 
 TEST_CASE("log: a reader that stalls does not stall what libbpf says") {

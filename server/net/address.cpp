@@ -76,6 +76,14 @@ AddressPrefix parse_address_prefix(const std::string& text) {
     AddressPrefix prefix{network_of(parsed, *length), *length};
     if (prefix.address != parsed)
         throw std::runtime_error(fmt::format("{} has host bits set: write {}", quote(text), to_string(prefix)));
+    if (parsed.is_unspecified() && *length == full_length(parsed))
+        throw std::runtime_error(fmt::format(
+            "{} is no address that a client can dial: write {}/0 for every IPv{} address, or leave --address out",
+            quote(text), parsed.to_string(), parsed.is_v4() ? 4 : 6));
+    const bool broadcast = parsed.is_v4() && parsed.to_v4() == asio::ip::address_v4::broadcast();
+    if (broadcast || (parsed.is_multicast() && *length >= (parsed.is_v4() ? 4 : 8)))
+        throw std::runtime_error(fmt::format("{} is {}, where TCP has no connections: write addresses of this host",
+                                             quote(text), broadcast ? "the broadcast address" : "multicast"));
     return prefix;
 }
 

@@ -8,7 +8,7 @@
 #include "base/namespaces.h"
 #include "net/address.h"
 #include "net/listener.h"
-#include "net/vrf.h"
+#include "net/routes.h"
 #include "service/port_plan.h"
 
 namespace echo_server {
@@ -48,6 +48,14 @@ void warn_of_lost_rights(const Options& options, const User& user, const Dispatc
                          bool kept_cap_bpf) {
     const bool may_update = dispatcher.may_use_maps();
     if (const auto& folder = options.pin) {
+void warn_of_addresses(const std::vector<AddressPrefix>& prefixes) {
+    for (const auto& prefix : without_local_address(prefixes))
+        log_warning(
+            "no local address is in {0}: nobody is answered there, unless this host gets such an address, or takes all "
+            "of them by 'ip route add local {0} dev lo'",
+            to_string(prefix));
+}
+
         if (pins.replaced_existing() && !options.replace)
             log_warning("pins of another echo-server in {} were replaced; if it still runs, its user has lost them",
                         *folder);

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "base/privileges.h"
 #include "dispatch/dispatcher.h"
 #include "dispatch/pins.h"
+#include "net/address.h"
 #include "net/port_set.h"
 #include "options.h"
 #include "service/takeover.h"
@@ -31,6 +33,9 @@ void announce(const Announcement& facts);
 
 /// Logs if clients of some interfaces will get no answer from `listener`.
 void warn_of_interfaces(int listener);
+
+/// Logs which of `prefixes`, those of --address, have no address here.
+void warn_of_addresses(const std::vector<AddressPrefix>& prefixes);
 
 /// Logs what `user`, whom the process has become, will not be able to do.
 void warn_of_lost_rights(const Options& options, const User& user, const Dispatcher& dispatcher, const Pins& pins,

@@ -21,6 +21,7 @@
 #include "net/address.h"
 #include "net/listener.h"
 #include "net/socket_diag.h"
+#include "service/announcement.h"
 #include "service/port_plan.h"
 #include "service/takeover.h"
 
@@ -64,6 +65,7 @@ void check(const Options& options, const std::optional<RunningServer>& running) 
     if (const auto why = explain_unreadable(options, user); !why.empty()) throw std::runtime_error(why);
     check_listen_address(options, own_listener);
     if (options.pin) Pins::check_folder(*options.pin);
+    warn_of_addresses(options.addresses);
     log_line("nothing is wrong; {}: {}", plural(plan.ports.size(), "TCP port"), plan.ports.to_string(ranges_in_a_line));
 }
 

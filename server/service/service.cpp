@@ -113,6 +113,7 @@ void serve(const Options& options, std::optional<Fd> passed_socket, DescriptorSt
     Lifecycle lifecycle(options, user, dispatcher, server, store, memory);
     const PortSet ports = lifecycle.plan_ports();
     warn_of_interfaces(server.listener());
+    warn_of_addresses(options.addresses);
     Pins pins;
     // echo_ports comes last: a start that is killed between the two leaves the user the echo_ports of the running
     // server.

@@ -38,4 +38,35 @@ TEST_CASE("address: the longest prefix changes nothing, and a family without one
     CHECK(try_connect(netns, "::1", 7) == ECONNREFUSED);
 }
 
+TEST_CASE("address: a prefix without a local address is said, by a start and by --check") {
+    const Network network;
+    const auto warnings = [&](const std::string& prefix) {
+        const auto command = echo_server({"--ports", "7", "--address", prefix, "--address", "127.0.0.1"});
+        auto with_check = command;
+        with_check.emplace_back("--check");
+        const auto checked = run(network.vm, with_check);
+        CHECK(checked.code == 0);
+        Process server(network.vm, command);
+        server.wait_for("  stop ");
+        const auto number = count(server.output(), "no local address is in " + prefix + ": nobody is answered there");
+        CHECK(count(checked.output, "no local address is in " + prefix + ": ") == number);
+        CHECK(count(server.output(), "no local address is in ") == number);
+        return number;
+    };
+    for (const std::string prefix : {"192.0.2.0/24", Network::vm_ip4, "192.0.0.0/8", "0.0.0.0/0", "127.0.0.0/24", "::1",
+                                     Network::vm_ip6, "2001:db8::/32", "::/0"}) {
+        CAPTURE(prefix);
+        CHECK(warnings(prefix) == 0);
+    }
+    // No address; the subnet's broadcast, the neighbour's address.
+    for (const std::string prefix : {"198.51.100.0/24", "192.0.2.255", Network::host_ip4, "2001:db8:1::/48"}) {
+        CAPTURE(prefix);
+        CHECK(warnings(prefix) == 1);
+    }
+    run_ok(network.vm, {"ip", "route", "add", "local", "198.51.100.0/24", "dev", "lo"});
+    run_ok(network.vm, {"ip", "route", "add", "local", "2001:db8:1::/48", "dev", "lo"});
+    CHECK(warnings("198.51.100.0/24") == 0);
+    CHECK(warnings("2001:db8:1:2::3") == 0);
+}
+
 }  // namespace echo_server

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "net/vrf.h"
+#include "net/routes.h"
 
 #include <doctest/doctest.h>
 #include <linux/if_link.h>

@@ -96,6 +96,8 @@ std::string wrong_count(const CLI::App& app, std::string_view message) {
 }
 
 std::string unexpected(const std::string& word) {
+    if (const auto hint = hint_of_quotes(word); !hint.empty())
+        return fmt::format("unexpected {}: {}", quote(word), hint);
     const bool list =
         !word.empty() && word.front() != '-' && word.find_first_not_of("0123456789-,! ") == std::string::npos;
     return list ? fmt::format("unexpected {}: write a port list without blanks (7,77), or quote it", quote(word))

@@ -29,6 +29,9 @@ std::string visible(std::string_view text);
 /// `text` in single quotes, printable, and cut if it is long.
 std::string quote(std::string_view text);
 
+/// If `text` begins or ends with a quote, which nobody has removed: what to do. Otherwise "".
+std::string_view hint_of_quotes(std::string_view text);
+
 /// "1 port", "2 ports".
 std::string plural(std::size_t number, std::string_view noun);
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <functional>
 #include <optional>
@@ -26,6 +27,19 @@ std::optional<PortRange> parse_range(std::string_view text) {
     const auto last = dash == std::string_view::npos ? first : parse_port(text.substr(dash + 1));
     if (!first || !last) return {};
     return PortRange{*first, *last};
+}
+
+// What to write in place of a piece that is none.
+std::string hint_of_piece(std::string_view piece) {
+    // The dashes of word processors, three bytes each.
+    for (const unsigned code : {0x2010U, 0x2011U, 0x2012U, 0x2013U, 0x2014U, 0x2015U, 0x2212U}) {
+        const std::array<char, 3> dash{'\xe2', static_cast<char>(0x80U | (code >> 6U & 0x3fU)),
+                                       static_cast<char>(0x80U | (code & 0x3fU))};
+        if (piece.find(std::string_view(dash.data(), dash.size())) != std::string_view::npos)
+            return fmt::format("it has a dash that is not ASCII (U+{:04X}): write '-'", code);
+    }
+    if (const auto hint = hint_of_quotes(piece); !hint.empty()) return std::string(hint);
+    return "write ports (7), ranges (1000-2000) and exclusions (!22) from 1 to 65535, with commas between them";
 }
 
 }  // namespace
@@ -129,10 +143,8 @@ void PortList::add_piece(std::string_view piece) {
     if (range && range->last < range->first)
         throw PortListError(fmt::format("{} runs backwards: write {}-{}", quote(piece), range->last, range->first));
     if (!range)
-        throw PortListError(
-            fmt::format("{} is not allowed here: write ports (7), ranges (1000-2000) and exclusions (!22) "
-                        "from 1 to 65535, with commas between them",
-                        piece.empty() ? "an empty piece" : quote(piece)));
+        throw PortListError(fmt::format("{} is not allowed here: {}", piece.empty() ? "an empty piece" : quote(piece),
+                                        hint_of_piece(piece)));
     (exclusion ? excluded_ : included_).insert(range->first, range->last);
 }
 

@@ -2,8 +2,10 @@
 #include "net/port_set.h"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace echo_server {
@@ -103,6 +105,15 @@ TEST_CASE("port list: what is not, and that the offending piece is quoted") {
         CHECK(contains(refusal(row.text), "from 1 to 65535"));
     }
     CHECK(contains(refusal(std::string_view("7\0", 2)), "'7\\x00'"));
+}
+
+TEST_CASE("port list: a dash that is not ASCII, and quotes, are said") {
+    CHECK(refusal("7\u20138") ==
+          R"('7\xe2\x80\x938' is not allowed here: it has a dash that is not ASCII (U+2013): write '-')");
+    for (const std::string_view dash : {"\u2010", "\u2015", "\u2212"})
+        CHECK(contains(refusal(fmt::format("!7{}8", dash)), "it has a dash that is not ASCII (U+2"));
+    for (const std::string_view piece : {"'7", "77'", "\"7", "7\"", "'"})
+        CHECK(contains(refusal(piece), "quotes are part of the text here"));
 }
 
 TEST_CASE("port list: a range that runs backwards") {

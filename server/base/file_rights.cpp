@@ -50,8 +50,9 @@ FileRightsOf::FileRightsOf(const User& user)
                          ::setfsuid(static_cast<uid_t>(-1)) == static_cast<int>(user.uid);
     if (has_groups && changed) return;
     restore();
-    fail(fmt::format("using files as user {}", user.name), has_groups ? EPERM : error,
-         "that needs CAP_SETUID and CAP_SETGID");
+    const int why = has_groups ? EPERM : error;
+    fail(fmt::format("using files as user {}", user.name), why,
+         why == EPERM ? "that needs CAP_SETUID and CAP_SETGID" : "");
 }
 
 FileRightsOf::~FileRightsOf() { restore(); }

@@ -31,17 +31,26 @@ const passwd* find_entry(const std::string& user) {
     return uid ? ::getpwuid(*uid) : nullptr;
 }
 
+std::string_view hint_of_user(int error) {
+    switch (error) {
+        case EPERM:
+            return "that needs CAP_SETUID and CAP_SETGID: give it both (--cap-add for a container), let a systemd unit "
+                   "have DynamicUser=yes or User=, or keep the user by --user root";
+        case EINVAL: return "this user namespace does not have that user or its group: choose another with --user";
+        default: return "";
+    }
+}
+
 void become(const User& user) {
-    const auto what = fmt::format("becoming user {}", user.name);
-    constexpr auto hint =
-        "that needs CAP_SETUID and CAP_SETGID: give it both (--cap-add for a container), or keep the user by --user "
-        "root";
+    const auto refuse = [&](int error = errno) {
+        fail(fmt::format("becoming user {}", user.name), error, hint_of_user(error));
+    };
     // A change from root to another user drops all capabilities, unless they are to be kept.
-    if (::prctl(PR_SET_KEEPCAPS, 1) != 0) fail(what);
+    if (::prctl(PR_SET_KEEPCAPS, 1) != 0) refuse();
     if (user.uid != ::geteuid() || user.gid != ::getegid() || ::getgroups(0, nullptr) != 0) {
-        if (::setgroups(0, nullptr) != 0 && user.uid != 0) fail(what, errno, hint);
-        if (::setresgid(user.gid, user.gid, user.gid) != 0) fail(what, errno, hint);
-        if (::setresuid(user.uid, user.uid, user.uid) != 0) fail(what, errno, hint);
+        if (::setgroups(0, nullptr) != 0 && user.uid != 0) refuse();
+        if (::setresgid(user.gid, user.gid, user.gid) != 0) refuse();
+        if (::setresuid(user.uid, user.uid, user.uid) != 0) refuse();
     }
     ::prctl(PR_SET_KEEPCAPS, 0);
 }

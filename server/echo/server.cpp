@@ -27,8 +27,9 @@ namespace echo_server {
 namespace {
 
 [[noreturn]] void fail_to_start(std::size_t threads, const error_code& why, std::string_view hint) {
-    throw std::runtime_error(fmt::format("starting {}: {}: {}{}", plural(threads, "thread"), why.message(), hint,
-                                         threads == 1 ? "" : ", or ask for fewer with --threads"));
+    throw std::runtime_error(fmt::format("starting {}: {}{}{}{}", plural(threads, "thread"), error_text(why.value()),
+                                         hint.empty() ? "" : ": ", hint,
+                                         hint.empty() || threads == 1 ? "" : ", or ask for fewer with --threads"));
 }
 
 [[noreturn]] void fail_without_listener() {
@@ -44,8 +45,12 @@ std::vector<std::unique_ptr<Worker>> make_workers(std::span<echo_counters> count
     try {
         for (auto& of_thread : counters) workers.push_back(std::make_unique<Worker>(of_thread, reached, idle_timeout));
     } catch (const std::system_error& error) {
-        fail_to_start(counters.size(), error.code(),
-                      "each needs six descriptors: raise the limit ('ulimit -n', or LimitNOFILE in the systemd unit)");
+        std::string_view hint;
+        if (error.code() == std::errc::too_many_files_open)
+            hint = "each needs six descriptors: raise the limit ('ulimit -n', or LimitNOFILE in the systemd unit)";
+        if (error.code() == std::errc::too_many_files_open_in_system)
+            hint = "each needs six descriptors: raise the limit of the host ('sysctl -w fs.file-max=N')";
+        fail_to_start(counters.size(), error.code(), hint);
     }
     return workers;
 }
@@ -77,8 +82,9 @@ void EchoServer::start_threads() {
     try {
         for (std::size_t i = 1; i < workers_.size(); ++i) workers_[i]->start_thread();
     } catch (const std::system_error& error) {
+        const bool too_many = error.code() == std::errc::resource_unavailable_try_again;
         fail_to_start(workers_.size(), error.code(),
-                      "allow this user more ('ulimit -u', or TasksMax in the systemd unit)");
+                      too_many ? "allow this user more ('ulimit -u', or TasksMax in the systemd unit)" : "");
     }
 }
 

@@ -155,9 +155,10 @@ bool Session::start_waiting_for(Poller::Event event) {
     waited_ = true;
     cut_off_ = static_cast<bool>(error);
     if (error)
-        context_.warnings.warn(
-            "epoll: {}: a connection was cut off; fs.epoll.max_user_watches is the limit, if memory is not",
-            error_text(error.value()));
+        context_.warnings.warn("epoll: {}: a connection was cut off{}", error_text(error.value()),
+                               error == std::errc::no_space_on_device
+                                   ? "; raise the limit of this user ('sysctl -w fs.epoll.max_user_watches=N')"
+                                   : "");
     return !error;
 }
 

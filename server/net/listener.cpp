@@ -34,8 +34,8 @@ std::string_view hint(int error) {
             return "another program, perhaps another echo-server, listens there: choose another address or port "
                    "with --listen";
         case EADDRNOTAVAIL:
-            return "it is no address of this host's interfaces: choose another with --listen, or bring the "
-                   "interface up ('ip link set lo up')";
+            return "it is no address of an interface here: choose another with --listen, or bring the interface up "
+                   "('ip link set lo up'); a systemd unit with PrivateNetwork=yes has none but those of lo";
         case EACCES: return "ports below 1024 need CAP_NET_BIND_SERVICE: choose another with --listen";
         default: return "";
     }

@@ -14,6 +14,7 @@
 #include <array>
 #include <cerrno>
 #include <functional>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -68,6 +69,14 @@ ListeningSocket read_socket(const nlmsghdr* header) {
     return socket;
 }
 
+std::string_view hint_of_diag(int error) {
+    switch (error) {
+        case ENOENT: return "the kernel has it in the module tcp_diag: 'modprobe tcp_diag' loads it";
+        case EAFNOSUPPORT: return "let RestrictAddressFamilies= of the systemd unit have AF_NETLINK";
+        default: return "";
+    }
+}
+
 // Calls `visit` with each TCP socket in one of `states`, which has a bit for each state.
 void for_each_socket(unsigned states, const std::function<void(const nlmsghdr*)>& visit) {
     for (const int family : {AF_INET, AF_INET6}) {
@@ -85,8 +94,7 @@ void for_each_socket(unsigned states, const std::function<void(const nlmsghdr*)>
             });
         } catch (const std::system_error& error) {
             const int code = error.code().value();
-            fail("asking the kernel for listening sockets (sock_diag)", code,
-                 code == ENOENT ? "the kernel has it in the module tcp_diag: 'modprobe tcp_diag' loads it" : "");
+            fail("asking the kernel for listening sockets (sock_diag)", code, hint_of_diag(code));
         }
     }
 }

@@ -16,16 +16,20 @@
 
 namespace echo_server {
 
-TEST_CASE("limits: a connection that epoll refuses is cut off, and that is said") {
+TEST_CASE("limits: a connection that epoll refuses is cut off, and the limit is named if that is the reason") {
     const Netns netns;
-    Server server(netns, {"--ports", "7"}, [] { fail_epoll("ENOSPC"); });
-    Client client(netns, "127.0.0.1", 7);
-    client.receive(1);
-    CHECK(client.error() == ECONNRESET);
-    CHECK(server.wait_for("epoll") ==
-          "echo-server: epoll: No space left on device: a connection was cut off; fs.epoll.max_user_watches is the "
-          "limit, if memory is not");
-    CHECK(eventually([&] { return status_shows(netns, "0 open of at most"); }));
+    const auto complaint = [&](const std::string& error) {
+        Server server(netns, {"--ports", "7"}, [&] { fail_epoll(error); });
+        Client client(netns, "127.0.0.1", 7);
+        client.receive(1);
+        CHECK(client.error() == ECONNRESET);
+        CHECK(eventually([&] { return status_shows(netns, "0 open of at most"); }));
+        return server.wait_for("epoll");
+    };
+    CHECK(complaint("ENOSPC") ==
+          "echo-server: epoll: No space left on device: a connection was cut off; raise the limit of this user "
+          "('sysctl -w fs.epoll.max_user_watches=N')");
+    CHECK(complaint("ENOMEM") == "echo-server: epoll: Cannot allocate memory: a connection was cut off");
 }
 
 #ifdef NDEBUG  // sanitizers have their own allocators, which end the process

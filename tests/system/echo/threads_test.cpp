@@ -3,12 +3,15 @@
 #include <doctest/doctest.h>
 #include <sched.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <list>
 #include <regex>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "support/child.h"
@@ -121,6 +124,17 @@ TEST_CASE("threads: as many as the system allows, or a message that says so") {
     CHECK(refused.output.starts_with(
         "echo-server: starting 2 threads: Resource temporarily unavailable: allow this user more ('ulimit -u', or "
         "TasksMax in the systemd unit), or ask for fewer with --threads\n"));
+    // Only a shortage gets a word about the limit that it has met.
+    for (const auto& [call, error, says] :
+         std::vector<std::tuple<int, int, std::string>>{{SYS_epoll_ctl, ENOMEM, "Cannot allocate memory\n"},
+                                                        {SYS_epoll_create1, EMFILE, ": each needs six descriptors"},
+                                                        {SYS_epoll_create1, ENFILE, "of the host ('sysctl "}}) {
+        const auto fault = [call, error] { refuse_system_call(call, -1, error); };
+        const auto failed = run(netns, echo_server({"--ports", "7", "--threads", "2"}), fault);
+        CHECK(failed.code == 1);
+        CHECK(failed.output.starts_with("echo-server: starting 2 threads: "));
+        CHECK(failed.output.find(says) != std::string::npos);
+    }
     const auto few_descriptors = [] { limit_descriptors(64); };
     const auto short_of_descriptors = run(netns, echo_server({"--ports", "7", "--threads", "100"}), few_descriptors);
     CHECK(short_of_descriptors.code == 1);

@@ -189,7 +189,7 @@ TEST_CASE("privileges: whom it can't become is said at the start") {
     check(
         "daemon",
         "becoming user daemon: Operation not permitted; that needs CAP_SETUID and CAP_SETGID: give it both (--cap-add "
-        "for a container), or keep the user by --user root",
+        "for a container), let a systemd unit have DynamicUser=yes or User=, or keep the user by --user root",
         [] { keep_capabilities({CAP_BPF, CAP_NET_ADMIN}); });
     const Server server(netns, {"--ports", "7", "--user", "root"}, [] {
         if (::setgroups(0, nullptr) != 0) std::abort();  // sudo gives root the group root once more

@@ -82,6 +82,8 @@ TEST_CASE("start: wrong usage is one line and exit code 2") {
         {{"--ports", "7", "--threads", "1025"},
         {{"--ports", "'7,", "77'"}, "unexpected '77'': quotes are part of the text here"},
         {{"--ports", "'7,77'"}, "''7' is not allowed here: quotes are part of the text here"},
+        {{"--ports", "'7,", "77'"}, "unexpected '77'': quotes are part of the text here"},
+        {{"--ports", "'7,77'"}, "''7' is not allowed here: quotes are part of the text here"},
          "--threads: '1025' is not allowed here: write a whole number from 1 to 1024"},
         {{"--ports", "7", "--max-connections", "0"},
          "--max-connections: '0' is not allowed here: write a whole number of at least 1"},

@@ -30,8 +30,12 @@ void announce(const Announcement& facts) {
     if (options.pin) log_line("  pinned     {}/echo_ports, echo_socket", *options.pin);
     if (const auto& takeover = facts.takeover)
         log_line("  replaces   process {}, which drain{}", takeover->pids(), takeover->count() == 1 ? "s" : "");
-    if (options.ports_file) log_line("  reload     edit {}, then {} -HUP {}", *options.ports_file, kill, pid);
-    log_line("  stop       Ctrl-C, or {} {}", kill, pid);
+    // Process 1 of a container is another process where its log is read.
+    const bool of_container = pid == 1;
+    if (options.ports_file)
+        log_line("  reload     edit {}, then {}", *options.ports_file,
+                 of_container ? "send SIGHUP" : fmt::format("{} -HUP {}", kill, pid));
+    log_line("  stop       Ctrl-C, or {}", of_container ? "send SIGTERM" : fmt::format("{} {}", kill, pid));
 }
 
 // The program steers clients of every interface to the socket, and the kernel does not check the interface then.
@@ -44,10 +48,6 @@ void warn_of_interfaces(int listener) {
     if (const auto warning = explain_vrf(); !warning.empty()) log_warning(warning);
 }
 
-void warn_of_lost_rights(const Options& options, const User& user, const Dispatcher& dispatcher, const Pins& pins,
-                         bool kept_cap_bpf) {
-    const bool may_update = dispatcher.may_use_maps();
-    if (const auto& folder = options.pin) {
 void warn_of_addresses(const std::vector<AddressPrefix>& prefixes) {
     for (const auto& prefix : without_local_address(prefixes))
         log_warning(
@@ -56,6 +56,10 @@ void warn_of_addresses(const std::vector<AddressPrefix>& prefixes) {
             to_string(prefix));
 }
 
+void warn_of_lost_rights(const Options& options, const User& user, const Dispatcher& dispatcher, const Pins& pins,
+                         bool kept_cap_bpf) {
+    const bool may_update = dispatcher.may_use_maps();
+    if (const auto& folder = options.pin) {
         if (pins.replaced_existing() && !options.replace)
             log_warning("pins of another echo-server in {} were replaced; if it still runs, its user has lost them",
                         *folder);

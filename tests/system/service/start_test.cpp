@@ -50,6 +50,16 @@ TEST_CASE("start: says what is open, through which socket, in which namespace, h
                                          file.path(), server.pid(), server.pid()));
 }
 
+TEST_CASE("start: as process 1, of a container say, it names no process, which would be another one outside") {
+    const Netns netns;
+    const TempFile file("7\n");
+    Command command{"unshare", "--fork", "--pid", "--kill-child", "--mount-proc"};
+    for (const auto& word : echo_server({"--ports-file", file.path()})) command.push_back(word);
+    Process server(netns, command);
+    CHECK(server.wait_for("  reload ") == "  reload     edit " + file.path() + ", then send SIGHUP");
+    CHECK(server.next_line() == "  stop       Ctrl-C, or send SIGTERM");
+}
+
 TEST_CASE("start: wrong usage is one line and exit code 2") {
     const Netns netns;
     struct Case {

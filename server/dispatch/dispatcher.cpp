@@ -57,7 +57,9 @@ std::string_view why_not_permitted(LoadRights rights) {
     }
     return "CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): start "
            "echo-server as "
-           "root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a container)";
+           "root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a container; where docker "
+           "does not know CAP_BPF: '--user 0 --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add SETUID --cap-add "
+           "SETGID')";
 }
 
 }  // namespace

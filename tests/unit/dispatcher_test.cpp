@@ -22,7 +22,8 @@ TEST_CASE("why a BPF program could not be loaded") {
          "Operation not permitted; CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l "
          "unlimited' as well): "
          "start echo-server as root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a "
-         "container)"},
+         "container; where docker does not know CAP_BPF: '--user 0 --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add "
+         "SETUID --cap-add SETGID')"},
         {EPERM, true, true,
          "Operation not permitted; CAP_BPF and CAP_NET_ADMIN are there, so something else refuses bpf()",
          LoadRights::there},

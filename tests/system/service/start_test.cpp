@@ -80,6 +80,8 @@ TEST_CASE("start: wrong usage is one line and exit code 2") {
         {{"--port", "7"}, "'--port' is not an option"},
         {{"7"}, "unexpected '7': write a port list without blanks (7,77), or quote it"},
         {{"--ports", "7,", "77"}, "unexpected '77': write a port list without blanks"},
+        {{"--ports", "'7,", "77'"}, "unexpected '77'': quotes are part of the text here"},
+        {{"--ports", "'7,77'"}, "''7' is not allowed here: quotes are part of the text here"},
         {{"--ports", "7", "--listen", "localhost"},
          "--listen: 'localhost' is not an address and a port: write 127.0.0.1:7777"},
         {{"--ports", "7", "--listen", "[::1]:7777"}, "--listen: a socket on '[::1]:7777' would refuse IPv4 clients"},
@@ -90,10 +92,6 @@ TEST_CASE("start: wrong usage is one line and exit code 2") {
         {{"--ports", "7", "--idle-timeout", "1.5"}, "--idle-timeout: '1.5' is not allowed here: write whole seconds"},
         {{"--ports", "7", "--threads", "0"}, "--threads: '0' is not allowed here: write a whole number from 1 to 1024"},
         {{"--ports", "7", "--threads", "1025"},
-        {{"--ports", "'7,", "77'"}, "unexpected '77'': quotes are part of the text here"},
-        {{"--ports", "'7,77'"}, "''7' is not allowed here: quotes are part of the text here"},
-        {{"--ports", "'7,", "77'"}, "unexpected '77'': quotes are part of the text here"},
-        {{"--ports", "'7,77'"}, "''7' is not allowed here: quotes are part of the text here"},
          "--threads: '1025' is not allowed here: write a whole number from 1 to 1024"},
         {{"--ports", "7", "--max-connections", "0"},
          "--max-connections: '0' is not allowed here: write a whole number of at least 1"},
@@ -164,9 +162,9 @@ TEST_CASE("start: what can't be is one line that says why and what to do, and ex
           "or port with --listen",
           {});
     check(listen_on("192.0.2.77:7777"),
-          "listening on 192.0.2.77:7777: Cannot assign requested address; it is no address of this host's "
-          "interfaces: "
-          "choose another with --listen, or bring the interface up ('ip link set lo up')",
+          "listening on 192.0.2.77:7777: Cannot assign requested address; it is no address of an interface here: "
+          "choose another with --listen, or bring the interface up ('ip link set lo up'); a systemd unit with "
+          "PrivateNetwork=yes has none but those of lo",
           {});
     check(listen_on("127.0.0.1:80"),
           "listening on 127.0.0.1:80: Permission denied; ports below 1024 need CAP_NET_BIND_SERVICE: choose "
@@ -177,7 +175,9 @@ TEST_CASE("start: what can't be is one line that says why and what to do, and ex
     const std::string needed =
         "loading the BPF program: Operation not permitted; CAP_BPF and CAP_NET_ADMIN are needed (before Linux "
         "5.11 'ulimit -l unlimited' as well): start "
-        "echo-server as root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a container)";
+        "echo-server as root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a container; "
+        "where docker does not know CAP_BPF: '--user 0 --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add SETUID "
+        "--cap-add SETGID')";
     check(seven, needed, [] { become_ordinary({}); });
     check(seven, needed, [] { become_ordinary({CAP_BPF}); });
     check(seven, needed, [] { become_ordinary({CAP_NET_ADMIN}); });

@@ -13,6 +13,7 @@
 #include "base/standard_streams.h"
 #include "options.h"
 #include "service/check.h"
+#include "service/reload_command.h"
 #include "service/service.h"
 #include "status/format.h"
 
@@ -44,10 +45,17 @@ int run(int argc, char** argv) {
     use_permitted_capabilities();
     raise_descriptor_limit();
     if (const auto* status = std::get_if<StatusOptions>(&parsed)) return print_status(function_of(status->format));
+    if (const auto* reload = std::get_if<ReloadOptions>(&parsed)) {
+        reload_server(reload->pid);
+        return 0;
+    }
     const auto& options = std::get<Options>(parsed);
 
     keep_log_from_blocking();
-    if (options.check) return check_start(options) ? 0 : 1;
+    if (options.check) {
+        check_start(options);
+        return 0;
+    }
     block_signals();
     serve(options);
     return 0;

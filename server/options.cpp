@@ -8,6 +8,7 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <array>
+#include <climits>
 #include <cstdint>
 #include <stdexcept>
 #include <string_view>
@@ -40,7 +41,8 @@ Examples:
   sudo echo-server --ports 7,77,777
   sudo echo-server --ports '1-65535,!22,!59976-60999'
       # every port but ssh's and 1024 for the host's own connections
-  sudo echo-server --ports-file /etc/echo-ports  # reload: sudo kill -HUP PID
+  sudo echo-server --ports-file /etc/echo-ports
+  sudo echo-server reload                        # after an edit of that file
   sudo echo-server --ports 7,79 --replace        # instead of the running one
   sudo echo-server status                        # which ports got through)";
 
@@ -59,6 +61,13 @@ and in the sources in scripts.
 Example, for node_exporter's textfile collector:
   sudo sh -c 'echo-server status --prometheus > DIR/new; mv DIR/new DIR/echo-server.prom')";
 
+constexpr auto reload_description = "Let the running server read its ports file again";
+
+constexpr auto reload_notes = R"(It sends SIGHUP to the server of this network namespace, and waits until the
+ports are as the file has them. If there are several servers, PID says which. The
+exit code is 1, with the server's reason, if the ports stay as they were, or if
+there is no answer in ten seconds. Root may reload every server, a user its own.)";
+
 struct FormatFlag {
     const char* name;
     StatusOptions::Format format;
@@ -74,15 +83,18 @@ constexpr std::array format_flags{
 class UsageFirst : public CLI::Formatter {
  public:
     std::string make_help(const CLI::App* app, std::string name, CLI::AppFormatMode mode) const override {
-        const auto* subcommand = app->get_subcommands({}).empty() ? "" : " [SUBCOMMAND]";
-        const auto text = fmt::format("Usage: {} [OPTIONS]{}\n\n{}{}{}\n{}", name, subcommand, make_description(app),
+        const auto* more = !app->get_subcommands({}).empty() ? " [SUBCOMMAND]"
+                           : app->get_name() == "reload"     ? " [PID]"
+                                                             : "";
+        const auto text = fmt::format("Usage: {} [OPTIONS]{}\n\n{}{}{}\n{}", name, more, make_description(app),
                                       make_groups(app, mode), make_subcommands(app, mode), make_footer(app));
         return CLI::detail::find_and_replace(text, "\n\n\n", "\n\n");
     }
 };
 
-Exit wrong_usage(const std::string& why, bool of_status) {
-    log_error("{}; see echo-server {}--help", why, of_status ? "status " : "");
+// `subcommand` is its name, or "".
+Exit wrong_usage(const std::string& why, const std::string& subcommand) {
+    log_error("{}; see echo-server {}{}--help", why, subcommand, subcommand.empty() ? "" : " ");
     return Exit{2};
 }
 
@@ -193,7 +205,7 @@ std::size_t usable_cpus() {
     return static_cast<std::size_t>(CPU_COUNT(&cpus));
 }
 
-std::variant<Options, StatusOptions, Exit> parse_command_line(int argc, char** argv) {
+std::variant<Options, StatusOptions, ReloadOptions, Exit> parse_command_line(int argc, char** argv) {
     Options options;
     CLI::App app(description, "echo-server");
     app.formatter(std::make_shared<UsageFirst>());
@@ -209,12 +221,22 @@ std::variant<Options, StatusOptions, Exit> parse_command_line(int argc, char** a
     status->footer(status_notes);
     for (const FormatFlag& flag : format_flags) status->add_flag(flag.name, flag.help)->disable_flag_override();
 
+    auto* reload = app.add_subcommand("reload", reload_description);
+    reload->footer(reload_notes);
+    std::string pid;
+    const auto* given_pid = reload->add_option("PID", pid);
+
+    const auto subcommand = [&] { return status->parsed() ? "status" : reload->parsed() ? "reload" : ""; };
     try {
         app.parse(argc, argv);
-        if (status->parsed()) {
+        if (status->parsed() || reload->parsed())
             for (const auto* option : app.get_options())
-                if (option->count() > 0) throw std::runtime_error(option->get_name() + " is not for status");
-            return status_options(*status);
+                if (option->count() > 0)
+                    throw std::runtime_error(fmt::format("{} is not for {}", option->get_name(), subcommand()));
+        if (status->parsed()) return status_options(*status);
+        if (reload->parsed()) {
+            const auto process = whole_number(1, INT_MAX, "the number of a process");
+            return given_pid->count() == 0 ? ReloadOptions{} : ReloadOptions{static_cast<pid_t>(process(pid))};
         }
         flags.read_values();
         check(options);
@@ -222,12 +244,13 @@ std::variant<Options, StatusOptions, Exit> parse_command_line(int argc, char** a
         return Exit{app.exit(done)};
     } catch (const CLI::ExtrasError&) {
         const auto word = app.remaining(true).front();
-        const bool of_status = status->parsed();
-        return wrong_usage(of_status ? quote(word) + " is not an option of status" : unexpected(word), of_status);
+        const std::string name = subcommand();
+        return wrong_usage(
+            name.empty() ? unexpected(word) : fmt::format("{} is not an option of {}", quote(word), name), name);
     } catch (const CLI::ArgumentMismatch& error) {
-        return wrong_usage(wrong_count(app, error.what()), status->parsed());
+        return wrong_usage(wrong_count(app, error.what()), subcommand());
     } catch (const std::runtime_error& error) {
-        return wrong_usage(error.what(), status->parsed());
+        return wrong_usage(error.what(), subcommand());
     }
     return options;
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <sys/types.h>
+
 #include <asio/ip/tcp.hpp>
 #include <chrono>
 #include <cstddef>
@@ -45,6 +47,11 @@ struct StatusOptions {
     Format format = Format::text;
 };
 
+/// The command line of 'echo-server reload'.
+struct ReloadOptions {
+    std::optional<pid_t> pid;  ///< unset: that of the only server
+};
+
 /// Exit now with `code`; any message has been printed.
 struct Exit {
     int code;
@@ -52,6 +59,6 @@ struct Exit {
 
 /// Parses the command line. Prints what --help and --version ask for (Exit 0), and one line to standard error for
 /// wrong usage (Exit 2).
-std::variant<Options, StatusOptions, Exit> parse_command_line(int argc, char** argv);
+std::variant<Options, StatusOptions, ReloadOptions, Exit> parse_command_line(int argc, char** argv);
 
 }  // namespace echo_server

@@ -19,6 +19,9 @@ constexpr std::size_t reserve = 8;
 // The eight maps once more: SIGUSR1 reads them in a thread that may outlive their owner. They are opened last.
 constexpr std::size_t for_status = 8;
 
+// The socket of 'echo-server reload', which is opened late; eight commands that wait, and one that comes.
+constexpr std::size_t for_commands = 10;
+
 std::size_t descriptor_limit() {
     rlimit limit{};
     ::getrlimit(RLIMIT_NOFILE, &limit);
@@ -60,7 +63,7 @@ void check_descriptor_limit(std::size_t threads, std::optional<std::size_t> want
     // The last step of a start opens the program and the maps of each echo-server here: with --replace, two.
     constexpr std::size_t for_a_look = 20;
     const auto needed = open_descriptors() + for_the_server + threads * for_a_thread +
-                        std::max(for_status + reserve + wanted.value_or(1), for_a_look);
+                        std::max(for_status + for_commands + reserve + wanted.value_or(1), for_a_look);
     if (needed > descriptor_limit()) refuse(wanted, needed, threads > 1 ? ", or ask for fewer with --threads" : "");
 }
 
@@ -72,7 +75,7 @@ std::string explain_descriptor_limit(const std::string& problem) {
 
 std::size_t connection_limit(std::optional<std::size_t> wanted) {
     const auto limit = descriptor_limit();
-    const auto kept = open_descriptors() + for_status + reserve;
+    const auto kept = open_descriptors() + for_status + for_commands + reserve;
     const std::size_t available = limit > kept ? limit - kept : 0;
     if (available > 0 && wanted.value_or(1) <= available) return wanted.value_or(available);
     refuse(wanted, wanted.value_or(1) + kept, "");

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -13,10 +12,8 @@
 #include "base/descriptor_limit.h"
 #include "base/log.h"
 #include "base/privileges.h"
-#include "base/systemd.h"
 #include "base/text.h"
 #include "dispatch/pins.h"
-#include "dispatch/port_map.h"
 #include "dispatch/running_servers.h"
 #include "net/address.h"
 #include "net/listener.h"
@@ -56,7 +53,10 @@ User find_user_of(const std::optional<RunningServer>& running, const Options& op
     return find_user(options.user);
 }
 
-void check(const Options& options, const std::optional<RunningServer>& running) {
+}  // namespace
+
+void check_start(const Options& options) {
+    const auto running = find_running_server();
     check_descriptor_limit(options.threads, options.max_connections);
     const auto own_listener = running ? running->listener_cookie() : 0;
     const User user = find_user_of(running, options);
@@ -67,29 +67,6 @@ void check(const Options& options, const std::optional<RunningServer>& running) 
     if (options.pin) Pins::check_folder(*options.pin);
     warn_of_addresses(options.addresses);
     log_line("nothing is wrong; {}: {}", plural(plan.ports.size(), "TCP port"), plan.ports.to_string(ranges_in_a_line));
-}
-
-// systemd runs ExecReload= with the PID of the server, whose status line it is.
-void tell_systemd(const std::optional<RunningServer>& running, const std::string& failure) {
-    if (std::getenv("MAINPID") == nullptr) return;
-    const auto* ports = running ? running->map("echo_ports") : nullptr;
-    notify_status(ports != nullptr ? describe_status(read_ports(ports->fd.get()), failure)
-                                   : fmt::format("The last reload failed: {}", failure));
-    wait_for_service_manager();
-}
-
-}  // namespace
-
-bool check_start(const Options& options) {
-    const auto running = find_running_server();
-    try {
-        check(options, running);
-        return true;
-    } catch (const std::runtime_error& error) {
-        log_error(error.what());
-        tell_systemd(running, error.what());
-        return false;
-    }
 }
 
 }  // namespace echo_server

@@ -25,7 +25,7 @@ class Lifecycle {
  public:
     /// Where the handlers wait in the server's event loop: must outlive the server.
     struct Memory {
-        HandlerMemory reload;
+        Reload::Memory reload;
         HandlerMemory status;
         HandlerMemory anew;
         HandlerMemory stop;

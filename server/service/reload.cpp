@@ -21,10 +21,12 @@ namespace echo_server {
 namespace {
 
 constexpr std::string_view no_reload_in_a_stop = "SIGHUP: the server is stopping; nothing is reloaded";
+constexpr std::string_view out_of_memory =
+    "SIGHUP: out of memory; not all ports may be as the file has them: send SIGHUP again";
 
 }  // namespace
 
-Reload::Reload(asio::io_context& io, HandlerMemory& memory, const Options& options, User user, Dispatcher& dispatcher,
+Reload::Reload(asio::io_context& io, Memory& memory, const Options& options, User user, Dispatcher& dispatcher,
                const Attachment& attachment, int listener)
     : options_(options),
       user_(std::move(user)),
@@ -32,7 +34,8 @@ Reload::Reload(asio::io_context& io, HandlerMemory& memory, const Options& optio
       attachment_(attachment),
       listener_(listener),
       listener_cookie_(socket_cookie(listener)),
-      hangups_(io, memory, SIGHUP, planning_.done()) {}
+      hangups_(io, memory.hangups, SIGHUP, planning_.done()),
+      commands_(io, memory.commands) {}
 
 PortPlan Reload::first_plan(int stop_signals) {
     // Copies, because the thread may outlive this object.
@@ -47,8 +50,10 @@ PortPlan Reload::first_plan(int stop_signals) {
 }
 
 void Reload::wait_for_hangup() {
+    commands_.listen();
     hangups_.start({.begin =
                         [this] {
+                            commands_.begin_reload();
                             if (!stopping_) check_steering();
                             return with_memory([this] { return start(); });
                         },
@@ -66,20 +71,22 @@ bool Reload::with_memory(Step step) noexcept {
     try {
         return step();
     } catch (const std::bad_alloc&) {
-        log_error("SIGHUP: out of memory; not all ports may be as the file has them: send SIGHUP again");
+        log_error(out_of_memory);
         notify_ready_again();
+        commands_.answer(false, out_of_memory);
         return false;
     }
 }
 
-void Reload::check_steering() const {
+void Reload::check_steering() {
     // accept(2) would tell that the listener was destroyed, but the server may accept nobody just now, and the map
     // may keep the socket.
     auto why = is_listening(listener_) ? dispatcher_.why_not_steering(attachment_, listener_cookie_)
                                        : "the listening socket was destroyed from outside (for example by 'ss -K')";
-    if (!why.empty())
-        throw std::runtime_error(
-            fmt::format("SIGHUP: {}: the ports are closed. The server ends, so that it can be started anew", why));
+    if (why.empty()) return;
+    why = fmt::format("SIGHUP: {}: the ports are closed. The server ends, so that it can be started anew", why);
+    commands_.answer(false, why);
+    throw std::runtime_error(why);
 }
 
 bool Reload::start() {
@@ -88,54 +95,56 @@ bool Reload::start() {
         return false;
     }
     notify_reloading();
-    std::string failure;
     try {
-        if (options_.ports_file) {
-            planning_.start([options = options_, user = user_, open = dispatcher_.ports(), cookie = listener_cookie_] {
-                return plan_ports(options, user, open, cookie);
-            });
-            return true;
-        }
-        log_warning("SIGHUP: there is nothing to re-read without --ports-file; the ports stay as they are");
+        if (!options_.ports_file) throw std::runtime_error("SIGHUP: there is nothing to re-read without --ports-file");
+        planning_.start([options = options_, user = user_, open = dispatcher_.ports(), cookie = listener_cookie_] {
+            return plan_ports(options, user, open, cookie);
+        });
+        return true;
     } catch (const std::runtime_error& error) {
-        failure = error.what();
-        log_error("{}; the ports stay as they are", failure);
+        report(fmt::format("{}; the ports stay as they are", error.what()), error.what());
     }
-    notify_ready(status_line(failure));
     return false;
 }
 
 void Reload::finish() {
-    const auto failure = apply();
-    if (!stopping_) notify_ready(status_line(failure));
-}
-
-std::string Reload::apply() {
     PortPlan plan;
     try {
         plan = planning_.result();
     } catch (const std::runtime_error& error) {
-        log_error("{}; {}", error.what(), stopping_ ? "the server is stopping" : "the ports stay as they are");
-        return error.what();
+        if (stopping_) return log_error("{}; the server is stopping", error.what());
+        return report(fmt::format("{}; the ports stay as they are", error.what()), error.what());
     }
-    if (stopping_) {
-        log_warning(no_reload_in_a_stop);
-        return {};
-    }
-    for (const auto& warning : plan.warnings) log_warning(warning);
-    const auto& file = *options_.ports_file;
+    if (stopping_) return log_warning(no_reload_in_a_stop);
     try {
-        const auto [added, removed] = dispatcher_.set_ports(plan.ports);
-        if (added.empty() && removed.empty())
-            log_line("reloaded {}: nothing changed; {} open", file, plural(plan.ports.size(), "port"));
-        else
-            log_line("reloaded {}: added {}; removed {}; {} open", file, added.to_string(ranges_in_a_line),
-                     removed.to_string(ranges_in_a_line), plural(plan.ports.size(), "port"));
+        report(apply(plan));
     } catch (const std::runtime_error& error) {
-        log_error("{}; not all ports are as {} has them until a reload succeeds", error.what(), file);
-        return error.what();
+        report(fmt::format("{}; not all ports are as {} has them until a reload succeeds", error.what(),
+                           *options_.ports_file),
+               error.what());
     }
-    return {};
+}
+
+std::string Reload::apply(const PortPlan& plan) {
+    for (const auto& warning : plan.warnings) log_warning(warning);
+    const auto [added, removed] = dispatcher_.set_ports(plan.ports);
+    const auto what = added.empty() && removed.empty()
+                          ? "nothing changed"
+                          : fmt::format("added {}; removed {}", added.to_string(ranges_in_a_line),
+                                        removed.to_string(ranges_in_a_line));
+    return fmt::format("reloaded {}: {}; {} open", *options_.ports_file, what, plural(plan.ports.size(), "port"));
+}
+
+void Reload::report(const std::string& line, const std::string& failure) {
+    failure.empty() ? log_line(line) : log_error(line);
+    // First systemd: when the command ends, 'systemctl reload' shall find the service ready.
+    notify_ready(status_line(failure));
+    commands_.answer(failure.empty(), line);
+}
+
+void Reload::stop() {
+    stopping_ = true;
+    commands_.close(no_reload_in_a_stop);
 }
 
 std::string Reload::status_line(const std::string& failure) const {

@@ -11,6 +11,7 @@
 #include "echo/handler_memory.h"
 #include "options.h"
 #include "service/port_plan.h"
+#include "service/reload_command.h"
 #include "service/signal_loop.h"
 
 namespace echo_server {
@@ -19,9 +20,15 @@ namespace echo_server {
 /// ports file, looking for other listeners) run in a thread of their own; the event loop only changes the map.
 class Reload {
  public:
-    /// `memory` outlives `io`, in which the handlers wait; all others outlive this object. `listener` is in
-    /// echo_socket, and `attachment` steers connections to it once wait_for_hangup() is called.
-    Reload(asio::io_context& io, HandlerMemory& memory, const Options& options, User user, Dispatcher& dispatcher,
+    /// Where the handlers wait in the event loop.
+    struct Memory {
+        HandlerMemory hangups;
+        HandlerMemory commands;
+    };
+
+    /// `memory` outlives `io`; all others outlive this object. `listener` is in echo_socket, and `attachment` steers
+    /// connections to it once wait_for_hangup() is called.
+    Reload(asio::io_context& io, Memory& memory, const Options& options, User user, Dispatcher& dispatcher,
            const Attachment& attachment, int listener);
     Reload(const Reload&) = delete;
     Reload& operator=(const Reload&) = delete;
@@ -30,12 +37,13 @@ class Reload {
     /// meanwhile; `stop_signals` is a signalfd for these.
     PortPlan first_plan(int stop_signals);
 
-    /// Reloads on each SIGHUP from now on, in the thread that runs `io`. If a SIGHUP finds that nothing is steered to
-    /// the listener any more, `io` throws std::runtime_error.
+    /// Reloads on each SIGHUP from now on, in the thread that runs `io`, and answers 'echo-server reload'. If a SIGHUP
+    /// finds that nothing is steered to the listener any more, `io` throws std::runtime_error. Throws std::system_error
+    /// if there can be no socket for the command.
     void wait_for_hangup();
 
     /// From now on the ports stay closed.
-    void stop() { stopping_ = true; }
+    void stop();
 
  private:
     // Runs a step, and logs if memory is short. Returns the result of the step.
@@ -44,9 +52,11 @@ class Reload {
     // Returns whether a plan is being made.
     bool start();
     void finish();
-    // Returns why it failed, or "".
-    std::string apply();
-    void check_steering() const;
+    // Returns the line about what has changed. Throws std::runtime_error.
+    std::string apply(const PortPlan& plan);
+    void check_steering();
+    // Tells the log, systemd and the commands how the reload went: `line`, and why it failed, if it did.
+    void report(const std::string& line, const std::string& failure = {});
     [[nodiscard]] std::string status_line(const std::string& failure = {}) const;
 
     const Options& options_;
@@ -57,6 +67,7 @@ class Reload {
     std::uint64_t listener_cookie_;
     Background<PortPlan> planning_;
     SignalLoop hangups_;
+    ReloadSocket commands_;
     bool stopping_ = false;
 };
 

@@ -12,7 +12,7 @@ namespace echo_server {
 
 namespace {
 
-std::variant<Options, StatusOptions, Exit> parse(std::vector<std::string> arguments) {
+std::variant<Options, StatusOptions, ReloadOptions, Exit> parse(std::vector<std::string> arguments) {
     arguments.insert(arguments.begin(), "echo-server");
     std::vector<char*> argv;
     argv.reserve(arguments.size());
@@ -83,6 +83,12 @@ TEST_CASE("options: status and its formats") {
     CHECK(format({"status", "--ports"}) == Format::ports);
     CHECK(format({"status", "--json"}) == Format::json);
     CHECK(format({"status", "--prometheus"}) == Format::prometheus);
+}
+
+TEST_CASE("options: reload and the process that it names") {
+    CHECK_FALSE(std::get<ReloadOptions>(parse({"reload"})).pid);
+    CHECK(std::get<ReloadOptions>(parse({"reload", "7"})).pid == 7);
+    CHECK(std::get<Exit>(parse({"reload", "4294967297"})).code == 2);
 }
 
 TEST_CASE("options: a port list out of brackets is not taken apart") {

@@ -4,16 +4,13 @@
 #include <sys/stat.h>
 
 #include <cerrno>
-#include <cstdlib>
 #include <functional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "support/child.h"
 #include "support/client.h"
 #include "support/server.h"
-#include "support/service_manager.h"
 
 namespace echo_server {
 namespace {
@@ -99,26 +96,6 @@ TEST_CASE("check: a ports file that the server's user can't read would fail the 
     CHECK(check(netns, {"--ports-file", file.path(), "--user", "root"}).code == 0);
     const Server server(netns, {"--ports", "7", "--user", "root"});
     CHECK(check(netns, {"--ports-file", file.path()}).code == 0);  // the user of the running server
-}
-
-TEST_CASE("check: as a unit's ExecReload= it tells systemd why the reload failed") {
-    const Netns netns;
-    ServiceManager systemd(netns);
-    const TempFile file("7,77\n");
-    const Server server(netns, {"--ports-file", file.path()}, ServiceManager::start);
-    systemd.wait_for("READY=1");
-    const auto exec_reload = [&] {
-        ServiceManager::start();
-        ::setenv("MAINPID", std::to_string(server.pid()).c_str(), 1);
-    };
-    file.write("7,seven\n");
-    std::string status;
-    std::thread listening([&] { status = systemd.receive(); });  // the check waits until systemd has heard it
-    CHECK(check(netns, {"--ports-file", file.path()}, exec_reload).code == 1);
-    listening.join();
-    CHECK(status.starts_with("STATUS=2 TCP ports open: 7,77; the last reload failed: " + file.path() + ":1: 'seven'"));
-    file.write("7\n");
-    CHECK(check(netns, {"--ports-file", file.path()}, exec_reload).code == 0);
 }
 
 }  // namespace echo_server

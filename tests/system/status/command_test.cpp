@@ -140,7 +140,7 @@ TEST_CASE("status: the cost of JSON grows with the ports, not with their square"
     CHECK(of_all < of_few * 16);
 }
 
-TEST_CASE("status: wrong usage is exit code 2, and points to the help of status") {
+TEST_CASE("status: wrong usage of it, or of reload, is exit code 2, and points to its help") {
     const Netns netns;
     struct Case {
         Command arguments;
@@ -153,13 +153,19 @@ TEST_CASE("status: wrong usage is exit code 2, and points to the help of status"
         {{"status", "7"}, "'7' is not an option of status"},
         {{"status", "--json=3"}, "--json has no value"},
         {{"--ports", "7", "status"}, "--ports is not for status"},
+        {{"reload", "0"}, "'0' is not allowed here: write the number of a process"},
+        {{"reload", "1", "2"}, "'2' is not an option of reload"},
+        {{"--ports", "7", "reload"}, "--ports is not for reload"},
     };
     for (const auto& [arguments, says] : cases) {
         const auto [code, output] = run(netns, echo_server(arguments));
         CHECK(code == 2);
-        CHECK(output == fmt::format("echo-server: {}; see echo-server status --help\n", says));
+        const auto* subcommand = std::ranges::find(arguments, "reload") != arguments.end() ? "reload" : "status";
+        CHECK(output == fmt::format("echo-server: {}; see echo-server {} --help\n", says, subcommand));
     }
     CHECK(run(netns, echo_server({"status", "--help"})).output.find("--prometheus") != std::string::npos);
+    CHECK(run(netns, echo_server({"reload", "--help"}))
+              .output.starts_with("Usage: echo-server reload [OPTIONS] [PID]\n"));
 }
 
 }  // namespace echo_server

@@ -36,6 +36,14 @@ void notify_stopping(const std::string& status) { notify("STOPPING=1\n", status)
 
 void notify_status(const std::string& status) { notify("", status); }
 
+std::optional<std::chrono::microseconds> watchdog_limit() {
+    std::uint64_t limit = 0;
+    if (::sd_watchdog_enabled(0, &limit) <= 0) return {};
+    return std::chrono::microseconds(limit);
+}
+
+void notify_watchdog() { ::sd_notify(0, "WATCHDOG=1"); }
+
 void wait_for_service_manager() {
     constexpr std::uint64_t limit = 5'000'000;  // microseconds
     ::sd_notify_barrier(0, limit);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <chrono>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +22,12 @@ void notify_stopping(const std::string& status);
 
 /// Changes the status alone.
 void notify_status(const std::string& status);
+
+/// How long systemd waits for an answer before it ends this process (WatchdogSec= in systemd.service(5)); nothing if it
+/// does not wait.
+std::optional<std::chrono::microseconds> watchdog_limit();
+/// The answer. Needs no memory.
+void notify_watchdog();
 
 /// Waits until systemd has read all messages so far, max a few seconds. A process that ends at once must wait, because
 /// systemd ignores messages of processes that it does not know any more.

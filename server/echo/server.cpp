@@ -98,6 +98,12 @@ void EchoServer::run() {
     join_threads();
 }
 
+bool EchoServer::all_threads_have_turned() {
+    if (!std::ranges::all_of(workers_, [](const auto& worker) { return worker->has_turned(); })) return false;
+    for (auto& worker : workers_) worker->ask_for_turn();
+    return true;
+}
+
 void EchoServer::stop() {
     for (auto& worker : workers_) worker->stop();
 }

@@ -62,6 +62,10 @@ class EchoServer {
     /// last until `timeout`. To be called once, by a handler of io().
     void drain(std::chrono::seconds timeout, Backlog backlog, std::function<bool()> handshakes_under_way);
 
+    /// Whether the loop of every thread has turned since the last call that returned true. A thread that hangs does not
+    /// turn. To be called by a handler of io().
+    bool all_threads_have_turned();
+
     /// Lets run() return at once.
     void stop();
 

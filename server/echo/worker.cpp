@@ -73,6 +73,11 @@ void Worker::hand_over(Fd client) {
     asio::post(io_, [this, client = std::move(client)]() mutable { serve(std::move(client)); });
 }
 
+void Worker::ask_for_turn() {
+    if (turn_is_due_.exchange(true)) return;
+    asio::post(io_, in_memory(turn_memory_, [this] { turn_is_due_ = false; }));
+}
+
 void Worker::end_idle_sessions() {
     const auto now = steady_clock::now();
     auto& sessions = context_.sessions;

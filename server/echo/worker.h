@@ -4,6 +4,7 @@
 #include <asio/executor_work_guard.hpp>
 #include <asio/io_context.hpp>
 #include <asio/steady_timer.hpp>
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <span>
@@ -45,6 +46,11 @@ class Worker {
     void serve(Fd client);
     void hand_over(Fd client);
 
+    /// Posts a handler to the loop, if none waits there; has_turned() is true once it has run. Both are for one other
+    /// thread, and take nothing from the heap.
+    void ask_for_turn();
+    [[nodiscard]] bool has_turned() const { return !turn_is_due_; }
+
     /// Counts a connection that was accepted, and closed before a worker had it. For the worker's own thread.
     void count_refused() { context_.connection_refused(); }
 
@@ -59,6 +65,8 @@ class Worker {
     HandlerMemory idle_memory_;  // all before io_, which destroys the handlers that wait in them
     HandlerMemory stuck_memory_;
     HandlerMemory poller_memory_;
+    HandlerMemory turn_memory_;
+    std::atomic<bool> turn_is_due_ = false;  // turn_memory_ is in use
     std::chrono::seconds idle_timeout_;
     // Only one thread uses its sockets: locks would only cost.
     asio::io_context io_{ASIO_CONCURRENCY_HINT_UNSAFE_IO};

@@ -42,8 +42,10 @@ Lifecycle::Lifecycle(const Options& options, const User& user, Dispatcher& dispa
       server_(server),
       store_(store),
       stop_memory_(memory.stop),
+      watchdog_memory_(memory.watchdog),
       stop_signals_(server.io(), signal_descriptor({SIGINT, SIGTERM}).release()),
       handover_(server.io(), make_eventfd().release()),
+      watchdog_(server.io()),
       reload_(server.io(), memory.reload, options, user, dispatcher, attachment_, server.listener()),
       status_(server.io(), memory.status, memory.anew) {}
 
@@ -64,6 +66,14 @@ void Lifecycle::begin(RunningServer self) {
                                     .forget_reached = [this] { dispatcher_.forget_reached(); }});
     wait_for_stop_signal();
     wait_for_handover();
+    if (const auto limit = watchdog_limit()) answer_watchdog(*limit / 4);
+}
+
+// Nothing if a thread hangs: systemd then starts the service anew.
+void Lifecycle::answer_watchdog(std::chrono::microseconds period) {
+    if (server_.all_threads_have_turned()) notify_watchdog();
+    watchdog_.expires_after(period);
+    watchdog_.async_wait(in_memory(watchdog_memory_, [this, period](std::error_code) { answer_watchdog(period); }));
 }
 
 void Lifecycle::wait_for_stop_signal() {

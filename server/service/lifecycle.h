@@ -2,6 +2,8 @@
 #pragma once
 
 #include <asio/posix/stream_descriptor.hpp>
+#include <asio/steady_timer.hpp>
+#include <chrono>
 #include <functional>
 #include <optional>
 
@@ -20,7 +22,8 @@ namespace echo_server {
 
 /// What can happen to a running server: SIGHUP reloads its ports, SIGUSR1 logs its status, SIGUSR2 zeroes the figures
 /// by port, SIGINT and SIGTERM drain it, and so does another process that takes over. A second stop signal ends the
-/// drain. Owns the attachment of the program: the ports close with this object, if not before.
+/// drain. Answers systemd's watchdog meanwhile. Owns the attachment of the program: the ports close with this object,
+/// if not before.
 class Lifecycle {
  public:
     /// Where the handlers wait in the server's event loop: must outlive the server.
@@ -29,6 +32,7 @@ class Lifecycle {
         HandlerMemory status;
         HandlerMemory anew;
         HandlerMemory stop;
+        HandlerMemory watchdog;
     };
 
     /// All arguments outlive this object. The listener of `server` is in echo_socket.
@@ -58,6 +62,7 @@ class Lifecycle {
 
     void wait_for_stop_signal();
     void wait_for_handover();
+    void answer_watchdog(std::chrono::microseconds period);
     void stop(Reason reason);
     void replaced_in_drain();
     // As state_of() needs it. Throws std::runtime_error if the maps can't be read.
@@ -70,10 +75,12 @@ class Lifecycle {
     EchoServer& server_;
     DescriptorStore& store_;
     HandlerMemory& stop_memory_;
+    HandlerMemory& watchdog_memory_;
     Attachment attachment_;
     // A signalfd other than SIGHUP's: a signalfd returns the lowest number first, and SIGHUP is 1.
     asio::posix::stream_descriptor stop_signals_;
     asio::posix::stream_descriptor handover_;
+    asio::steady_timer watchdog_;
     Reload reload_;
     StatusOnSignal status_;
     std::optional<Reason> stopping_;

@@ -2,14 +2,19 @@
 // The messages to systemd, and the socket from systemd. systemd does not run here: a socket of the test plays its part.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <regex>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "support/client.h"
 #include "support/server.h"
@@ -43,6 +48,101 @@ TEST_CASE("systemd: it is told of the start, each reload and the stop") {
     CHECK(systemd.receive() == "STOPPING=1\nSTATUS=Draining: 1 connection open");
     client.shutdown_write();
     CHECK(systemd.receive() == "STATUS=Stopped");
+}
+
+namespace {
+
+// For Process's in_child: a service that systemd restarts if it gives no answer for so long.
+void start_with_watchdog() {
+    ServiceManager::start();
+    ::setenv("WATCHDOG_USEC", "200000", 1);
+    ::setenv("WATCHDOG_PID", std::to_string(::getpid()).c_str(), 1);
+}
+
+constexpr auto answer = "WATCHDOG=1";
+
+// More than the kernel keeps for a reader that comes late (net.unix.max_dgram_qlen).
+constexpr int some_new_ones = 15;
+
+void wait_for_answers(ServiceManager& systemd, int count) {
+    for (int i = 0; i < count; ++i) systemd.wait_for(answer);
+}
+
+std::vector<pid_t> threads_of(const Process& process) {
+    std::vector<pid_t> threads;
+    for (const auto& entry : std::filesystem::directory_iterator(fmt::format("/proc/{}/task", process.pid())))
+        threads.push_back(std::stoi(entry.path().filename()));
+    return threads;
+}
+
+}  // namespace
+
+TEST_CASE("systemd: its watchdog gets an answer again and again, under load and in a drain") {
+    const Netns netns;
+    ServiceManager systemd(netns);
+    const Server server(netns, {"--ports", "7", "--threads", "2", "--drain-timeout", "3600"}, start_with_watchdog);
+    wait_for_answers(systemd, 5);
+    Client client(netns, "127.0.0.1", 7);
+    std::jthread stream([&](const std::stop_token& stop) {
+        const std::string data(1U << 20U, 's');
+        while (!stop.stop_requested()) {
+            client.send(data);
+            if (client.receive(data.size()) != data) return;
+        }
+    });
+    wait_for_answers(systemd, some_new_ones);
+    server.signal(SIGTERM);
+    systemd.wait_for("STOPPING=1");
+    wait_for_answers(systemd, 5);
+    stream = {};
+    CHECK(client.error() == 0);
+}
+
+TEST_CASE("systemd: its watchdog gets no answer while one thread hangs") {
+    const Netns netns;
+    const Netns another;
+    ServiceManager systemd(netns);
+    ServiceManager clock(another);
+    const Server server(netns, {"--ports", "7", "--threads", "3"}, start_with_watchdog);
+    const Server healthy(another, {"--ports", "7", "--threads", "3"}, start_with_watchdog);
+    // Answers from now until the main thread reloads.
+    const auto answers = [&] {
+        int count = 0;
+        server.signal(SIGHUP);
+        for (std::string message; !message.starts_with("RELOADING=1"); message = systemd.receive())
+            count += message == answer ? 1 : 0;
+        return count;
+    };
+    int workers = 0;
+    for (const auto thread : threads_of(server)) {
+        if (thread == server.pid()) continue;  // it gives the answers
+        ++workers;
+        wait_for_answers(systemd, 2);
+        REQUIRE(::ptrace(PTRACE_SEIZE, thread, nullptr, nullptr) == 0);
+        REQUIRE(::ptrace(PTRACE_INTERRUPT, thread, nullptr, nullptr) == 0);
+        REQUIRE(::waitpid(thread, nullptr, __WALL) == thread);
+        answers();
+        wait_for_answers(clock, some_new_ones);
+        CHECK(answers() <= 1);  // to what the thread has done before
+        REQUIRE(::ptrace(PTRACE_DETACH, thread, nullptr, nullptr) == 0);
+    }
+    CHECK(workers == 2);
+    wait_for_answers(systemd, 2);
+}
+
+TEST_CASE("systemd: without a watchdog, or with another process's, there is no answer") {
+    const Netns netns;
+    const Netns another;
+    ServiceManager systemd(netns);
+    ServiceManager clock(another);
+    const Server server(netns, {"--ports", "7"}, [] {
+        start_with_watchdog();
+        ::setenv("WATCHDOG_PID", "1", 1);
+    });
+    const Server healthy(another, {"--ports", "7"}, start_with_watchdog);
+    wait_for_answers(clock, 5);
+    server.signal(SIGTERM);
+    for (std::string message; !message.starts_with("STOPPING=1"); message = systemd.receive()) CHECK(message != answer);
 }
 
 TEST_CASE("systemd: a start that fails is never called ready, and says why") {

@@ -190,7 +190,7 @@ static void hang(const char* path, const char* at) {
     snprintf(flag, sizeof(flag), "%s.hang%s", path, at);
     snprintf(hangs, sizeof(hangs), "%s.hangs", path);
     if (stat(flag, &file) != 0) return;
-    close(creat(hangs, 0644));
+    mknod(hangs, S_IFREG | 0644, 0); /* without a descriptor: tests count them */
     while (stat(flag, &file) == 0) nanosleep(&moment, NULL);
     hung_for += 3600;
 }

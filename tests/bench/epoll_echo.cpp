@@ -118,6 +118,9 @@ int run(const std::vector<std::string>& arguments) {
         dispatcher->set_ports(ports.ports());
         attachment = dispatcher->attach();
     }
+    // Each connection ends by close(2) alone, and by a FIN.
+    const linger none{};
+    ::setsockopt(listener.get(), SOL_SOCKET, SO_LINGER, &none, sizeof(none));
     fmt::print("ready\n");
     std::fflush(stdout);
     EpollEcho(std::move(listener)).run();

@@ -63,12 +63,13 @@ bool ClientSocket::is_over() const {
 }
 
 void ClientSocket::end_by_fin() const {
-    // Nobody counts the time for a client any more that does not take what is left.
-    constexpr int user_timeout = 30'000;  // ms
-    if (unacknowledged() > 0)
-        ::setsockopt(socket_.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout, sizeof(user_timeout));
     const linger none{};
     ::setsockopt(socket_.get(), SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+}
+
+void ClientSocket::limit_time_after_end() const {
+    constexpr int user_timeout = 30'000;  // ms
+    ::setsockopt(socket_.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout, sizeof(user_timeout));
 }
 
 }  // namespace echo_server

@@ -48,6 +48,8 @@ class ClientSocket {
     [[nodiscard]] bool is_over() const;
     /// Lets close() end the connection by a FIN. Without this call it ends by a reset, as the listener's SO_LINGER says.
     void end_by_fin() const;
+    /// Lets the kernel give up, after close(), a client that takes no byte for half a minute.
+    void limit_time_after_end() const;
     void close() { socket_ = Fd(); }
 
  private:

@@ -30,7 +30,10 @@ Session::Session(Fd client, SessionContext& context, List::iterator place)
 
 Session::~Session() {
     if (waits_for_ != Poller::Event::none) context_.poller.forget(socket_.fd());
-    if (owed_.empty() && !cut_off_) socket_.end_by_fin();
+    if (owed_.empty() && !cut_off_) {
+        socket_.end_by_fin();
+        if (!finished_) socket_.limit_time_after_end();
+    }
     socket_.close();  // first: the callback may accept a client, who may need this descriptor
     context_.connection_ended();
 }
@@ -38,7 +41,7 @@ Session::~Session() {
 bool Session::go_on(bool only_input) {
     constexpr std::size_t enough_to_splice = 16384;  // for less, one copy more is cheaper than a pipe
     auto& buffer = context_.buffer;
-    if (finishing_) return !socket_.is_over();
+    if (waits_for_ == Poller::Event::end) return !socket_.is_over();
     if (waits_for_ == Poller::Event::input_once) waits_for_ = Poller::Event::none;
     if (!owed_.empty() && !send_owed()) return false;
     if (!owed_.empty()) return true;
@@ -53,8 +56,10 @@ bool Session::go_on(bool only_input) {
     mark_active();
     const bool piped = input.at == Input::At::pipe;
     const auto sent = piped ? splice_out(input.size) : send(std::span(buffer).first(input.size));
-    cut_off_ = !sent;
-    if (!sent) return false;
+    if (!sent) {
+        cut_off_ = true;
+        return false;
+    }
     count_sent(*sent);
     if (*sent < input.size) {
         owed_.assign(buffer.data() + *sent, buffer.data() + input.size);
@@ -82,8 +87,8 @@ bool Session::send_owed() {
 
 // The session stays until the client has taken what is owed: so it counts, and is_stuck() looks after it.
 bool Session::finish() {
-    if (socket_.unacknowledged() == 0) return false;
-    finishing_ = true;
+    finished_ = socket_.unacknowledged() == 0;
+    if (finished_) return false;
     socket_.shut_down();
     return wait_for(Poller::Event::end);
 }
@@ -153,13 +158,13 @@ bool Session::start_waiting_for(Poller::Event event) {
     const auto error = context_.poller.watch(socket_.fd(), *this, event, !waited_);
     waits_for_ = event;
     waited_ = true;
-    cut_off_ = static_cast<bool>(error);
-    if (error)
-        context_.warnings.warn("epoll: {}: a connection was cut off{}", error_text(error.value()),
-                               error == std::errc::no_space_on_device
-                                   ? "; raise the limit of this user ('sysctl -w fs.epoll.max_user_watches=N')"
-                                   : "");
-    return !error;
+    if (!error) return true;
+    cut_off_ = true;
+    context_.warnings.warn("epoll: {}: a connection was cut off{}", error_text(error.value()),
+                           error == std::errc::no_space_on_device
+                               ? "; raise the limit of this user ('sysctl -w fs.epoll.max_user_watches=N')"
+                               : "");
+    return false;
 }
 
 void Session::count_sent(std::size_t bytes) {

@@ -89,8 +89,8 @@ class Session {
     bool was_small_ : 1 = false;  // the last piece
     bool echoed_ : 1 = false;     // a byte, at least
     bool waited_ : 1 = false;     // once, at least
-    bool finishing_ : 1 = false;  // both have sent their FIN
     bool cut_off_ : 1 = false;    // by a fault, or bytes were lost
+    bool finished_ : 1 = false;   // the client has sent its FIN, and acknowledged all bytes
     std::uint8_t stuck_ = 0;      // how many times in a row is_stuck() has seen no byte taken
     std::uint64_t sent_ = 0;      // bytes
     std::vector<char> owed_;      // received, but not taken by the full socket

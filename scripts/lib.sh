@@ -3,6 +3,7 @@
 # What the scripts share; each reads it first: . "$(dirname "$(readlink -f "$0")")/lib.sh"
 set -eu
 export LC_ALL=C.UTF-8 # the scripts read what programs print
+umask 022             # other users read and run what the scripts make
 # shellcheck disable=SC2034  # the scripts use it
 top=$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd)
 script=scripts/$(basename "$0")

@@ -59,7 +59,10 @@ gets through, nmap tells: its script tcp-echo.nse is in /usr/share/echo-server,
 and in the sources in scripts.
 
 Example, for node_exporter's textfile collector:
-  sudo sh -c 'echo-server status --prometheus > DIR/new; mv DIR/new DIR/echo-server.prom')";
+  sudo sh -c 'umask 022; mkdir -p /run/echo-server && cd /run/echo-server &&
+    echo-server status --prometheus >new && test -s new &&
+    mv new echo-server.prom'
+The manual has the link by which the collector finds that file.)";
 
 constexpr auto reload_description = "Let the running server read its ports file again";
 

@@ -77,9 +77,7 @@ std::string_view hint_of_quotes(std::string_view text) {
     constexpr std::string_view quotes = "'\"";
     const bool found =
         !text.empty() && (text.find_first_of(quotes) == 0 || text.find_last_of(quotes) == text.size() - 1);
-    return found
-               ? "quotes are part of the text here, as in OPTIONS= of the systemd unit: write no quotes, and no blanks"
-               : "";
+    return found ? "no shell has removed the quotes: write no quotes, and no blanks" : "";
 }
 
 std::string plural(std::size_t number, std::string_view noun) {

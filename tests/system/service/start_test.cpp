@@ -54,7 +54,8 @@ TEST_CASE("start: as process 1, of a container say, it names no process, which w
     const Netns netns;
     const TempFile file("7\n");
     Command command{"unshare", "--fork", "--pid", "--kill-child", "--mount-proc"};
-    for (const auto& word : echo_server({"--ports-file", file.path()})) command.push_back(word);
+    // As root: for who changes the user, the kernel forgets --kill-child.
+    for (const auto& word : echo_server({"--ports-file", file.path(), "--user", "root"})) command.push_back(word);
     Process server(netns, command);
     CHECK(server.wait_for("  reload ") == "  reload     edit " + file.path() + ", then sudo echo-server reload");
     CHECK(server.next_line() == "  stop       Ctrl-C, or send SIGTERM");

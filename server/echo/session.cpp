@@ -101,7 +101,7 @@ bool Session::is_stuck() {
         return false;
     }
     // Not TCP_USER_TIMEOUT: the kernel's clock for it runs on while a slow client takes less than a whole segment.
-    const auto acknowledged = sent_ - static_cast<std::uint64_t>(unacknowledged);
+    const auto acknowledged = sent_ - static_cast<std::uint32_t>(unacknowledged);
     if (std::exchange(acknowledged_, acknowledged) != acknowledged) stuck_ = 0;
     return stuck_++ >= times;
 }
@@ -169,7 +169,7 @@ bool Session::start_waiting_for(Poller::Event event) {
 
 void Session::count_sent(std::size_t bytes) {
     increase(context_.counters.sent, bytes);
-    sent_ += bytes;
+    sent_ += static_cast<std::uint32_t>(bytes);
     if (echoed_ || bytes == 0) return;
     echoed_ = true;
     count(context_.reached[port_].echoed);

@@ -85,17 +85,17 @@ class Session {
     ClientSocket socket_;
     std::uint16_t port_;  // that the client dialled
     Poller::Event waits_for_ = Poller::Event::none;
-    bool splices_ : 1 = false;    // the client streams
-    bool was_small_ : 1 = false;  // the last piece
-    bool echoed_ : 1 = false;     // a byte, at least
-    bool waited_ : 1 = false;     // once, at least
-    bool cut_off_ : 1 = false;    // by a fault, or bytes were lost
-    bool finished_ : 1 = false;   // the client has sent its FIN, and acknowledged all bytes
-    std::uint8_t stuck_ = 0;      // how many times in a row is_stuck() has seen no byte taken
-    std::uint64_t sent_ = 0;      // bytes
-    std::vector<char> owed_;      // received, but not taken by the full socket
+    bool splices_ : 1 = false;        // the client streams
+    bool was_small_ : 1 = false;      // the last piece
+    bool echoed_ : 1 = false;         // a byte, at least
+    bool waited_ : 1 = false;         // once, at least
+    bool cut_off_ : 1 = false;        // by a fault, or bytes were lost
+    bool finished_ : 1 = false;       // the client has sent its FIN, and acknowledged all bytes
+    std::uint8_t stuck_ = 0;          // how many times in a row is_stuck() has seen no byte taken
+    std::uint32_t sent_ = 0;          // bytes, modulo 2^32; the next as well
+    std::uint32_t acknowledged_ = 0;  // as is_stuck() has seen them
+    std::vector<char> owed_;          // received, but not taken by the full socket
     std::chrono::steady_clock::time_point last_active_;
-    std::uint64_t acknowledged_ = 0;  // bytes, as is_stuck() has seen them
     List::iterator place_;
 };
 

@@ -46,7 +46,7 @@ class ClientSocket {
     void shut_down() const;
     /// Whether the connection is over: both FINs were acknowledged, or it was reset. True for what is no TCP socket.
     [[nodiscard]] bool is_over() const;
-    /// Lets close() end the connection by a FIN. Without this call it ends by a reset, as the listener's SO_LINGER says.
+    /// Lets close() end the connection by a FIN. Without this call it is a reset, as the listener's SO_LINGER says.
     void end_by_fin() const;
     /// Lets the kernel give up, after close(), a client that takes no byte for half a minute.
     void limit_time_after_end() const;

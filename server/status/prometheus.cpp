@@ -51,7 +51,7 @@ constexpr std::array metrics{
     Metric{"connections_accepted_total", "counter", "Connections so far.", counter<&echo_counters::accepted>},
     Metric{"connections_refused_total", "counter", "Connections closed at once for want of memory.",
            counter<&echo_counters::refused>},
-    Metric{"connections_timed_out_total", "counter", "Connections ended as they were idle, or their client took no byte.",
+    Metric{"connections_timed_out_total", "counter", "Connections ended as idle, or as the client took no byte.",
            counter<&echo_counters::timed_out>},
     Metric{"received_bytes_total", "counter", "Bytes received from clients.", counter<&echo_counters::received>},
     Metric{"sent_bytes_total", "counter", "Bytes sent back to clients.", counter<&echo_counters::sent>},

@@ -11,7 +11,6 @@
 #include <list>
 #include <regex>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include "support/child.h"
@@ -125,15 +124,19 @@ TEST_CASE("threads: as many as the system allows, or a message that says so") {
         "echo-server: starting 2 threads: Resource temporarily unavailable: allow this user more ('ulimit -u', or "
         "TasksMax in the systemd unit), or ask for fewer with --threads\n"));
     // Only a shortage gets a word about the limit that it has met.
-    for (const auto& [call, error, says] :
-         std::vector<std::tuple<int, int, std::string>>{{SYS_epoll_ctl, ENOMEM, "Cannot allocate memory\n"},
-                                                        {SYS_epoll_create1, EMFILE, ": each needs six descriptors"},
-                                                        {SYS_epoll_create1, ENFILE, "of the host ('sysctl "}}) {
-        const auto fault = [call, error] { refuse_system_call(call, -1, error); };
+    struct Case {
+        int call;
+        int error;
+        std::string says;
+    };
+    for (const auto& row : {Case{SYS_epoll_ctl, ENOMEM, "Cannot allocate memory\n"},
+                            Case{SYS_epoll_create1, EMFILE, ": each needs six descriptors"},
+                            Case{SYS_epoll_create1, ENFILE, "of the host ('sysctl "}}) {
+        const auto fault = [&] { refuse_system_call(row.call, -1, row.error); };
         const auto failed = run(netns, echo_server({"--ports", "7", "--threads", "2"}), fault);
         CHECK(failed.code == 1);
         CHECK(failed.output.starts_with("echo-server: starting 2 threads: "));
-        CHECK(failed.output.find(says) != std::string::npos);
+        CHECK(failed.output.find(row.says) != std::string::npos);
     }
     const auto few_descriptors = [] { limit_descriptors(64); };
     const auto short_of_descriptors = run(netns, echo_server({"--ports", "7", "--threads", "100"}), few_descriptors);

@@ -320,11 +320,11 @@ TEST_CASE("reload command: a stop answers those who wait; after that, it finds t
     Client client(netns, "127.0.0.1", 7);
     client.send("x");
     REQUIRE(client.receive(1) == "x");
-    Process waiting(netns, command());
+    Process command_in_a_stop(netns, command());
     REQUIRE(hanging.has_waiting(2));  // the client is one
     const Server successor(netns, {"--ports-file", file.path(), "--replace"});
-    CHECK(waiting.wait() == 1);
-    CHECK(waiting.output() == "echo-server: SIGHUP: the server is stopping; nothing is reloaded\n");
+    CHECK(command_in_a_stop.wait() == 1);
+    CHECK(command_in_a_stop.output() == "echo-server: SIGHUP: the server is stopping; nothing is reloaded\n");
     CHECK(run(netns, command()).code == 0);
     CHECK(run(netns, command(successor)).code == 0);
     CHECK(run(netns, command(hanging.server)).code == 1);

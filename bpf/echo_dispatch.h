@@ -54,7 +54,7 @@ struct echo_counters {
     __u64 ended;     /* connections; before `accepted`: a reader copies it first, and never sees more ended */
     __u64 accepted;  /* connections */
     __u64 refused;   /* of these, those closed at once for want of memory */
-    __u64 timed_out; /* of these, those ended by --idle-timeout, or as the client took no byte */
+    __u64 timed_out; /* of these, those ended by --idle-timeout, or as the client acknowledged nothing */
     __u64 received;  /* bytes */
     __u64 sent;      /* bytes */
 } __attribute__((aligned(64)));

@@ -63,6 +63,7 @@ bool Session::go_on(bool only_input) {
     count_sent(*sent);
     if (*sent < input.size) {
         owed_.assign(buffer.data() + *sent, buffer.data() + input.size);
+        note_acknowledged();
         return wait_for(Poller::Event::room);
     }
     const bool small = input.size < enough_to_splice;
@@ -79,7 +80,10 @@ bool Session::send_owed() {
     const auto sent = send(owed_);
     if (!sent) return false;
     count_sent(*sent);
-    if (*sent > 0) mark_active();
+    if (*sent > 0) {
+        mark_active();
+        note_acknowledged();
+    }
     owed_.erase(owed_.begin(), owed_.begin() + static_cast<std::ptrdiff_t>(*sent));
     if (owed_.empty()) owed_ = std::vector<char>();  // an idle connection holds no buffer; {} would keep it
     return true;
@@ -90,20 +94,32 @@ bool Session::finish() {
     finished_ = socket_.unacknowledged() == 0;
     if (finished_) return false;
     socket_.shut_down();
+    ++sent_;
     return wait_for(Poller::Event::end);
+}
+
+bool Session::note_acknowledged() {
+    const auto now = sent_ - static_cast<std::uint32_t>(socket_.unacknowledged());
+    if (std::exchange(acknowledged_, now) == now) return false;
+    stuck_ = 0;
+    return true;
+}
+
+// epoll(7) tells of room when a third of the buffer is free: a slow client may need longer for that than it may be
+// idle.
+bool Session::took_some() {
+    if (!note_acknowledged() || acknowledged_ == sent_) return false;
+    mark_active();
+    return true;
 }
 
 bool Session::is_stuck() {
     constexpr int times = 6;
-    const auto unacknowledged = socket_.unacknowledged();
-    if (unacknowledged == 0) {
-        stuck_ = 0;
-        return false;
-    }
+    if (acknowledged_ == sent_) return false;  // no system call for a session that is idle
+    const bool some = took_some();
+    if (some) stuck_ = 1;
     // Not TCP_USER_TIMEOUT: the kernel's clock for it runs on while a slow client takes less than a whole segment.
-    const auto acknowledged = sent_ - static_cast<std::uint32_t>(unacknowledged);
-    if (std::exchange(acknowledged_, acknowledged) != acknowledged) stuck_ = 0;
-    return stuck_++ >= times;
+    return !some && acknowledged_ != sent_ && stuck_++ >= times;
 }
 
 Session::Input Session::receive() {

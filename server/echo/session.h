@@ -45,8 +45,10 @@ class Session {
     [[nodiscard]] bool go_on(bool only_input);
     /// Lets the client get a reset: it must not take this end for the end of the echo.
     void cut_off() { cut_off_ = true; }
-    /// To be called every ten seconds. Returns true once the client has not taken any of its bytes for a minute: their
-    /// memory is the whole host's. Then the session is to be destroyed, after cut_off().
+    /// Whether the client has acknowledged bytes since the last call, and not all. That counts as activity.
+    bool took_some();
+    /// To be called every ten seconds. Returns true once the client has acknowledged none of its bytes for a minute:
+    /// their memory is the whole host's. Then the session is to be destroyed, after cut_off().
     [[nodiscard]] bool is_stuck();
 
     /// When the last byte was received or sent, or the session began. Kept only for --idle-timeout.
@@ -79,6 +81,8 @@ class Session {
 
     void count_sent(std::size_t bytes);
     void mark_active();
+    // Returns whether it is another number than at the last call.
+    bool note_acknowledged();
 
     // What a message touches comes first: mostly it is on one cache line.
     SessionContext& context_;
@@ -91,9 +95,9 @@ class Session {
     bool waited_ : 1 = false;         // once, at least
     bool cut_off_ : 1 = false;        // by a fault, or bytes were lost
     bool finished_ : 1 = false;       // the client has sent its FIN, and acknowledged all bytes
-    std::uint8_t stuck_ = 0;          // how many times in a row is_stuck() has seen no byte taken
-    std::uint32_t sent_ = 0;          // bytes, modulo 2^32; the next as well
-    std::uint32_t acknowledged_ = 0;  // as is_stuck() has seen them
+    std::uint8_t stuck_ = 0;          // how many times in a row is_stuck() has seen the same state
+    std::uint32_t sent_ = 0;          // bytes, and a FIN; modulo 2^32, and so the next
+    std::uint32_t acknowledged_ = 0;  // as note_acknowledged() has seen them
     std::vector<char> owed_;          // received, but not taken by the full socket
     std::chrono::steady_clock::time_point last_active_;
     List::iterator place_;

@@ -82,6 +82,7 @@ void Worker::end_idle_sessions() {
     const auto now = steady_clock::now();
     auto& sessions = context_.sessions;
     while (!sessions.empty() && sessions.front()->last_active() + idle_timeout_ <= now) {
+        if (sessions.front()->took_some()) continue;
         increase(context_.counters.timed_out, 1);
         sessions.pop_front();
     }
@@ -92,7 +93,8 @@ void Worker::end_idle_sessions() {
 
 void Worker::end_stuck_sessions() {
     auto& sessions = context_.sessions;
-    for (auto next = sessions.begin(); next != sessions.end();) {
+    auto next = sessions.begin();
+    for (auto left = sessions.size(); left > 0; --left) {  // is_stuck() may move a session to the end
         auto& session = **next++;
         if (!session.is_stuck()) continue;
         increase(context_.counters.timed_out, 1);

@@ -89,10 +89,10 @@ int set_options(const Fd& socket) {
     const bool sized = limit_buffer(socket, SO_RCVBUFFORCE, "net/ipv4/tcp_rmem", receive_buffer) &&
                        limit_buffer(socket, SO_SNDBUFFORCE, "net/ipv4/tcp_wmem", send_buffer);
     const bool watched =
-        set(socket, SOL_SOCKET, SO_KEEPALIVE, 1) && set(socket, IPPROTO_TCP, TCP_KEEPIDLE, probe_after) &&
+        sized && set(socket, SOL_SOCKET, SO_KEEPALIVE, 1) && set(socket, IPPROTO_TCP, TCP_KEEPIDLE, probe_after) &&
         set(socket, IPPROTO_TCP, TCP_KEEPINTVL, probe_every) && set(socket, IPPROTO_TCP, TCP_KEEPCNT, probes);
     // However the process ends, a connection ends by a reset, unless its session knows that no byte is owed.
-    const bool done = sized && watched && set(socket, SOL_SOCKET, SO_LINGER, linger{.l_onoff = 1, .l_linger = 0}) &&
+    const bool done = watched && set(socket, SOL_SOCKET, SO_LINGER, linger{.l_onoff = 1, .l_linger = 0}) &&
                       set(socket, SOL_SOCKET, SO_OOBINLINE, 1) && set(socket, IPPROTO_TCP, TCP_NODELAY, 1);
     return done ? 0 : errno;
 }

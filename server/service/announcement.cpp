@@ -30,10 +30,12 @@ void announce(const Announcement& facts) {
     if (options.pin) log_line("  pinned     {}/echo_ports, echo_socket", *options.pin);
     if (const auto& takeover = facts.takeover)
         log_line("  replaces   process {}, which drain{}", takeover->pids(), takeover->count() == 1 ? "s" : "");
-    if (options.ports_file)
-        log_line("  reload     edit {}, then {}echo-server reload", *options.ports_file, facts.by_root ? "sudo " : "");
     // Process 1 of a container is another process where its log is read.
-    log_line("  stop       Ctrl-C, or {}", pid == 1 ? "send SIGTERM" : fmt::format("{} {}", kill, pid));
+    const bool of_container = pid == 1;
+    if (options.ports_file)
+        log_line("  reload     edit {}, then {}echo-server reload{}", *options.ports_file, facts.by_root ? "sudo " : "",
+                 of_container ? "" : fmt::format(" {}", pid));
+    log_line("  stop       Ctrl-C, or {}", of_container ? "send SIGTERM" : fmt::format("{} {}", kill, pid));
 }
 
 // The program steers clients of every interface to the socket, and the kernel does not check the interface then.

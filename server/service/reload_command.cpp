@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <cstring>
 #include <fstream>
+#include <set>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -69,8 +70,8 @@ ucred peer_of(int socket) {
 }
 
 bool is_gone(int socket) {
-    char ignored = 0;
-    return ::recv(socket, &ignored, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+    pollfd end{.fd = socket, .events = POLLRDHUP, .revents = 0};
+    return ::poll(&end, 1, 0) > 0;
 }
 
 void send_text(int socket, std::string_view text) {
@@ -184,7 +185,12 @@ std::optional<Peer> connect_to(const std::string& name) {
     if (!socket || ::setsockopt(socket.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) != 0)
         fail("making a socket to ask for a reload");
     const AbstractAddress address(name);
-    if (::connect(socket.get(), address.get(), address.size) != 0) return {};
+    if (::connect(socket.get(), address.get(), address.size) != 0) {
+        const int error = errno;
+        socket = {};
+        errno = error;
+        return {};
+    }
     const pid_t pid = peer_of(socket.get()).pid;
     return Peer{std::move(socket), pid};
 }
@@ -224,12 +230,16 @@ Peer find_server(std::optional<pid_t> pid, Deadline deadline) {
     if (servers.empty())
         throw std::runtime_error("no echo-server runs in this network namespace, or it is stopping: start one");
     if (servers.size() > 1 && !pid) {
-        std::vector<pid_t> pids;
-        for (const auto& server : servers) pids.push_back(server.pid);
-        throw std::runtime_error(
-            fmt::format("several echo-servers run in this network namespace: choose one of the "
-                        "processes {}, as in 'echo-server reload {}'",
-                        fmt::join(pids, ", "), pids.front()));
+        // With their users: any local user can make a socket of that name.
+        std::set<std::string> processes;
+        for (const auto& server : servers) {
+            const auto user = user_of(server.pid);
+            processes.insert(fmt::format("{} of {}", server.pid, user ? user->name : "?"));
+        }
+        throw std::runtime_error(fmt::format(
+            "several processes take reloads in this network namespace: name one of them, {}, as in 'echo-server "
+            "reload PID'",
+            fmt::join(processes, ", ")));
     }
     return std::move(servers.front());
 }

@@ -37,6 +37,11 @@ void fail_memory(const std::string& path) { inject("MEMORY_FAULT", path); }
 void jump_wall_clock() { inject("CLOCK_FAULT", "1"); }
 void append_while_reading(const std::string& path) { inject("READ_FAULT", path); }
 void hang_at(const std::string& path) { inject("HANG_FAULT", path); }
+
+void hang_for_an_hour_at(const std::string& path) {
+    set("HANG_HOUR", "1");
+    hang_at(path);
+}
 void swap_in_at_rename(const std::string& path) { inject("RENAME_FAULT", path); }
 
 }  // namespace echo_server

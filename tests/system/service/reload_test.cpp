@@ -118,7 +118,7 @@ TEST_CASE("reload: a ports file that hangs holds up neither clients nor a stop")
     const Netns netns;
     const TempFile file("7\n");
     const auto flag = file.path() + ".hang";
-    Server server(netns, {"--ports-file", file.path(), "--threads", "1"}, [&] { hang_at(file.path()); });
+    Server server(netns, {"--ports-file", file.path(), "--threads", "1"}, [&] { hang_for_an_hour_at(file.path()); });
     const auto hang_at_reload = [&] {
         std::ofstream(flag).close();
         server.signal(SIGHUP);

@@ -43,11 +43,11 @@ TEST_CASE("start: says what is open, through which socket, in which namespace, h
                                          "  socket     127.0.0.1:7777, the only one (sk:{} in 'ss -tlne')\n"
                                          "  namespace  {} (netns_ino in 'bpftool link')\n"
                                          "  user       nobody, {}\n"
-                                         "  reload     edit {}, then sudo echo-server reload\n"
+                                         "  reload     edit {}, then sudo echo-server reload {}\n"
                                          "  stop       Ctrl-C, or sudo kill {}\n",
                                          ECHO_SERVER_VERSION, cookie[1].str(), netns.inode(),
                                          kernel_before(5, 19) ? "with CAP_BPF alone" : "without any capability",
-                                         file.path(), server.pid()));
+                                         file.path(), server.pid(), server.pid()));
 }
 
 TEST_CASE("start: as process 1, of a container say, it names no process, which would be another one outside") {

@@ -32,7 +32,7 @@ Session::~Session() {
     if (waits_for_ != Poller::Event::none) context_.poller.forget(socket_.fd());
     if (owed_.empty() && !cut_off_) {
         socket_.end_by_fin();
-        if (!finished_) socket_.limit_time_after_end();
+        if (acknowledged_ != sent_) socket_.limit_time_after_end();
     }
     socket_.close();  // first: the callback may accept a client, who may need this descriptor
     context_.connection_ended();
@@ -91,8 +91,10 @@ bool Session::send_owed() {
 
 // The session stays until the client has taken what is owed: so it counts, and is_stuck() looks after it.
 bool Session::finish() {
-    finished_ = socket_.unacknowledged() == 0;
-    if (finished_) return false;
+    if (socket_.unacknowledged() == 0) {
+        acknowledged_ = sent_;
+        return false;
+    }
     socket_.shut_down();
     ++sent_;
     return wait_for(Poller::Event::end);

@@ -94,7 +94,6 @@ class Session {
     bool echoed_ : 1 = false;         // a byte, at least
     bool waited_ : 1 = false;         // once, at least
     bool cut_off_ : 1 = false;        // by a fault, or bytes were lost
-    bool finished_ : 1 = false;       // the client has sent its FIN, and acknowledged all bytes
     std::uint8_t stuck_ = 0;          // how many times in a row is_stuck() has seen the same state
     std::uint32_t sent_ = 0;          // bytes, and a FIN; modulo 2^32, and so the next
     std::uint32_t acknowledged_ = 0;  // as note_acknowledged() has seen them

@@ -18,7 +18,7 @@ void announce(const Announcement& facts) {
     if (logs_to_journal())
         return log_line("version {}, {}; socket {}, user {}", ECHO_SERVER_VERSION, describe_open(facts.ports),
                         to_string(local_endpoint(facts.listener)), facts.user.name);
-    const auto kill = fmt::format("{}kill", facts.by_root ? "sudo " : "");
+    const auto* sudo = facts.by_root ? "sudo " : "";
     const auto pid = ::getpid();
     log_line("echo-server {}: {}", ECHO_SERVER_VERSION, describe_open(facts.ports));
     log_line("  socket     {}, the only one (sk:{:x} in 'ss -tlne')", to_string(local_endpoint(facts.listener)),
@@ -33,9 +33,9 @@ void announce(const Announcement& facts) {
     // Process 1 of a container is another process where its log is read.
     const bool of_container = pid == 1;
     if (options.ports_file)
-        log_line("  reload     edit {}, then {}echo-server reload{}", *options.ports_file, facts.by_root ? "sudo " : "",
+        log_line("  reload     edit {}, then {}echo-server reload{}", *options.ports_file, sudo,
                  of_container ? "" : fmt::format(" {}", pid));
-    log_line("  stop       Ctrl-C, or {}", of_container ? "send SIGTERM" : fmt::format("{} {}", kill, pid));
+    log_line("  stop       Ctrl-C, or {}", of_container ? "send SIGTERM" : fmt::format("{}kill {}", sudo, pid));
 }
 
 // The program steers clients of every interface to the socket, and the kernel does not check the interface then.

@@ -14,8 +14,7 @@
 namespace echo_server {
 
 /// The servers that run in this network namespace, the newest first; of servers that are attached and detached, the
-/// attached alone. If this process may not know: none, or std::system_error if they are `needed`. Throws
-/// std::system_error.
+/// attached alone; none if this process may not know, unless they are `needed`. Throws std::system_error.
 std::vector<RunningServer> running_servers(bool needed);
 
 /// Takes over the listening socket of a running server, and tells that server to drain. There is no protocol: the new

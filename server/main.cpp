@@ -5,17 +5,14 @@
 #include <system_error>
 #include <variant>
 
-#include "base/descriptor_limit.h"
 #include "base/log.h"
-#include "base/namespaces.h"
+#include "base/os.h"
 #include "base/privileges.h"
 #include "base/signals.h"
-#include "base/standard_streams.h"
 #include "options.h"
-#include "service/check.h"
 #include "service/reload_command.h"
-#include "service/service.h"
-#include "status/format.h"
+#include "service/start.h"
+#include "status/status.h"
 
 namespace echo_server {
 namespace {

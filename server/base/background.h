@@ -10,8 +10,8 @@
 #include <thread>
 #include <utility>
 
-#include "base/error.h"
 #include "base/fd.h"
+#include "base/os.h"
 
 namespace echo_server {
 

@@ -10,7 +10,7 @@
 #include <cerrno>
 #include <stdexcept>
 
-#include "base/error.h"
+#include "base/os.h"
 
 namespace echo_server {
 namespace {

@@ -18,7 +18,7 @@
 #include <stdexcept>
 #include <string_view>
 
-#include "base/error.h"
+#include "base/os.h"
 #include "base/text.h"
 
 namespace echo_server {

@@ -6,7 +6,7 @@
 
 #include <csignal>
 
-#include "base/error.h"
+#include "base/os.h"
 
 namespace echo_server {
 namespace {

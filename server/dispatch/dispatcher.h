@@ -20,6 +20,20 @@ struct echo_dispatch_bpf;
 
 namespace echo_server {
 
+/// The key of a prefix in the map echo_addresses.
+echo_prefix to_key(const AddressPrefix& prefix);
+
+/// The prefix of a key, which may be nonsense: somebody else can have written it.
+AddressPrefix to_prefix(const echo_prefix& key);
+
+// The map echo_ports, by its descriptor: its keys are ports, and its values, of one byte, have no meaning. A function
+// that fails throws std::runtime_error.
+
+PortSet read_ports(int map);
+void add_ports(int map, const PortSet& ports);
+/// A port that is not in the map is no error.
+void remove_ports(int map, const PortSet& ports);
+
 struct UnmapMemory {
     std::size_t size = 0;
     void operator()(void* memory) const;

@@ -19,10 +19,9 @@
 #include <string_view>
 #include <system_error>
 
-#include "base/error.h"
 #include "base/fd.h"
 #include "base/file_rights.h"
-#include "base/namespaces.h"
+#include "base/os.h"
 #include "base/text.h"
 
 namespace echo_server {

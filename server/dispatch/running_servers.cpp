@@ -10,9 +10,7 @@
 #include <cstring>
 #include <map>
 
-#include "base/error.h"
-#include "base/namespaces.h"
-#include "base/processes.h"
+#include "base/os.h"
 
 namespace echo_server {
 namespace {

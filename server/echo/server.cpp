@@ -12,9 +12,9 @@
 #include <string_view>
 #include <utility>
 
-#include "base/error.h"
+#include "base/os.h"
 #include "base/text.h"
-#include "echo/counters.h"
+#include "echo/session.h"
 #include "net/address.h"
 #include "net/listener.h"
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -10,16 +11,96 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/fd.h"
 #include "base/log.h"
-#include "echo/client_socket.h"
-#include "echo/pipe.h"
 #include "echo/poller.h"
 #include "echo_dispatch.h"
+#include "net/listener.h"
 
 namespace echo_server {
+
+/// Adds to a counter that only the calling thread writes, while other threads and processes may read it.
+inline void increase(__u64& counter, std::uint64_t amount) {
+    const std::atomic_ref shared(counter);
+    shared.store(shared.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
+}
+
+/// Adds 1 to a counter that several threads write.
+inline void count(__u64& counter) { std::atomic_ref(counter).fetch_add(1, std::memory_order_relaxed); }
+
+/// A pipe through which splice(2) moves bytes from a socket and back to it without a copy. Clients share it, one
+/// after the other: bytes that a client leaves must never get to the next client.
+class Pipe {
+ public:
+    /// Throws std::system_error.
+    Pipe();
+
+    /// Makes sure that the pipe exists and is empty, for the first bytes of a stream. Returns false if the kernel
+    /// refuses a pipe.
+    bool prepare() noexcept;
+    /// The number of bytes in the pipe, or nothing if the kernel can't tell. A pipe that does not exist has 0.
+    [[nodiscard]] std::optional<int> bytes() const noexcept;
+    /// Replaces the pipe by a new one: all bytes in it are gone. If the kernel refuses a pipe, there is none until
+    /// prepare() makes it.
+    void discard() noexcept;
+
+    /// Its ends; -1 if it does not exist.
+    [[nodiscard]] int in() const noexcept { return in_.get(); }
+    [[nodiscard]] int out() const noexcept { return out_.get(); }
+
+ private:
+    bool make() noexcept;
+
+    Fd in_;
+    Fd out_;
+};
+
+/// What a system call that moves bytes came to.
+struct Transfer {
+    enum class Result {
+        moved,    ///< `size` bytes, at least one
+        not_yet,  ///< the socket is empty, or full
+        end,      ///< the client has sent its FIN
+        failed,   ///< the client is gone, or the call is refused
+    };
+
+    Result result = Result::failed;
+    std::size_t size = 0;
+};
+
+/// The connection to a client.
+class ClientSocket {
+ public:
+    /// `client` is a non-blocking socket. It is closed with this object.
+    explicit ClientSocket(Fd client) : socket_(std::move(client)) {}
+
+    [[nodiscard]] Transfer receive(std::span<char> buffer) const;
+    [[nodiscard]] Transfer send(std::span<const char> bytes) const;
+    /// splice(2) from the socket into `pipe`, and from `pipe` into the socket. Neither waits.
+    [[nodiscard]] Transfer splice_to(const Pipe& pipe, std::size_t max_size) const;
+    [[nodiscard]] Transfer splice_from(const Pipe& pipe, std::size_t size) const;
+
+    /// The port that the client dialled.
+    [[nodiscard]] std::uint16_t local_port() const { return local_endpoint(socket_.get()).port(); }
+    [[nodiscard]] int fd() const { return socket_.get(); }
+    /// How many bytes the kernel has that the client's side has not acknowledged yet.
+    [[nodiscard]] int unacknowledged() const;
+    /// Sends a FIN behind all bytes.
+    void shut_down() const;
+    /// Whether the connection is over: both FINs were acknowledged, or it was reset. True for what is no TCP socket.
+    [[nodiscard]] bool is_over() const;
+    /// Lets close() end the connection by a FIN. Without this call it is a reset, as the listener's SO_LINGER says.
+    void end_by_fin() const;
+    /// Lets the kernel give up, after close(), a client that takes no byte for half a minute.
+    void limit_time_after_end() const;
+    void close() { socket_ = Fd(); }
+
+ private:
+    Fd socket_;
+};
 
 struct SessionContext;
 

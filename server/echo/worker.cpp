@@ -6,7 +6,7 @@
 #include <new>
 #include <utility>
 
-#include "echo/counters.h"
+#include "echo/session.h"
 
 using std::error_code;
 using std::chrono::steady_clock;

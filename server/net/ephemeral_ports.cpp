@@ -7,8 +7,7 @@
 #include <stdexcept>
 #include <utility>
 
-#include "base/error.h"
-#include "base/sysctl.h"
+#include "base/os.h"
 #include "base/text.h"
 
 namespace echo_server {

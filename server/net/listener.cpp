@@ -17,9 +17,7 @@
 #include <stdexcept>
 #include <string_view>
 
-#include "base/error.h"
-#include "base/namespaces.h"
-#include "base/sysctl.h"
+#include "base/os.h"
 #include "base/text.h"
 #include "net/address.h"
 

@@ -13,14 +13,14 @@
 #include <utility>
 #include <vector>
 
-#include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/os.h"
 #include "base/signals.h"
 #include "base/systemd.h"
 #include "base/text.h"
 #include "net/listener.h"
-#include "net/socket_diag.h"
+#include "net/sockets.h"
 
 using asio::posix::stream_descriptor;
 

@@ -7,8 +7,8 @@
 #include <functional>
 #include <optional>
 
-#include "base/descriptor_store.h"
 #include "base/privileges.h"
+#include "base/systemd.h"
 #include "dispatch/dispatcher.h"
 #include "dispatch/running_servers.h"
 #include "echo/handler_memory.h"

@@ -10,7 +10,7 @@
 #include "dispatch/dispatcher.h"
 #include "echo/handler_memory.h"
 #include "options.h"
-#include "service/port_plan.h"
+#include "service/ports.h"
 #include "service/reload_command.h"
 #include "service/signal_loop.h"
 

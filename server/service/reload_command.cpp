@@ -24,8 +24,8 @@
 #include <thread>
 #include <utility>
 
-#include "base/error.h"
 #include "base/log.h"
+#include "base/os.h"
 #include "base/privileges.h"
 #include "base/text.h"
 
@@ -39,7 +39,7 @@ namespace {
 // Behind it comes a number that nobody can guess, or another user could have the address first.
 constexpr std::string_view name_prefix = "echo-server/";
 
-// base/descriptor_limit.cpp counts their descriptors.
+// base/os.cpp counts their descriptors.
 constexpr std::size_t max_commands = 8;
 
 // The first byte of an answer; the text follows, and the end of the connection ends it.

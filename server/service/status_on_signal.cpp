@@ -9,7 +9,6 @@
 
 #include "base/log.h"
 #include "base/signals.h"
-#include "status/format.h"
 #include "status/status.h"
 
 namespace echo_server {

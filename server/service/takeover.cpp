@@ -17,9 +17,8 @@
 #include <system_error>
 #include <vector>
 
-#include "base/error.h"
 #include "base/log.h"
-#include "base/namespaces.h"
+#include "base/os.h"
 #include "net/listener.h"
 
 namespace echo_server {

@@ -13,7 +13,7 @@
 #include "echo_dispatch.h"
 #include "net/address.h"
 #include "net/port_set.h"
-#include "net/socket_diag.h"
+#include "net/sockets.h"
 
 namespace echo_server {
 
@@ -41,11 +41,51 @@ ServerStatus read_status(const RunningServer& server, const std::optional<std::v
 /// The same for several servers; asks the kernel for the sockets, and logs a warning if it can't tell.
 std::vector<ServerStatus> read_statuses(std::span<const RunningServer> servers);
 
-/// A function of status/format.h.
+/// to_text(), say.
 using StatusFormat = std::string (*)(const std::vector<ServerStatus>&);
 
 /// 'echo-server status': prints the servers of this network namespace. Returns the exit code: 1 if there is none.
 /// Throws std::runtime_error if the kernel can't tell.
 int print_status(StatusFormat format);
+
+// Figures that more than one format shows.
+
+/// All lookups that got the socket.
+std::uint64_t attempts(const std::vector<echo_reached>& reached);
+
+/// A process may have written nonsense there: the result is 0 then, and never negative.
+std::uint64_t open_connections(const echo_counters& counters);
+
+/// Whether any figure is not 0.
+bool is_reached(const echo_reached& figures);
+
+/// How far clients got. Each port has the highest level that a client reached there, and so is in one set.
+struct Levels {
+    PortSet echoed;                      ///< bytes were sent back
+    PortSet connected;                   ///< connections were accepted, and that is all
+    PortSet attempted;                   ///< lookups got the socket, and that is all
+    std::optional<PortSet> not_reached;  ///< open, and nothing came; empty if the open ports are not known
+};
+/// `ports` are the open ports, if they are known. The result may have others: they were open before.
+Levels levels_of(const std::vector<echo_reached>& reached, const std::optional<PortSet>& ports);
+
+/// The ports that were reached, the port with the most attempts first.
+std::vector<std::uint16_t> busiest(const std::vector<echo_reached>& reached);
+
+/// The version, printable; "?" if it is not known.
+std::string version_of(const ServerStatus& server);
+
+/// For people: some lines for each server.
+std::string to_text(const std::vector<ServerStatus>& servers);
+
+/// For people: a table for each server of the ports that were reached, the busiest first.
+std::string to_port_table(const std::vector<ServerStatus>& servers);
+
+/// {"instances": [{...}]}; a value that is not known is null.
+std::string to_json(const std::vector<ServerStatus>& servers);
+
+/// Prometheus' text exposition format, for node_exporter's textfile collector. Values that are not known are left
+/// out. There are no figures by port: a scan would make 65,535 time series.
+std::string to_prometheus(const std::vector<ServerStatus>& servers);
 
 }  // namespace echo_server

@@ -17,8 +17,8 @@
 #include <system_error>
 #include <vector>
 
-#include "base/descriptor_limit.h"
 #include "base/fd.h"
+#include "base/os.h"
 #include "dispatch/dispatcher.h"
 #include "net/address.h"
 #include "net/listener.h"

@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "base/descriptor_limit.h"
+#include "base/os.h"
 #include "load_client.h"
 #include "net/address.h"
 #include "process_usage.h"

@@ -8,7 +8,7 @@
 
 #include "expect.h"
 #include "net/port_set.h"
-#include "service/ports_file.h"
+#include "service/ports.h"
 
 namespace echo_server {
 

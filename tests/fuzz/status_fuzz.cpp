@@ -15,7 +15,6 @@
 
 #include "dispatch/running_servers.h"
 #include "expect.h"
-#include "status/format.h"
 #include "status/status.h"
 
 namespace echo_server {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "dispatch/address_key.h"
+#include "dispatch/dispatcher.h"
 
 #include <doctest/doctest.h>
 #include <sys/socket.h>

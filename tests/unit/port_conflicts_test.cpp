@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "service/port_conflicts.h"
+#include "service/ports.h"
 
 #include <doctest/doctest.h>
 #include <sys/socket.h>

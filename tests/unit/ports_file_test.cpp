@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "service/ports_file.h"
+#include "service/ports.h"
 
 #include <doctest/doctest.h>
 #include <fcntl.h>

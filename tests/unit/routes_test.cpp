@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "net/routes.h"
+#include "net/sockets.h"
 
 #include <doctest/doctest.h>
 #include <linux/if_link.h>

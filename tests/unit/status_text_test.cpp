@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "status/format.h"
+#include "status/status.h"
 
 #include <doctest/doctest.h>
 

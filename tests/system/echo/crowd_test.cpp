@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-#include "base/descriptor_limit.h"
+#include "base/os.h"
 #include "support/client.h"
 #include "support/server.h"
 

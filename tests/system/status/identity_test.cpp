@@ -19,7 +19,7 @@
 #include <string>
 #include <string_view>
 
-#include "base/processes.h"
+#include "base/os.h"
 #include "echo_dispatch.h"
 #include "echo_dispatch.skel.h"
 #include "support/child.h"

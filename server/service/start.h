@@ -4,7 +4,9 @@
 #include <optional>
 #include <vector>
 
+#include "base/fd.h"
 #include "base/privileges.h"
+#include "base/systemd.h"
 #include "dispatch/dispatcher.h"
 #include "dispatch/pins.h"
 #include "net/address.h"
@@ -13,6 +15,12 @@
 #include "service/takeover.h"
 
 namespace echo_server {
+
+/// The socket of the socket unit (`passed`), of the running server (`takeover`), of the process before this one
+/// (`store`), or a new one: the first of these that there is. Throws std::runtime_error if it can't be the listener, or
+/// is not bound where --listen says; of the store, if that is so, a new one is opened instead.
+Fd obtain_listener(const Options& options, std::optional<Fd> passed, std::optional<Takeover>& takeover,
+                   DescriptorStore& store);
 
 // What a server says at its start.
 
@@ -40,5 +48,15 @@ void warn_of_addresses(const std::vector<AddressPrefix>& prefixes);
 /// Logs what `user`, whom the process has become, will not be able to do.
 void warn_of_lost_rights(const Options& options, const User& user, const Dispatcher& dispatcher, const Pins& pins,
                          bool kept_cap_bpf);
+
+/// Checks whether a start with `options` would succeed, and a reload: reads the ports file, looks for other listeners,
+/// and for the addresses and the user. Changes nothing. Throws std::runtime_error about the first thing that is wrong.
+/// The socket of the running server does not matter; only root can tell which socket that is.
+void check_start(const Options& options);
+
+/// Runs a server from its start to its end: until a signal, or until another process has taken over. To be called
+/// with signals blocked. Throws std::runtime_error if the start fails, or if SIGINT or SIGTERM came meanwhile:
+/// nothing is left then, and a server that was to be replaced goes on.
+void serve(const Options& options);
 
 }  // namespace echo_server

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "base/os.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
+#include "base/fd.h"
+#include "base/text.h"
+
+namespace echo_server {
+
+SystemError::SystemError(std::string_view what, int error, std::string_view hint)
+    : std::system_error(error, std::generic_category()),
+      text_(fmt::format("{}: {}{}{}", what, error_text(error), hint.empty() ? "" : "; ", hint)) {}
+
+void fail(std::string_view what, int error, std::string_view hint) { throw SystemError(what, error, hint); }
+
+const char* error_text(int error) noexcept {
+    const char* text = ::strerrordesc_np(error);
+    return text != nullptr ? text : "unknown error";
+}
+
+std::optional<std::string> read_sysctl(const std::string& name) {
+    const Fd file(::open(("/proc/sys/" + name).c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file) return {};
+    // The kernel returns a whole value in one call, or cuts it off; a list of every second port has 200 KB.
+    std::string value(std::size_t{256} << 10U, '\0');
+    const auto size = ::read(file.get(), value.data(), value.size());
+    if (size < 0) return {};
+    value.resize(static_cast<std::size_t>(size));
+    value.resize(value.find_last_not_of('\n') + 1);
+    return value;
+}
+
+CurrentNetns::CurrentNetns() : fd(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)) {
+    struct stat status{};
+    if (!fd || ::fstat(fd.get(), &status) != 0) fail("opening /proc/thread-self/ns/net");
+    inode = status.st_ino;
+}
+
+namespace {
+
+std::uint64_t inode_of(const char* path) {
+    struct stat status{};
+    return ::stat(path, &status) == 0 ? status.st_ino : 0;
+}
+
+}  // namespace
+
+void check_proc() {
+    if (::access("/proc/thread-self/ns/net", F_OK) == 0) return;
+    throw std::runtime_error(
+        "looking for /proc/thread-self: /proc is not mounted, or it is that of another PID namespace: mount it "
+        "('mount -t proc proc /proc')");
+}
+
+bool in_initial_user_namespace() {
+    constexpr std::uint64_t initial = 0xEFFFFFFD;  // PROC_USER_INIT_INO in the kernel
+    const auto inode = inode_of("/proc/self/ns/user");
+    return inode == 0 || inode == initial;  // without the file the kernel has no user namespaces
+}
+
+std::uint64_t pid_namespace() { return inode_of("/proc/self/ns/pid"); }
+
+std::uint64_t time_namespace() { return inode_of("/proc/self/ns/time"); }
+
+namespace {
+
+std::uint64_t start_in(const std::string& path) {
+    std::ifstream file(path);
+    std::string text;
+    std::getline(file, text, '\0');
+    const auto end_of_name = text.rfind(')');  // the name can have blanks, brackets and newlines
+    if (end_of_name == std::string::npos) return 0;
+    std::istringstream fields(text.substr(end_of_name + 1));
+    std::string skipped;
+    for (int field = 3; field < 22; ++field) fields >> skipped;
+    std::uint64_t start = 0;
+    if (!(fields >> start)) return 0;
+    return start;
+}
+
+}  // namespace
+
+std::uint64_t start_of_this_process() { return start_in("/proc/self/stat"); }
+
+Fd open_process(pid_t pid, std::uint64_t start) {
+    // glibc has a wrapper since 2.36 alone.
+    Fd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+    if (!process || start == 0 || !proc_is_ours()) return process;
+    // Read after the process was opened: if the start is right now, the PID was its own when it was opened.
+    const auto found = start_in(fmt::format("/proc/{}/stat", pid));
+    if (found == 0 || found == start) return process;
+    errno = ESRCH;
+    return {};
+}
+
+bool proc_is_ours() {
+    std::error_code error;
+    return std::filesystem::read_symlink("/proc/self", error) == std::to_string(::getpid());
+}
+
+namespace {
+
+// For the ports file, the netlink socket, files in /proc, and a connection that is being accepted.
+constexpr std::size_t reserve = 8;
+
+// The eight maps once more: SIGUSR1 reads them in a thread that may outlive their owner. They are opened last.
+constexpr std::size_t for_status = 8;
+
+// The socket of 'echo-server reload', which is opened late; eight commands that wait, and one that comes.
+constexpr std::size_t for_commands = 10;
+
+std::size_t descriptor_limit() {
+    rlimit limit{};
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+    return limit.rlim_cur;
+}
+
+std::size_t open_descriptors() {
+    std::error_code error;
+    const std::filesystem::directory_iterator entries("/proc/self/fd", error);
+    // The listing itself needs a descriptor, and none is free.
+    if (error) return descriptor_limit();
+    return static_cast<std::size_t>(std::distance(entries, {}));
+}
+
+[[noreturn]] void refuse(std::optional<std::size_t> wanted, std::size_t needed, std::string_view hint) {
+    const auto limit = descriptor_limit();
+    throw std::runtime_error(fmt::format(
+        "{} needs {} descriptors, {} of them for the server itself, and the limit is {}: raise it ('ulimit -n {}', or "
+        "LimitNOFILE in the systemd unit){}{}",
+        wanted ? fmt::format("--max-connections {}", *wanted) : "even one connection", needed,
+        needed - wanted.value_or(1), limit, needed, wanted ? ", or allow fewer connections" : "", hint));
+}
+
+}  // namespace
+
+void raise_descriptor_limit() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+void check_descriptor_limit(std::size_t threads, std::optional<std::size_t> wanted) {
+    // The BPF program, its eight maps, its types and its link; the listener; four for signals, one for a handover,
+    // four for what is done in the background; a folder with pins; the eventfd of a server that is replaced; and a few
+    // more.
+    constexpr std::size_t for_the_server = 24;
+    constexpr std::size_t for_a_thread = 6;
+    // The last step of a start opens the program and the maps of each echo-server here: with --replace, two.
+    constexpr std::size_t for_a_look = 20;
+    const auto needed = open_descriptors() + for_the_server + threads * for_a_thread +
+                        std::max(for_status + for_commands + reserve + wanted.value_or(1), for_a_look);
+    if (needed > descriptor_limit()) refuse(wanted, needed, threads > 1 ? ", or ask for fewer with --threads" : "");
+}
+
+std::string explain_descriptor_limit(const std::string& problem) {
+    const auto limit = descriptor_limit();
+    return fmt::format("{}; the limit is {}: raise it ('ulimit -n {}', or LimitNOFILE in the systemd unit)", problem,
+                       limit, 2 * limit);
+}
+
+std::size_t connection_limit(std::optional<std::size_t> wanted) {
+    const auto limit = descriptor_limit();
+    const auto kept = open_descriptors() + for_status + for_commands + reserve;
+    const std::size_t available = limit > kept ? limit - kept : 0;
+    if (available > 0 && wanted.value_or(1) <= available) return wanted.value_or(available);
+    refuse(wanted, wanted.value_or(1) + kept, "");
+}
+
+void open_closed_standard_streams() {
+    for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+        if (::fcntl(stream, F_GETFD) >= 0) continue;
+        // open(2) returns the lowest free number, and all lower numbers are open by now.
+        if (::open("/dev/null", O_RDWR) < 0) fail("opening /dev/null for a standard stream that is closed");
+    }
+}
+
+}  // namespace echo_server

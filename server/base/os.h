@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <sys/types.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <ctime>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+#include "base/fd.h"
+
+namespace echo_server {
+
+/// A system call that failed. what() is "WHAT: the system's words for `error`; HINT".
+class SystemError : public std::system_error {
+ public:
+    SystemError(std::string_view what, int error, std::string_view hint);
+    [[nodiscard]] const char* what() const noexcept override { return text_.what(); }
+
+ private:
+    std::runtime_error text_;  // not a string, whose copy can throw
+};
+
+/// Throws SystemError. `what` says what was tried, on what; `hint`, if there is one, says what to do.
+[[noreturn]] void fail(std::string_view what, int error = errno, std::string_view hint = {});
+
+/// The system's words for `error`, an errno. Needs no memory.
+const char* error_text(int error) noexcept;
+
+/// The time of `clock`, such as CLOCK_BOOTTIME, which counts from the boot (clock_gettime(2)).
+inline std::chrono::nanoseconds time_of(clockid_t clock) {
+    timespec now{};
+    ::clock_gettime(clock, &now);
+    return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
+}
+
+/// Reads the sysctl `name`, such as "net/ipv4/ip_local_port_range", in the network namespace of the calling thread;
+/// without the newline. Returns nothing, with errno set, if it can't be read.
+std::optional<std::string> read_sysctl(const std::string& name);
+
+/// Throws std::runtime_error without /proc, which the server needs for namespaces, descriptors and other processes.
+void check_proc();
+
+/// False in a user namespace other than the first of the kernel: capabilities count for less there.
+bool in_initial_user_namespace();
+
+/// Inode of the process's PID namespace, or 0 if it can't be read.
+std::uint64_t pid_namespace();
+
+/// The same for its time namespace.
+std::uint64_t time_namespace();
+
+/// The network namespace of the calling thread (other threads of the process may be in another).
+struct CurrentNetns {
+    /// Throws std::runtime_error.
+    CurrentNetns();
+
+    Fd fd;
+    std::uint64_t inode = 0;  ///< as 'bpftool link' shows it
+};
+
+// Other processes of this PID namespace. A PID can be used again; PID and start time, in clock ticks since the boot
+// (field 22 of /proc/PID/stat, proc(5)), name a process for good.
+
+/// When this process was started; 0 if that can't be read.
+std::uint64_t start_of_this_process();
+
+/// Opens the process `pid` (pidfd_open(2)). If it was not started at `start`, it is another process, and the error is
+/// ESRCH, as if there were none. A `start` of 0 is not known.
+Fd open_process(pid_t pid, std::uint64_t start);
+
+/// False where /proc shows the processes of another PID namespace, as after unshare(1) without --mount-proc.
+bool proc_is_ours();
+
+/// Raises the soft limit of open descriptors (RLIMIT_NOFILE) to the hard limit.
+void raise_descriptor_limit();
+
+/// Throws std::runtime_error, which says how many descriptors are needed, if the limit is too low for a server of
+/// `threads` threads and `wanted` connections (or one connection). To be called before the server opens anything of its
+/// own.
+void check_descriptor_limit(std::size_t threads, std::optional<std::size_t> wanted);
+
+/// `problem`, the message of an EMFILE, with the limit and what to do.
+std::string explain_descriptor_limit(const std::string& problem);
+
+/// The limit of open connections: `wanted`, or else the number of descriptors that are free now, less a reserve for
+/// what the server opens at times. Throws std::runtime_error if there are too few descriptors.
+std::size_t connection_limit(std::optional<std::size_t> wanted);
+
+/// Opens /dev/null for each of standard input, output and error that the parent has left closed: the next sockets
+/// would get these numbers, and lines of the log would go to clients. To be called before anything else is opened.
+/// Throws std::system_error.
+void open_closed_standard_streams();
+
+}  // namespace echo_server

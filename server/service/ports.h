@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/privileges.h"
+#include "net/address.h"
+#include "net/port_set.h"
+#include "net/sockets.h"
+#include "options.h"
+
+namespace echo_server {
+
+// sk_lookup runs before the kernel looks for a listener: a port that is opened here is taken from the socket that
+// listens there, without an error anywhere. These functions find such sockets.
+
+/// Those of `sockets` that would lose connections if `ports` were opened on `addresses` (on all, if there are none).
+/// The socket with the cookie `own` is left out.
+std::vector<ListeningSocket> shadowed(const std::vector<ListeningSocket>& sockets, const PortSet& ports,
+                                      const std::vector<AddressPrefix>& addresses, std::uint64_t own);
+
+/// The text of an error: their ports, with the names of the processes where /proc shows them, and what to do.
+std::string explain_refusal(const std::vector<ListeningSocket>& sockets);
+
+/// The same as a warning that these ports are taken.
+std::string explain_shadowing(const std::vector<ListeningSocket>& sockets);
+
+/// Reads a port list from the file at `path`: a PortList on each line; '#' starts a comment. Opens only regular
+/// files. Throws std::runtime_error, with file and line, if the file can't be read whole, lists nothing, or is wrong
+/// in any line. Quotes the line only if `reader`, the user that the process is or becomes, may read the file.
+PortList read_ports_file(const std::string& path, const User& reader);
+
+/// Why `user` can't read the file; nothing if the user can, or if that can't be found out.
+std::string why_not_readable(const std::string& path, const User& user);
+
+/// read_ports_file() for `text`, the contents of the file. `path` is for messages alone. A line is quoted only if
+/// `may_quote` returns true.
+PortList parse_ports_file(
+    std::string_view text, const std::string& path, const std::function<bool()>& may_quote = [] { return true; });
+
+/// The ports that a start or a reload will open.
+struct PortPlan {
+    PortSet ports;
+    std::vector<std::string> warnings;  ///< for the log
+};
+
+/// "3 TCP ports open: 7,77,777", shortened where that is long.
+std::string describe_open(const PortSet& ports);
+
+/// The same for systemd, with the reason why the last reload failed, if it did.
+std::string describe_status(const PortSet& ports, const std::string& failure);
+
+/// How many ranges of ports a line shows before it only counts the rest.
+constexpr std::size_t ranges_in_a_line = 16;
+
+/// A warning if `user` can't read the ports file of --ports-file: SIGHUP would fail. "" if all is well.
+std::string explain_unreadable(const Options& options, const User& user);
+
+/// Merges the ports of the flags and of the ports file, and asks the kernel for other listeners on ports that are not
+/// yet `open`; `listener_cookie` names our own socket. Can be as slow as the file system and /proc. Throws
+/// std::runtime_error if the ports may not be opened.
+PortPlan plan_ports(const Options& options, const User& user, const PortSet& open, std::uint64_t listener_cookie);
+
+/// The same at the start, when no port is open; with the warning of explain_unreadable().
+PortPlan plan_first_ports(const Options& options, const User& user, std::uint64_t listener_cookie);
+
+}  // namespace echo_server

@@ -45,8 +45,8 @@ struct {
     __uint(max_entries, 65536);
     __uint(map_flags, BPF_F_MMAPABLE);
     __type(key, __u32);
-    __type(value, struct echo_reached);
-} echo_reached SEC(".maps");
+    __type(value, struct echo_port_stats);
+} echo_port_stats SEC(".maps");
 
 /* The destination addresses that are ours, if not all; the value has no meaning. */
 struct {
@@ -85,10 +85,10 @@ static int drop(enum echo_drop reason) {
     return SK_DROP;
 }
 
-static void count_steered(__u32 port) {
-    struct echo_reached* reached = bpf_map_lookup_elem(&echo_reached, &port);
+static void count_lookup(__u32 port) {
+    struct echo_port_stats* reached = bpf_map_lookup_elem(&echo_port_stats, &port);
 
-    if (reached) __sync_fetch_and_add(&reached->steered, 1);
+    if (reached) __sync_fetch_and_add(&reached->lookups, 1);
 }
 
 static bool is_our_address(const struct bpf_sk_lookup* ctx) {
@@ -127,7 +127,7 @@ int echo_dispatch(struct bpf_sk_lookup* ctx) {
 
     /* REPLACE lets the program win that was attached last; without it the oldest wins, and the others get EEXIST. */
     if (bpf_sk_assign(ctx, socket, BPF_SK_LOOKUP_F_REPLACE)) return drop(ECHO_DROP_NOT_ASSIGNED);
-    count_steered(port);
+    count_lookup(port);
     return SK_PASS;
 }
 

@@ -29,17 +29,17 @@ struct echo_instance {
     __u64 max_connections; /* limit; at the limit, new clients wait in the backlog */
     __u32 pid;             /* as seen in the server's own PID namespace; 0 before it is ready */
     __s32 listener;        /* descriptor of the listening socket in that process */
-    __s32 handover_event;  /* descriptor of an eventfd in that process: the process that takes over writes to it */
+    __s32 replaced_event;  /* descriptor of an eventfd in that process: the process that takes over writes to it */
     char version[20];      /* ends with 0 */
     __u64 started_wall;    /* CLOCK_REALTIME at the start, ns; 0 if not known */
     __u64 process_start;   /* field 22 of /proc/PID/stat: tells it from a later process with that PID; 0 if not known */
     __u64 time_namespace;  /* inode of the time namespace whose boot time `started` and `process_start` count from */
 };
 
-/* The values of the map echo_reached, by port. The program writes the first figure, the threads of the server write the
+/* The values of the map echo_port_stats, by port. The program writes the first figure, the server writes the
  * others. On SIGUSR2 the server zeroes all of them. */
-struct echo_reached {
-    __u64 steered;  /* lookups that got the socket */
+struct echo_port_stats {
+    __u64 lookups;  /* lookups that got the socket */
     __u64 accepted; /* connections; without those refused for want of memory */
     __u64 echoed;   /* connections on which the server has sent back at least one byte */
 };

@@ -83,19 +83,19 @@ void DescriptorStore::replace(const std::vector<Entry>& entries) {
     // First the new, because ports close with the last link.
     for (const auto& entry : entries) {
         const auto is_entry = [&](const NamedFd& old) { return old.name == entry.name; };
-        if (exists() && std::ranges::none_of(kept_, is_entry)) put(entry);
-        std::erase_if(kept_, is_entry);
+        if (exists() && std::ranges::none_of(stored_, is_entry)) put(entry);
+        std::erase_if(stored_, is_entry);
         own_.push_back(entry.name);
     }
-    for (const auto& old : kept_) remove(old.name);
-    kept_.clear();
+    for (const auto& old : stored_) remove(old.name);
+    stored_.clear();
 }
 
-void DescriptorStore::empty() {
-    for (const auto& old : kept_) remove(old.name);
+void DescriptorStore::clear() {
+    for (const auto& old : stored_) remove(old.name);
     for (const auto& name : own_) remove(name);
-    if (!kept_.empty()) wait_for_service_manager();
-    kept_.clear();
+    if (!stored_.empty()) wait_for_service_manager();
+    stored_.clear();
     own_.clear();
 }
 

@@ -48,13 +48,13 @@ std::vector<NamedFd> passed_descriptors();
 class DescriptorStore {
  public:
     /// `kept` is what systemd has passed of it.
-    explicit DescriptorStore(std::vector<NamedFd> kept) : kept_(std::move(kept)) {}
+    explicit DescriptorStore(std::vector<NamedFd> kept) : stored_(std::move(kept)) {}
 
     /// Whether the service has one ($FDSTORE).
     [[nodiscard]] static bool exists();
 
     /// What an earlier process has put there. A descriptor may be taken out of its entry, the entry stays.
-    std::vector<NamedFd>& kept() { return kept_; }
+    std::vector<NamedFd>& stored() { return stored_; }
 
     struct Entry {
         std::string name;  ///< names this descriptor and no other, as names are all that systemd knows to tell them by
@@ -65,10 +65,10 @@ class DescriptorStore {
 
     /// Takes everything out. What was kept is closed when this returns, by systemd and by this process. Without this
     /// call the next process of the service gets what is there.
-    void empty();
+    void clear();
 
  private:
-    std::vector<NamedFd> kept_;
+    std::vector<NamedFd> stored_;
     std::vector<std::string> own_;  // names of what this process has put there
 };
 

@@ -165,7 +165,7 @@ Dispatcher::Dispatcher(const std::vector<AddressPrefix>& addresses, std::size_t 
     bind(skeleton_->maps.echo_instance);
     bind(skeleton_->maps.echo_counters);
     counters_ = share(skeleton_->maps.echo_counters);
-    reached_ = share(skeleton_->maps.echo_reached);
+    port_stats_ = share(skeleton_->maps.echo_port_stats);
 }
 
 Dispatcher::~Dispatcher() = default;
@@ -195,13 +195,13 @@ Dispatcher::SharedMemory Dispatcher::share(const bpf_map* map) {
 }
 
 // NOLINTNEXTLINE(readability-make-member-function-const): it gives away what the object stands for
-std::span<echo_reached> Dispatcher::reached() {
-    return {static_cast<echo_reached*>(reached_.get()), bpf_map__max_entries(skeleton_->maps.echo_reached)};
+std::span<echo_port_stats> Dispatcher::port_stats() {
+    return {static_cast<echo_port_stats*>(port_stats_.get()), bpf_map__max_entries(skeleton_->maps.echo_port_stats)};
 }
 
-void Dispatcher::forget_reached() {
-    for (auto& [steered, accepted, echoed] : reached())
-        for (auto* figure : {&steered, &accepted, &echoed})
+void Dispatcher::reset_port_stats() {
+    for (auto& [lookups, accepted, echoed] : port_stats())
+        for (auto* figure : {&lookups, &accepted, &echoed})
             std::atomic_ref(*figure).store(0, std::memory_order_relaxed);
 }
 
@@ -234,9 +234,8 @@ std::uint32_t Dispatcher::program_id() const {
     return info.id;
 }
 
-RunningServer Dispatcher::as_running_server(const echo_instance& identity) const {
-    RunningServer server{
-        .program = program_id(), .state = RunningServer::State::serving, .maps = {}, .identity = identity};
+Instance Dispatcher::as_instance(const echo_instance& identity) const {
+    Instance server{.program = program_id(), .state = Instance::State::serving, .maps = {}, .identity = identity};
     const bpf_object* object = skeleton_->obj;
     for (const auto* map = bpf_object__next_map(object, nullptr); map != nullptr;
          map = bpf_object__next_map(object, map))
@@ -265,23 +264,23 @@ Dispatcher::Change Dispatcher::set_ports(const PortSet& wanted) {
 }
 
 // NOLINTNEXTLINE(readability-make-member-function-const): it changes what the object stands for
-Attachment Dispatcher::attach() {
+Link Dispatcher::attach() {
     const CurrentNetns netns;
-    Attachment attachment(bpf_program__attach_netns(skeleton_->progs.echo_dispatch, netns.fd.get()));
-    if (!attachment) fail("attaching the BPF program to the network namespace");
-    return attachment;
+    Link link(bpf_program__attach_netns(skeleton_->progs.echo_dispatch, netns.fd.get()));
+    if (!link) fail("attaching the BPF program to the network namespace");
+    return link;
 }
 
-std::optional<bool> Dispatcher::is_attached(const Attachment& attachment) {
-    if (!attachment) return {};
+std::optional<bool> Dispatcher::is_attached(const Link& link) {
+    if (!link) return {};
     bpf_link_info info{};
     __u32 size = sizeof(info);
     // A link that somebody detaches stays; only its namespace is gone.
-    return bpf_obj_get_info_by_fd(bpf_link__fd(attachment.get()), &info, &size) != 0 || info.netns.netns_ino != 0;
+    return bpf_obj_get_info_by_fd(bpf_link__fd(link.get()), &info, &size) != 0 || info.netns.netns_ino != 0;
 }
 
-std::string Dispatcher::why_not_steering(const Attachment& attachment, std::uint64_t listener) const {
-    if (is_attached(attachment) == false)
+std::string Dispatcher::why_not_steering(const Link& link, std::uint64_t listener) const {
+    if (is_attached(link) == false)
         return "the BPF program was detached from the network namespace (for example by 'bpftool link detach')";
     const __u32 key = 0;
     __u64 cookie = 0;

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "dispatch/running_servers.h"
+#include "dispatch/instances.h"
 #include "echo_dispatch.h"
 #include "net/address.h"
 #include "net/port_set.h"
@@ -43,7 +43,7 @@ struct DestroyLink {
     void operator()(bpf_link* link) const { bpf_link__destroy(link); }
 };
 /// As long as it exists, connections are steered; connections that are made stay when it goes. Its link is not pinned.
-using Attachment = std::unique_ptr<bpf_link, DestroyLink>;
+using Link = std::unique_ptr<bpf_link, DestroyLink>;
 
 /// Why Dispatcher::may_use_maps() returns false.
 constexpr auto why_maps_are_refused =
@@ -78,21 +78,21 @@ class Dispatcher {
     Change set_ports(const PortSet& wanted);
 
     /// Steers connections for the ports in echo_ports from now on, in the network namespace of the calling thread.
-    [[nodiscard]] Attachment attach();
+    [[nodiscard]] Link attach();
 
-    /// Why nothing is steered any more by `attachment` to the socket with the cookie `listener`, which set_listener()
+    /// Why nothing is steered any more by `link` to the socket with the cookie `listener`, which set_listener()
     /// got; empty if all is well, or if the kernel does not tell.
-    [[nodiscard]] std::string why_not_steering(const Attachment& attachment, std::uint64_t listener) const;
+    [[nodiscard]] std::string why_not_steering(const Link& link, std::uint64_t listener) const;
 
     /// The id of the program, as bpftool shows it.
     [[nodiscard]] std::uint32_t program_id() const;
 
-    /// True if `attachment` steers connections, or if the kernel does not tell; false if somebody has detached the
-    /// program; nothing if `attachment` is empty.
-    [[nodiscard]] static std::optional<bool> is_attached(const Attachment& attachment);
+    /// True if `link` steers connections, or if the kernel does not tell; false if somebody has detached the
+    /// program; nothing if `link` is empty.
+    [[nodiscard]] static std::optional<bool> is_attached(const Link& link);
 
     /// This server as other processes see it, with descriptors of its own, once `identity` is published.
-    [[nodiscard]] RunningServer as_running_server(const echo_instance& identity) const;
+    [[nodiscard]] Instance as_instance(const echo_instance& identity) const;
 
     /// True if the calling thread can read and change maps with its present rights: before Linux 5.19 that needs
     /// CAP_BPF.
@@ -103,11 +103,11 @@ class Dispatcher {
 
     /// The contents of the map echo_counters, shared with the kernel, as long as this object exists.
     std::span<echo_counters> counters() { return {static_cast<echo_counters*>(counters_.get()), threads_}; }
-    /// The same of the map echo_reached: an element for each 16-bit port.
-    [[nodiscard]] std::span<echo_reached> reached();
+    /// The same of the map echo_port_stats: an element for each 16-bit port.
+    [[nodiscard]] std::span<echo_port_stats> port_stats();
 
-    /// Zeroes the map echo_reached. Others may count there meanwhile.
-    void forget_reached();
+    /// Zeroes the map echo_port_stats. Others may count there meanwhile.
+    void reset_port_stats();
 
     /// The descriptors of the two maps for --pin.
     [[nodiscard]] int ports_fd() const;
@@ -126,7 +126,7 @@ class Dispatcher {
     std::unique_ptr<echo_dispatch_bpf, DestroySkeleton> skeleton_;
     std::size_t threads_;
     SharedMemory counters_;
-    SharedMemory reached_;
+    SharedMemory port_stats_;
 };
 
 /// Lets libbpf's own messages go to standard error, or nowhere.

@@ -39,11 +39,13 @@ namespace {
         "it can be started anew");
 }
 
-std::vector<std::unique_ptr<Worker>> make_workers(std::span<echo_counters> counters, std::span<echo_reached> reached,
+std::vector<std::unique_ptr<Worker>> make_workers(std::span<echo_counters> counters,
+                                                  std::span<echo_port_stats> port_stats,
                                                   std::chrono::seconds idle_timeout) {
     std::vector<std::unique_ptr<Worker>> workers;
     try {
-        for (auto& of_thread : counters) workers.push_back(std::make_unique<Worker>(of_thread, reached, idle_timeout));
+        for (auto& of_thread : counters)
+            workers.push_back(std::make_unique<Worker>(of_thread, port_stats, idle_timeout));
     } catch (const std::system_error& error) {
         std::string_view hint;
         if (error.code() == std::errc::too_many_files_open)
@@ -58,8 +60,8 @@ std::vector<std::unique_ptr<Worker>> make_workers(std::span<echo_counters> count
 }  // namespace
 
 EchoServer::EchoServer(Fd listener, Settings settings, std::span<echo_counters> counters,
-                       std::span<echo_reached> reached)
-    : workers_(make_workers(counters, reached, settings.idle_timeout)),
+                       std::span<echo_port_stats> port_stats)
+    : workers_(make_workers(counters, port_stats, settings.idle_timeout)),
       acceptor_(io()),
       accept_pause_(io()),
       drain_limit_(io()),
@@ -126,7 +128,7 @@ void EchoServer::drain(std::chrono::seconds timeout, Backlog backlog, std::funct
 
 void EchoServer::wait_for_clients() {
     acceptor_.async_wait(tcp::acceptor::wait_read, in_memory(accept_memory_, [this](error_code) {
-                             // Posted, not called: a handover that is already queued must run first.
+                             // Posted, not called: a replacement that is already queued must run first.
                              asio::post(io(), in_memory(accept_memory_, [this] { accept_clients(); }));
                          }));
 }

@@ -122,12 +122,12 @@ void SessionContext::connection_refused() {
 Session::Session(Fd client, SessionContext& context, List::iterator place)
     : context_(context), socket_(std::move(client)), port_(socket_.local_port()), place_(place) {
     if (context_.has_idle_timeout) last_active_ = steady_clock::now();
-    count(context_.reached[port_].accepted);
+    count(context_.port_stats[port_].accepted);
 }
 
 Session::~Session() {
     if (waits_for_ != Poller::Event::none) context_.poller.forget(socket_.fd());
-    if (owed_.empty() && !cut_off_) {
+    if (unsent_.empty() && !cut_off_) {
         socket_.end_by_fin();
         if (acknowledged_ != sent_) socket_.limit_time_after_end();
     }
@@ -140,8 +140,8 @@ bool Session::go_on(bool only_input) {
     auto& buffer = context_.buffer;
     if (waits_for_ == Poller::Event::end) return !socket_.is_over();
     if (waits_for_ == Poller::Event::input_once) waits_for_ = Poller::Event::none;
-    if (!owed_.empty() && !send_owed()) return false;
-    if (!owed_.empty()) return true;
+    if (!unsent_.empty() && !send_unsent()) return false;
+    if (!unsent_.empty()) return true;
     const Input input = splices_ ? splice_in() : receive();
     if (input.at == Input::At::ended) return !cut_off_ && finish();
     if (input.at == Input::At::none_yet) {
@@ -159,7 +159,7 @@ bool Session::go_on(bool only_input) {
     }
     count_sent(*sent);
     if (*sent < input.size) {
-        owed_.assign(buffer.data() + *sent, buffer.data() + input.size);
+        unsent_.assign(buffer.data() + *sent, buffer.data() + input.size);
         note_acknowledged();
         return wait_for(Poller::Event::room);
     }
@@ -173,16 +173,16 @@ bool Session::go_on(bool only_input) {
     return wait_for(took_all ? Poller::Event::new_input : Poller::Event::input);
 }
 
-bool Session::send_owed() {
-    const auto sent = send(owed_);
+bool Session::send_unsent() {
+    const auto sent = send(unsent_);
     if (!sent) return false;
     count_sent(*sent);
     if (*sent > 0) {
         mark_active();
         note_acknowledged();
     }
-    owed_.erase(owed_.begin(), owed_.begin() + static_cast<std::ptrdiff_t>(*sent));
-    if (owed_.empty()) owed_ = std::vector<char>();  // an idle connection holds no buffer; {} would keep it
+    unsent_.erase(unsent_.begin(), unsent_.begin() + static_cast<std::ptrdiff_t>(*sent));
+    if (unsent_.empty()) unsent_ = std::vector<char>();  // an idle connection holds no buffer; {} would keep it
     return true;
 }
 
@@ -287,7 +287,7 @@ void Session::count_sent(std::size_t bytes) {
     sent_ += static_cast<std::uint32_t>(bytes);
     if (echoed_ || bytes == 0) return;
     echoed_ = true;
-    count(context_.reached[port_].echoed);
+    count(context_.port_stats[port_].echoed);
 }
 
 void Session::mark_active() {

@@ -152,7 +152,7 @@ class Session {
     std::optional<std::size_t> send(std::span<const char> bytes);
     std::optional<std::size_t> splice_out(std::size_t size);
     // Returns false if the client is gone.
-    bool send_owed();
+    bool send_unsent();
     // After the client's FIN. Returns false if it has acknowledged all bytes.
     bool finish();
 
@@ -178,7 +178,7 @@ class Session {
     std::uint8_t stuck_ = 0;          // how many times in a row is_stuck() has seen the same state
     std::uint32_t sent_ = 0;          // bytes, and a FIN; modulo 2^32, and so the next
     std::uint32_t acknowledged_ = 0;  // as note_acknowledged() has seen them
-    std::vector<char> owed_;          // received, but not taken by the full socket
+    std::vector<char> unsent_;        // received, but not taken by the full socket
     std::chrono::steady_clock::time_point last_active_;
     List::iterator place_;
 };
@@ -187,7 +187,7 @@ class Session {
 struct SessionContext {
     Poller& poller;
     echo_counters& counters;
-    std::span<echo_reached> reached;  ///< by port; shared with other threads
+    std::span<echo_port_stats> port_stats;  ///< by port; shared with other threads
     bool has_idle_timeout;
     std::array<char, 65536> buffer{};  ///< between two handlers it holds nothing
     Pipe pipe{};

@@ -13,11 +13,11 @@ using std::chrono::steady_clock;
 
 namespace echo_server {
 
-Worker::Worker(echo_counters& counters, std::span<echo_reached> reached, std::chrono::seconds idle_timeout)
+Worker::Worker(echo_counters& counters, std::span<echo_port_stats> port_stats, std::chrono::seconds idle_timeout)
     : idle_timeout_(idle_timeout),
       context_{.poller = poller_,
                .counters = counters,
-               .reached = reached,
+               .port_stats = port_stats,
                .has_idle_timeout = idle_timeout > std::chrono::seconds::zero()} {
     if (context_.has_idle_timeout) end_idle_sessions();
     end_stuck_sessions();

@@ -20,9 +20,9 @@ namespace echo_server {
 /// threads.
 class Worker {
  public:
-    /// Counts in `counters` and, by port, in `reached`; both outlive it. An `idle_timeout` of 0 is none. Throws
+    /// Counts in `counters` and, by port, in `port_stats`; both outlive it. An `idle_timeout` of 0 is none. Throws
     /// std::system_error.
-    Worker(echo_counters& counters, std::span<echo_reached> reached, std::chrono::seconds idle_timeout);
+    Worker(echo_counters& counters, std::span<echo_port_stats> port_stats, std::chrono::seconds idle_timeout);
     /// Ends its sessions. If it has a thread, that was joined.
     ~Worker() = default;
     Worker(const Worker&) = delete;

@@ -44,9 +44,9 @@ Lifecycle::Lifecycle(const Options& options, const User& user, Dispatcher& dispa
       stop_memory_(memory.stop),
       watchdog_memory_(memory.watchdog),
       stop_signals_(server.io(), signal_descriptor({SIGINT, SIGTERM}).release()),
-      handover_(server.io(), make_eventfd().release()),
+      replaced_(server.io(), make_eventfd().release()),
       watchdog_(server.io()),
-      reload_(server.io(), memory.reload, options, user, dispatcher, attachment_, server.listener()),
+      reload_(server.io(), memory.reload, options, user, dispatcher, link_, server.listener()),
       status_(server.io(), memory.status, memory.anew) {}
 
 PortSet Lifecycle::plan_ports() {
@@ -55,17 +55,17 @@ PortSet Lifecycle::plan_ports() {
     return std::move(plan.ports);
 }
 
-int Lifecycle::own(Attachment attachment) {
-    attachment_ = std::move(attachment);
-    return bpf_link__fd(attachment_.get());
+int Lifecycle::own(Link link) {
+    link_ = std::move(link);
+    return bpf_link__fd(link_.get());
 }
 
-void Lifecycle::begin(RunningServer self) {
+void Lifecycle::begin(Instance self) {
     reload_.wait_for_hangup();
     status_.start(std::move(self), {.is_attached = [this] { return is_attached(); },
-                                    .forget_reached = [this] { dispatcher_.forget_reached(); }});
+                                    .reset_port_stats = [this] { dispatcher_.reset_port_stats(); }});
     wait_for_stop_signal();
-    wait_for_handover();
+    wait_for_replacement();
     if (const auto limit = watchdog_limit()) answer_watchdog(*limit / 4);
 }
 
@@ -85,8 +85,8 @@ void Lifecycle::wait_for_stop_signal() {
                              }));
 }
 
-void Lifecycle::wait_for_handover() {
-    handover_.async_wait(stream_descriptor::wait_read, [this](std::error_code error) {
+void Lifecycle::wait_for_replacement() {
+    replaced_.async_wait(stream_descriptor::wait_read, [this](std::error_code error) {
         if (error) return;
         log_line("replaced: another process serves from now on");
         if (stopping_) return replaced_in_drain();
@@ -98,12 +98,12 @@ void Lifecycle::wait_for_handover() {
 void Lifecycle::replaced_in_drain() {
     stopping_ = Reason::replaced;
     stays_open_ = false;
-    store_.empty();
+    store_.clear();
 }
 
 std::optional<bool> Lifecycle::is_attached() const {
     if (!dispatcher_.may_use_maps()) throw std::runtime_error(why_maps_are_refused);
-    return stays_open_ ? true : Dispatcher::is_attached(attachment_);
+    return stays_open_ ? true : Dispatcher::is_attached(link_);
 }
 
 std::function<bool()> Lifecycle::begun_handshakes() {
@@ -129,10 +129,10 @@ void Lifecycle::stop(Reason reason) {
     // A restart looks like a stop from here. So newcomers wait for the next process; if there is none, systemd closes
     // the ports once this process has ended.
     stays_open_ = reason == Reason::signal && DescriptorStore::exists();
-    if (!stays_open_) store_.empty();
+    if (!stays_open_) store_.clear();
     const bool leave_backlog = stays_open_ || reason == Reason::replaced;
     auto begun = leave_backlog ? std::function<bool()>() : begun_handshakes();  // before the ports close
-    attachment_ = {};
+    link_ = {};
     server_.drain(options_.drain_timeout, leave_backlog ? EchoServer::Backlog::leave : EchoServer::Backlog::accept,
                   std::move(begun));
     const auto open = server_.open_connections();

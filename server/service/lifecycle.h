@@ -10,7 +10,7 @@
 #include "base/privileges.h"
 #include "base/systemd.h"
 #include "dispatch/dispatcher.h"
-#include "dispatch/running_servers.h"
+#include "dispatch/instances.h"
 #include "echo/handler_memory.h"
 #include "echo/server.h"
 #include "net/port_set.h"
@@ -46,13 +46,13 @@ class Lifecycle {
     PortSet plan_ports();
 
     /// An eventfd(2): the process that takes over writes to it.
-    [[nodiscard]] int handover_event() { return handover_.native_handle(); }
+    [[nodiscard]] int replaced_event() { return replaced_.native_handle(); }
 
     /// Returns the descriptor of the link.
-    int own(Attachment attachment);
+    int own(Link link);
 
     /// Handles events from now on, in the thread that runs the server. `self` is this server as others see it.
-    void begin(RunningServer self);
+    void begin(Instance self);
 
     /// To be called when the server has stopped: says so, to the log and to systemd.
     void end();
@@ -61,7 +61,7 @@ class Lifecycle {
     enum class Reason { signal, replaced };
 
     void wait_for_stop_signal();
-    void wait_for_handover();
+    void wait_for_replacement();
     void answer_watchdog(std::chrono::microseconds period);
     void stop(Reason reason);
     void replaced_in_drain();
@@ -76,10 +76,10 @@ class Lifecycle {
     DescriptorStore& store_;
     HandlerMemory& stop_memory_;
     HandlerMemory& watchdog_memory_;
-    Attachment attachment_;
+    Link link_;
     // A signalfd other than SIGHUP's: a signalfd returns the lowest number first, and SIGHUP is 1.
     asio::posix::stream_descriptor stop_signals_;
-    asio::posix::stream_descriptor handover_;
+    asio::posix::stream_descriptor replaced_;
     asio::steady_timer watchdog_;
     Reload reload_;
     StatusOnSignal status_;

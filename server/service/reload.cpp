@@ -27,11 +27,11 @@ constexpr std::string_view out_of_memory =
 }  // namespace
 
 Reload::Reload(asio::io_context& io, Memory& memory, const Options& options, User user, Dispatcher& dispatcher,
-               const Attachment& attachment, int listener)
+               const Link& link, int listener)
     : options_(options),
       user_(std::move(user)),
       dispatcher_(dispatcher),
-      attachment_(attachment),
+      link_(link),
       listener_(listener),
       listener_cookie_(socket_cookie(listener)),
       hangups_(io, memory.hangups, SIGHUP, planning_.done()),
@@ -81,7 +81,7 @@ bool Reload::with_memory(Step step) noexcept {
 void Reload::check_steering() {
     // accept(2) would tell that the listener was destroyed, but the server may accept nobody just now, and the map
     // may keep the socket.
-    auto why = is_listening(listener_) ? dispatcher_.why_not_steering(attachment_, listener_cookie_)
+    auto why = is_listening(listener_) ? dispatcher_.why_not_steering(link_, listener_cookie_)
                                        : "the listening socket was destroyed from outside (for example by 'ss -K')";
     if (why.empty()) return;
     why = fmt::format("SIGHUP: {}: the ports are closed. The server ends, so that it can be started anew", why);

@@ -26,10 +26,10 @@ class Reload {
         HandlerMemory commands;
     };
 
-    /// `memory` outlives `io`; all others outlive this object. `listener` is in echo_socket, and `attachment` steers
+    /// `memory` outlives `io`; all others outlive this object. `listener` is in echo_socket, and `link` steers
     /// connections to it once wait_for_hangup() is called.
     Reload(asio::io_context& io, Memory& memory, const Options& options, User user, Dispatcher& dispatcher,
-           const Attachment& attachment, int listener);
+           const Link& link, int listener);
     Reload(const Reload&) = delete;
     Reload& operator=(const Reload&) = delete;
 
@@ -62,7 +62,7 @@ class Reload {
     const Options& options_;
     User user_;
     Dispatcher& dispatcher_;
-    const Attachment& attachment_;
+    const Link& link_;
     int listener_;
     std::uint64_t listener_cookie_;
     Background<PortPlan> planning_;

@@ -20,15 +20,15 @@
 #include "base/systemd.h"
 #include "base/text.h"
 #include "dispatch/dispatcher.h"
+#include "dispatch/instances.h"
 #include "dispatch/pins.h"
-#include "dispatch/running_servers.h"
 #include "echo/server.h"
 #include "net/address.h"
 #include "net/listener.h"
 #include "net/sockets.h"
 #include "service/lifecycle.h"
 #include "service/ports.h"
-#include "service/takeover.h"
+#include "service/replacement.h"
 
 namespace echo_server {
 
@@ -49,16 +49,16 @@ bool is_usable(const Fd& kept, const tcp::endpoint& wanted) {
 }
 
 Fd take_kept(DescriptorStore& store, const tcp::endpoint& wanted) {
-    for (auto& kept : store.kept())
+    for (auto& kept : store.stored())
         if (is_usable(kept.fd, wanted)) return adopt_listener(std::move(kept.fd), Origin::descriptor_store);
     return {};
 }
 
 }  // namespace
 
-Fd obtain_listener(const Options& options, std::optional<Fd> passed, std::optional<Takeover>& takeover,
+Fd obtain_listener(const Options& options, std::optional<Fd> passed, std::optional<Replacement>& replacement,
                    DescriptorStore& store) {
-    Fd taken = takeover ? takeover->take_listener() : Fd();
+    Fd taken = replacement ? replacement->take_listener() : Fd();
     if (taken && passed)
         throw std::runtime_error(
             "--replace: systemd has passed a socket, and the running server has another; leave out --replace, or start "
@@ -67,7 +67,7 @@ Fd obtain_listener(const Options& options, std::optional<Fd> passed, std::option
         const auto wanted = options.listen.value_or(parse_endpoint(default_listen_address));
         if (Fd kept = take_kept(store, wanted)) return kept;
         // A socket that is not used may have an address that overlaps.
-        store.empty();
+        store.clear();
         return open_listener(wanted);
     }
 
@@ -100,8 +100,8 @@ void announce(const Announcement& facts) {
     log_line("  user       {}, {}", facts.user.name,
              facts.kept_cap_bpf ? "with CAP_BPF alone" : "without any capability");
     if (options.pin) log_line("  pinned     {}/echo_ports, echo_socket", *options.pin);
-    if (const auto& takeover = facts.takeover)
-        log_line("  replaces   process {}, which drain{}", takeover->pids(), takeover->count() == 1 ? "s" : "");
+    if (const auto& replacement = facts.replacement)
+        log_line("  replaces   process {}, which drain{}", replacement->pids(), replacement->count() == 1 ? "s" : "");
     // Process 1 of a container is another process where its log is read.
     const bool of_container = pid == 1;
     if (options.ports_file)
@@ -148,7 +148,7 @@ void warn_of_lost_rights(const Options& options, const User& user, const Dispatc
 namespace {
 
 // The running server; nothing if there is none, or if this process may not know.
-std::optional<RunningServer> find_running_server() {
+std::optional<Instance> find_running_server() {
     auto servers = running_servers(false);
     if (servers.empty() || !servers.front().identity) return {};  // another version's server can't be told
     return std::move(servers.front());
@@ -169,7 +169,7 @@ void check_listen_address(const Options& options, std::uint64_t own_listener) {
 }
 
 // The user that the running server has become, perhaps by DynamicUser= in its unit; else the user that it would become.
-User find_user_of(const std::optional<RunningServer>& running, const Options& options) {
+User find_user_of(const std::optional<Instance>& running, const Options& options) {
     if (running && !options.user && in_this_pid_namespace(*running->identity))
         if (const auto user = user_of(static_cast<pid_t>(running->identity->pid))) return *user;
     return find_user(options.user);
@@ -236,7 +236,7 @@ std::optional<Fd> only(std::vector<NamedFd> sockets) {
     return std::move(sockets.front().fd);
 }
 
-echo_instance identity_of(EchoServer& server, int handover_event) {
+echo_instance identity_of(EchoServer& server, int replaced_event) {
     echo_instance identity{};
     identity.netns = CurrentNetns().inode;
     identity.pid_namespace = pid_namespace();
@@ -246,7 +246,7 @@ echo_instance identity_of(EchoServer& server, int handover_event) {
     identity.time_namespace = time_namespace();
     identity.max_connections = server.max_connections();
     identity.listener = server.listener();
-    identity.handover_event = handover_event;
+    identity.replaced_event = replaced_event;
     constexpr std::string_view version = ECHO_SERVER_VERSION;
     version.copy(identity.version, sizeof(identity.version) - 1);
     identity.pid = static_cast<__u32>(::getpid());
@@ -262,11 +262,11 @@ void serve(const Options& options, std::optional<Fd> passed_socket, DescriptorSt
     set_libbpf_verbose(options.verbose);
     Dispatcher dispatcher(options.addresses, options.threads);
     const bool from_socket_unit = passed_socket.has_value();
-    auto takeover = prepare_takeover(options.replace, from_socket_unit);
+    auto replacement = prepare_replacement(options.replace, from_socket_unit);
     Lifecycle::Memory memory;
-    EchoServer server(obtain_listener(options, std::move(passed_socket), takeover, store),
+    EchoServer server(obtain_listener(options, std::move(passed_socket), replacement, store),
                       {.log_connections = options.verbose, .idle_timeout = options.idle_timeout}, dispatcher.counters(),
-                      dispatcher.reached());
+                      dispatcher.port_stats());
     dispatcher.set_listener(server.listener());
     Lifecycle lifecycle(options, user, dispatcher, server, store, memory);
     const PortSet ports = lifecycle.plan_ports();
@@ -281,12 +281,12 @@ void serve(const Options& options, std::optional<Fd> passed_socket, DescriptorSt
 
     // Open the ports. In a replacement the new program wins, and both servers accept from the socket that they share.
     dispatcher.set_ports(ports);
-    const auto identity = identity_of(server, lifecycle.handover_event());
+    const auto identity = identity_of(server, lifecycle.replaced_event());
     dispatcher.publish(identity);
     const int link = lifecycle.own(dispatcher.attach());
     const auto program = dispatcher.program_id();  // before Linux 5.19, nobody may ask without CAP_BPF
-    check_alone(program, takeover, count_links(store.kept()));
-    auto self = dispatcher.as_running_server(identity);
+    check_alone(program, replacement, count_links(store.stored()));
+    auto self = dispatcher.as_instance(identity);
 
     // Give up root. Steps that can still fail come later, so that they do not fail with root's rights.
     pins.publish_as_root();
@@ -298,15 +298,15 @@ void serve(const Options& options, std::optional<Fd> passed_socket, DescriptorSt
     warn_of_lost_rights(options, user, dispatcher, pins, kept_cap_bpf);
 
     // From here on nothing fails, nor hangs with a file system: let the running server go.
-    if (takeover) {
-        takeover->complete();
+    if (replacement) {
+        replacement->complete();
         // Since the program was attached, its lookups led to the old process: they would look like clients that never
         // connected.
-        dispatcher.forget_reached();
+        dispatcher.reset_port_stats();
     }
     store.replace(entries(program, link, server.listener(), from_socket_unit));
     notify_ready(describe_open(ports));
-    announce({options, user, ports, server.listener(), takeover, by_root, kept_cap_bpf});
+    announce({options, user, ports, server.listener(), replacement, by_root, kept_cap_bpf});
 
     server.run();
     lifecycle.end();
@@ -322,7 +322,7 @@ void serve(const Options& options) {
     } catch (const StoppedAtStart&) {
         throw;  // a restart may have stopped it: the next process gets what is in the store
     } catch (const std::exception& error) {
-        store.empty();  // nothing stays open that nobody serves
+        store.clear();  // nothing stays open that nobody serves
         notify_status(fmt::format("Failed: {}", error.what()));
         throw;
     }

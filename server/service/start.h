@@ -12,14 +12,14 @@
 #include "net/address.h"
 #include "net/port_set.h"
 #include "options.h"
-#include "service/takeover.h"
+#include "service/replacement.h"
 
 namespace echo_server {
 
-/// The socket of the socket unit (`passed`), of the running server (`takeover`), of the process before this one
+/// The socket of the socket unit (`passed`), of the running server (`replacement`), of the process before this one
 /// (`store`), or a new one: the first of these that there is. Throws std::runtime_error if it can't be the listener, or
 /// is not bound where --listen says; of the store, if that is so, a new one is opened instead.
-Fd obtain_listener(const Options& options, std::optional<Fd> passed, std::optional<Takeover>& takeover,
+Fd obtain_listener(const Options& options, std::optional<Fd> passed, std::optional<Replacement>& replacement,
                    DescriptorStore& store);
 
 // What a server says at its start.
@@ -30,7 +30,7 @@ struct Announcement {
     const User& user;
     const PortSet& ports;
     int listener;
-    const std::optional<Takeover>& takeover;
+    const std::optional<Replacement>& replacement;
     bool by_root;  ///< root has started it
     bool kept_cap_bpf;
 };

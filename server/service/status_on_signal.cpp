@@ -13,19 +13,19 @@
 
 namespace echo_server {
 
-StatusOnSignal::StatusOnSignal(asio::io_context& io, HandlerMemory& of_status, HandlerMemory& of_anew)
-    : status_signals_(io, of_status, SIGUSR1, reading_.done()), anew_signals_(io, of_anew, SIGUSR2) {}
+StatusOnSignal::StatusOnSignal(asio::io_context& io, HandlerMemory& of_status, HandlerMemory& of_reset)
+    : status_signals_(io, of_status, SIGUSR1, reading_.done()), reset_signals_(io, of_reset, SIGUSR2) {}
 
-void StatusOnSignal::start(RunningServer server, Calls calls) {
-    server_ = std::make_shared<RunningServer>(std::move(server));
+void StatusOnSignal::start(Instance server, Calls calls) {
+    server_ = std::make_shared<Instance>(std::move(server));
     calls_ = std::move(calls);
     status_signals_.start({.begin = [this] { return begin(); }, .finish = [this] { return finish(); }});
-    const auto begin_anew = [this] {
-        anew_due_ = true;
-        if (!reads_ && !is_pending(SIGUSR1)) begin_anew_if_due();
+    const auto reset_port_stats = [this] {
+        reset_due_ = true;
+        if (!reads_ && !is_pending(SIGUSR1)) reset_port_stats_if_due();
         return false;
     };
-    anew_signals_.start({.begin = begin_anew, .finish = {}});
+    reset_signals_.start({.begin = reset_port_stats, .finish = {}});
 }
 
 template <typename Step>
@@ -51,7 +51,7 @@ bool StatusOnSignal::begin() noexcept {
             return to_text(read_statuses(std::span(server.get(), 1)));
         });
     });
-    if (!reads_) begin_anew_if_due();
+    if (!reads_) reset_port_stats_if_due();
     return reads_;
 }
 
@@ -64,13 +64,13 @@ bool StatusOnSignal::finish() noexcept {
     });
     if (again) return begin();
     reads_ = false;
-    begin_anew_if_due();
+    reset_port_stats_if_due();
     return false;
 }
 
-void StatusOnSignal::begin_anew_if_due() noexcept {
-    if (!std::exchange(anew_due_, false)) return;
-    calls_.forget_reached();
+void StatusOnSignal::reset_port_stats_if_due() noexcept {
+    if (!std::exchange(reset_due_, false)) return;
+    calls_.reset_port_stats();
     log_line("SIGUSR2: no port counts as reached any more");
 }
 

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "base/background.h"
-#include "dispatch/running_servers.h"
+#include "dispatch/instances.h"
 #include "echo/handler_memory.h"
 #include "service/signal_loop.h"
 
@@ -23,15 +23,15 @@ class StatusOnSignal {
     /// What it needs of the server.
     struct Calls {
         std::function<std::optional<bool>()> is_attached;  ///< what state_of() needs, or throws std::runtime_error
-        std::function<void()> forget_reached;              ///< as Dispatcher has it
+        std::function<void()> reset_port_stats;            ///< as Dispatcher has it
     };
 
     /// Both memories outlive `io`, in which the handlers wait.
-    StatusOnSignal(asio::io_context& io, HandlerMemory& of_status, HandlerMemory& of_anew);
+    StatusOnSignal(asio::io_context& io, HandlerMemory& of_status, HandlerMemory& of_reset);
 
     /// Answers the signals from now on, in the thread that runs `io`. `server` is this process as other processes see
     /// it.
-    void start(RunningServer server, Calls calls);
+    void start(Instance server, Calls calls);
 
  private:
     // Runs a step, and logs why it failed, if it did. Returns whether it succeeded.
@@ -40,16 +40,16 @@ class StatusOnSignal {
     bool begin() noexcept;
     // Returns whether it has begun anew.
     bool finish() noexcept;
-    void begin_anew_if_due() noexcept;
+    void reset_port_stats_if_due() noexcept;
 
     Background<std::string> reading_;
     SignalLoop status_signals_;
-    SignalLoop anew_signals_;
-    std::shared_ptr<RunningServer> server_;  // the thread may outlive this object
+    SignalLoop reset_signals_;
+    std::shared_ptr<Instance> server_;  // the thread may outlive this object
     Calls calls_;
     std::optional<bool> attached_;  // when the reading began
     bool reads_ = false;
-    bool anew_due_ = false;
+    bool reset_due_ = false;
 };
 
 }  // namespace echo_server

@@ -95,25 +95,25 @@ bool has_listener(const ServerStatus& server) {
 bool is_settled(const std::vector<ServerStatus>& servers) {
     bool served = false;
     for (const auto& server : servers) {
-        const bool serves = server.state == RunningServer::State::serving;
-        if (!serves && server.state != RunningServer::State::draining) return false;
+        const bool serves = server.state == Instance::State::serving;
+        if (!serves && server.state != Instance::State::draining) return false;
         served = served || serves;
     }
     return served;
 }
 
-std::vector<std::pair<std::uint32_t, RunningServer::State>> states_of(const std::vector<RunningServer>& servers) {
-    std::vector<std::pair<std::uint32_t, RunningServer::State>> states;
+std::vector<std::pair<std::uint32_t, Instance::State>> states_of(const std::vector<Instance>& servers) {
+    std::vector<std::pair<std::uint32_t, Instance::State>> states;
     for (const auto& server : servers) states.emplace_back(server.program, server.state);
     return states;
 }
 
 std::vector<ServerStatus> read_all() {
-    auto servers = find_running_servers();
+    auto servers = find_instances();
     for (int looks_left = 10;; --looks_left) {
         auto all = read_statuses(servers);
         if (is_settled(all) || looks_left == 0) return all;
-        auto now = find_running_servers();
+        auto now = find_instances();
         if (states_of(now) == states_of(servers)) return all;
         servers = std::move(now);
     }
@@ -121,7 +121,7 @@ std::vector<ServerStatus> read_all() {
 
 }  // namespace
 
-ServerStatus read_status(const RunningServer& server, const std::optional<std::vector<ListeningSocket>>& sockets) {
+ServerStatus read_status(const Instance& server, const std::optional<std::vector<ListeningSocket>>& sockets) {
     ServerStatus status;
     status.program = server.program;
     status.state = server.state;
@@ -138,13 +138,13 @@ ServerStatus read_status(const RunningServer& server, const std::optional<std::v
     }
     status.addresses = read_addresses(server.map("echo_addresses"));
     status.counters = read_counters(server.map("echo_counters"));
-    status.reached = read_values<echo_reached>(server.map("echo_reached"));
+    status.port_stats = read_values<echo_port_stats>(server.map("echo_port_stats"));
     if (const auto drops = read_values<std::uint64_t>(server.map("echo_drops"));
         drops && drops->size() >= ECHO_DROP_REASONS) {
         status.drops.emplace();
         std::copy_n(drops->begin(), ECHO_DROP_REASONS, status.drops->begin());
     }
-    if (server.state == RunningServer::State::draining) return status;
+    if (server.state == Instance::State::draining) return status;
 
     if (sockets) {
         const auto cookie = server.listener_cookie();
@@ -153,17 +153,17 @@ ServerStatus read_status(const RunningServer& server, const std::optional<std::v
         if (listener != sockets->end())
             status.listener = *listener;
         else
-            status.state = RunningServer::State::socketless;  // the map keeps a socket that was destroyed
+            status.state = Instance::State::socketless;  // the map keeps a socket that was destroyed
     }
-    if (status.state == RunningServer::State::serving && status.listener && !has_listener(status))
-        status.state = RunningServer::State::waiting;
-    if (status.state != RunningServer::State::serving && status.state != RunningServer::State::waiting) return status;
+    if (status.state == Instance::State::serving && status.listener && !has_listener(status))
+        status.state = Instance::State::waiting;
+    if (status.state != Instance::State::serving && status.state != Instance::State::waiting) return status;
     if (const auto* ports = server.map("echo_ports"); is(ports, BPF_MAP_TYPE_HASH, sizeof(__u16), 1))
         status.ports = read_ports(ports->fd.get());
     return status;
 }
 
-std::vector<ServerStatus> read_statuses(std::span<const RunningServer> servers) {
+std::vector<ServerStatus> read_statuses(std::span<const Instance> servers) {
     std::optional<std::vector<ListeningSocket>> sockets;
     try {
         sockets = listening_sockets();
@@ -186,21 +186,21 @@ int print_status(StatusFormat format) {
     return 1;
 }
 
-std::uint64_t attempts(const std::vector<echo_reached>& reached) {
-    return std::accumulate(reached.begin(), reached.end(), std::uint64_t{0},
-                           [](std::uint64_t sum, const echo_reached& figures) { return sum + figures.steered; });
+std::uint64_t attempts(const std::vector<echo_port_stats>& port_stats) {
+    return std::accumulate(port_stats.begin(), port_stats.end(), std::uint64_t{0},
+                           [](std::uint64_t sum, const echo_port_stats& figures) { return sum + figures.lookups; });
 }
 
 std::uint64_t open_connections(const echo_counters& counters) {
     return counters.accepted - std::min(counters.accepted, counters.ended);
 }
 
-bool is_reached(const echo_reached& figures) { return figures.steered + figures.accepted + figures.echoed != 0; }
+bool is_reached(const echo_port_stats& figures) { return figures.lookups + figures.accepted + figures.echoed != 0; }
 
-Levels levels_of(const std::vector<echo_reached>& reached, const std::optional<PortSet>& ports) {
+Levels levels_of(const std::vector<echo_port_stats>& port_stats, const std::optional<PortSet>& ports) {
     Levels levels;
-    for (std::size_t i = 0; i < reached.size(); ++i) {
-        const auto& figures = reached[i];
+    for (std::size_t i = 0; i < port_stats.size(); ++i) {
+        const auto& figures = port_stats[i];
         if (!is_reached(figures)) continue;
         auto& level = figures.echoed != 0 ? levels.echoed : figures.accepted != 0 ? levels.connected : levels.attempted;
         level.insert(static_cast<std::uint16_t>(i));
@@ -209,13 +209,13 @@ Levels levels_of(const std::vector<echo_reached>& reached, const std::optional<P
     return levels;
 }
 
-std::vector<std::uint16_t> busiest(const std::vector<echo_reached>& reached) {
+std::vector<std::uint16_t> busiest(const std::vector<echo_port_stats>& port_stats) {
     std::vector<std::uint16_t> ports;
-    for (std::size_t port = 0; port < reached.size(); ++port)
-        if (is_reached(reached[port])) ports.push_back(static_cast<std::uint16_t>(port));
+    for (std::size_t port = 0; port < port_stats.size(); ++port)
+        if (is_reached(port_stats[port])) ports.push_back(static_cast<std::uint16_t>(port));
     std::ranges::stable_sort(ports, std::greater(), [&](std::uint16_t port) {
-        const auto& [steered, accepted, echoed] = reached[port];
-        return std::tuple(steered, accepted, echoed);
+        const auto& [lookups, accepted, echoed] = port_stats[port];
+        return std::tuple(lookups, accepted, echoed);
     });
     return ports;
 }

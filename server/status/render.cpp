@@ -51,11 +51,11 @@ std::string process_of(const ServerStatus& server) {
 
 std::string_view state_clause(const ServerStatus& server) {
     switch (server.state) {
-        case RunningServer::State::serving: return "";
-        case RunningServer::State::socketless: return ", without its listening socket: its ports are closed";
-        case RunningServer::State::detached: return ", with its program detached: its ports are closed";
-        case RunningServer::State::waiting: return ", stopped or draining: newcomers wait for the next start";
-        case RunningServer::State::draining: return ", draining";
+        case Instance::State::serving: return "";
+        case Instance::State::socketless: return ", without its listening socket: its ports are closed";
+        case Instance::State::detached: return ", with its program detached: its ports are closed";
+        case Instance::State::waiting: return ", stopped or draining: newcomers wait for the next start";
+        case Instance::State::draining: return ", draining";
     }
     return "";
 }
@@ -98,11 +98,11 @@ std::string counter_lines(const echo_counters& counters, const std::optional<ech
 std::string to_text(const ServerStatus& server) {
     auto text = title(server);
     if (server.ports) text += ports_line(*server.ports);
-    if (server.reached) text += level_lines(levels_of(*server.reached, server.ports));
+    if (server.port_stats) text += level_lines(levels_of(*server.port_stats, server.ports));
     text += line("addresses", addresses_of(server));
     if (server.listener) text += listener_line(*server.listener);
     if (server.counters) text += counter_lines(*server.counters, server.identity);
-    if (server.reached) text += line("attempts", fmt::format("{} in all", attempts(*server.reached)));
+    if (server.port_stats) text += line("attempts", fmt::format("{} in all", attempts(*server.port_stats)));
     if (server.drops)
         text +=
             line("dropped", fmt::format("{} without a socket, {} not taken by the socket",
@@ -113,13 +113,13 @@ std::string to_text(const ServerStatus& server) {
 std::string port_table(const ServerStatus& server) {
     constexpr std::string_view row = "  {:>5}  {:>10}  {:>11}  {:>10}\n";
     auto text = title(server);
-    if (!server.reached) return text + "  what reached its ports is unknown\n";
-    const auto ports = busiest(*server.reached);
+    if (!server.port_stats) return text + "  what reached its ports is unknown\n";
+    const auto ports = busiest(*server.port_stats);
     if (ports.empty()) return text + "  no port was reached\n";
     text += fmt::format(row, "port", "attempts", "connections", "with echo");
     for (const auto port : ports) {
-        const auto& [steered, accepted, echoed] = (*server.reached)[port];
-        text += fmt::format(row, port, Count{steered}, Count{accepted}, Count{echoed});
+        const auto& [lookups, accepted, echoed] = (*server.port_stats)[port];
+        text += fmt::format(row, port, Count{lookups}, Count{accepted}, Count{echoed});
     }
     return text;
 }
@@ -143,20 +143,20 @@ namespace {
 
 std::string_view state_of(const ServerStatus& server) {
     switch (server.state) {
-        case RunningServer::State::serving: return "serving";
-        case RunningServer::State::socketless: return "without socket";
-        case RunningServer::State::detached: return "detached";
-        case RunningServer::State::waiting: return "waiting";
-        case RunningServer::State::draining: return "draining";
+        case Instance::State::serving: return "serving";
+        case Instance::State::socketless: return "without socket";
+        case Instance::State::detached: return "detached";
+        case Instance::State::waiting: return "waiting";
+        case Instance::State::draining: return "draining";
     }
     return "";
 }
 
 nlohmann::ordered_json to_json(const PortSet& ports) { return {{"count", ports.size()}, {"list", ports.to_string()}}; }
 
-void add_reached(nlohmann::ordered_json& json, const std::vector<echo_reached>& reached,
+void add_reached(nlohmann::ordered_json& json, const std::vector<echo_port_stats>& port_stats,
                  const std::optional<PortSet>& ports) {
-    const auto levels = levels_of(reached, ports);
+    const auto levels = levels_of(port_stats, ports);
     json["levels"] = {{"echoed", to_json(levels.echoed)},
                       {"connected", to_json(levels.connected)},
                       {"attempted", to_json(levels.attempted)},
@@ -165,10 +165,10 @@ void add_reached(nlohmann::ordered_json& json, const std::vector<echo_reached>& 
     json["by_port"] = nlohmann::ordered_json::object();
     // Its operator[] would look through all ports before, for each port.
     auto& by_port = json["by_port"].get_ref<nlohmann::ordered_json::object_t&>();
-    for (std::size_t port = 0; port < reached.size(); ++port) {
-        const auto& [steered, accepted, echoed] = reached[port];
-        if (!is_reached(reached[port])) continue;
-        const nlohmann::ordered_json figures{{"attempts", steered}, {"connections", accepted}, {"echoed", echoed}};
+    for (std::size_t port = 0; port < port_stats.size(); ++port) {
+        const auto& [lookups, accepted, echoed] = port_stats[port];
+        if (!is_reached(port_stats[port])) continue;
+        const nlohmann::ordered_json figures{{"attempts", lookups}, {"connections", accepted}, {"echoed", echoed}};
         by_port.emplace_back(std::to_string(port), figures);
     }
 }
@@ -180,7 +180,7 @@ nlohmann::ordered_json to_json(const ServerStatus& server) {
                                 {"user", nullptr},
                                 {"uptime_seconds", nullptr},
                                 {"program_id", server.program},
-                                {"serving", server.state == RunningServer::State::serving},
+                                {"serving", server.state == Instance::State::serving},
                                 {"state", state_of(server)},
                                 {"listener", nullptr},
                                 {"ports", nullptr},
@@ -216,12 +216,12 @@ nlohmann::ordered_json to_json(const ServerStatus& server) {
         if (server.identity) json["connections"]["max"] = server.identity->max_connections;
         json["bytes"] = {{"received", counters->received}, {"sent", counters->sent}};
     }
-    if (server.reached && server.drops)
-        json["attempts"] = {{"steered", attempts(*server.reached)},
+    if (server.port_stats && server.drops)
+        json["attempts"] = {{"steered", attempts(*server.port_stats)},
                             {"dropped",
                              {{"no_socket", (*server.drops)[ECHO_DROP_NO_SOCKET]},
                               {"not_assigned", (*server.drops)[ECHO_DROP_NOT_ASSIGNED]}}}};
-    if (server.reached) add_reached(json, *server.reached, server.ports);
+    if (server.port_stats) add_reached(json, *server.port_stats, server.ports);
     return json;
 }
 
@@ -254,7 +254,7 @@ Value counter(const Status& server) {
 constexpr std::array metrics{
     Metric{"serving", "gauge",
            "1 if connections are steered to it; 0 if it drains, or has lost its program or its socket.",
-           [](const Status& s) -> Value { return s.state == RunningServer::State::serving ? 1 : 0; }},
+           [](const Status& s) -> Value { return s.state == Instance::State::serving ? 1 : 0; }},
     Metric{"ports", "gauge", "Ports that are open.",
            [](const Status& s) -> Value { return s.ports ? Value(s.ports->size()) : Value(); }},
     Metric{"backlog_connections", "gauge", "Connections that wait to be accepted.",
@@ -274,7 +274,7 @@ constexpr std::array metrics{
     Metric{"sent_bytes_total", "counter", "Bytes sent back to clients.", counter<&echo_counters::sent>},
     Metric{"attempts_steered_total", "counter",
            "Lookups for which the BPF program gave the socket, which can be several for a connection.",
-           [](const Status& s) -> Value { return s.reached ? Value(attempts(*s.reached)) : Value(); }},
+           [](const Status& s) -> Value { return s.port_stats ? Value(attempts(*s.port_stats)) : Value(); }},
 };
 
 std::string label(std::string_view name, std::string_view value) {
@@ -334,8 +334,8 @@ std::string drops(const Status& server, const std::vector<std::string>& labels) 
 
 std::string levels(const Status& server, const std::vector<std::string>& labels) {
     constexpr std::string_view name = "ports_by_level";
-    if (!server.reached) return {};
-    const auto levels = levels_of(*server.reached, server.ports);
+    if (!server.port_stats) return {};
+    const auto levels = levels_of(*server.port_stats, server.ports);
     return sample_with(label("level", "echoed"), name, labels, levels.echoed.size()) +
            sample_with(label("level", "connected"), name, labels, levels.connected.size()) +
            sample_with(label("level", "attempted"), name, labels, levels.attempted.size()) +

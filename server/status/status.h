@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "dispatch/running_servers.h"
+#include "dispatch/instances.h"
 #include "echo_dispatch.h"
 #include "net/address.h"
 #include "net/port_set.h"
@@ -21,7 +21,7 @@ namespace echo_server {
 /// have, user and PID of a process in another PID namespace, listener and ports of a draining server.
 struct ServerStatus {
     std::uint32_t program = 0;  ///< id of its BPF program
-    RunningServer::State state = RunningServer::State::draining;
+    Instance::State state = Instance::State::draining;
     std::optional<echo_instance> identity;
     bool ended = false;                ///< the process is gone, and somebody keeps its BPF program
     std::optional<std::uint32_t> pid;  ///< nothing in another PID namespace, or if the process has ended
@@ -31,15 +31,15 @@ struct ServerStatus {
     std::optional<PortSet> ports;
     std::optional<std::vector<AddressPrefix>> addresses;  ///< empty: every address
     std::optional<echo_counters> counters;
-    std::optional<std::vector<echo_reached>> reached;  ///< by port
+    std::optional<std::vector<echo_port_stats>> port_stats;  ///< by port
     std::optional<std::array<std::uint64_t, ECHO_DROP_REASONS>> drops;
 };
 
 /// Reads the maps of `server`. `sockets` are all listening sockets of this network namespace, if they are known.
-ServerStatus read_status(const RunningServer& server, const std::optional<std::vector<ListeningSocket>>& sockets);
+ServerStatus read_status(const Instance& server, const std::optional<std::vector<ListeningSocket>>& sockets);
 
 /// The same for several servers; asks the kernel for the sockets, and logs a warning if it can't tell.
-std::vector<ServerStatus> read_statuses(std::span<const RunningServer> servers);
+std::vector<ServerStatus> read_statuses(std::span<const Instance> servers);
 
 /// to_text(), say.
 using StatusFormat = std::string (*)(const std::vector<ServerStatus>&);
@@ -51,13 +51,13 @@ int print_status(StatusFormat format);
 // Figures that more than one format shows.
 
 /// All lookups that got the socket.
-std::uint64_t attempts(const std::vector<echo_reached>& reached);
+std::uint64_t attempts(const std::vector<echo_port_stats>& port_stats);
 
 /// A process may have written nonsense there: the result is 0 then, and never negative.
 std::uint64_t open_connections(const echo_counters& counters);
 
 /// Whether any figure is not 0.
-bool is_reached(const echo_reached& figures);
+bool is_reached(const echo_port_stats& figures);
 
 /// How far clients got. Each port has the highest level that a client reached there, and so is in one set.
 struct Levels {
@@ -67,10 +67,10 @@ struct Levels {
     std::optional<PortSet> not_reached;  ///< open, and nothing came; empty if the open ports are not known
 };
 /// `ports` are the open ports, if they are known. The result may have others: they were open before.
-Levels levels_of(const std::vector<echo_reached>& reached, const std::optional<PortSet>& ports);
+Levels levels_of(const std::vector<echo_port_stats>& port_stats, const std::optional<PortSet>& ports);
 
 /// The ports that were reached, the port with the most attempts first.
-std::vector<std::uint16_t> busiest(const std::vector<echo_reached>& reached);
+std::vector<std::uint16_t> busiest(const std::vector<echo_port_stats>& port_stats);
 
 /// The version, printable; "?" if it is not known.
 std::string version_of(const ServerStatus& server);

@@ -105,7 +105,7 @@ int run(const std::vector<std::string>& arguments) {
         throw std::runtime_error("give 'direct ADDR:PORT', or 'dispatch PORTS'");
     raise_descriptor_limit();
     std::optional<Dispatcher> dispatcher;
-    Attachment attachment;
+    Link link;
     Fd listener;
     if (arguments[0] == "direct") {
         listener = open_listener(parse_endpoint(arguments[1]));
@@ -116,7 +116,7 @@ int run(const std::vector<std::string>& arguments) {
         dispatcher.emplace();
         dispatcher->set_listener(listener.get());
         dispatcher->set_ports(ports.ports());
-        attachment = dispatcher->attach();
+        link = dispatcher->attach();
     }
     // Each connection ends by close(2) alone, and by a FIN.
     const linger none{};

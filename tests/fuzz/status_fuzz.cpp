@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "dispatch/running_servers.h"
+#include "dispatch/instances.h"
 #include "expect.h"
 #include "status/status.h"
 
@@ -33,7 +33,7 @@ struct Shape {
 constexpr std::array shapes = {
     Shape{"echo_instance", BPF_MAP_TYPE_ARRAY, 4, sizeof(echo_instance), 1},
     Shape{"echo_counters", BPF_MAP_TYPE_ARRAY, 4, sizeof(echo_counters), 2},
-    Shape{"echo_reached", BPF_MAP_TYPE_ARRAY, 4, sizeof(echo_reached), 64},
+    Shape{"echo_port_stats", BPF_MAP_TYPE_ARRAY, 4, sizeof(echo_port_stats), 64},
     Shape{"echo_drops", BPF_MAP_TYPE_ARRAY, 4, 8, ECHO_DROP_REASONS},
     Shape{"echo_addresses", BPF_MAP_TYPE_LPM_TRIE, sizeof(echo_prefix), 1, 16},
     Shape{"echo_ports", BPF_MAP_TYPE_HASH, 2, 1, 64},
@@ -47,8 +47,8 @@ constexpr std::array other_types = {
 };
 
 constexpr std::array states = {
-    RunningServer::State::serving, RunningServer::State::socketless, RunningServer::State::detached,
-    RunningServer::State::waiting, RunningServer::State::draining,
+    Instance::State::serving, Instance::State::socketless, Instance::State::detached,
+    Instance::State::waiting, Instance::State::draining,
 };
 
 void distort(Shape& shape, FuzzedDataProvider& data) {
@@ -97,7 +97,7 @@ extern "C" int LLVMFuzzerInitialize(int* /*argc*/, char*** /*argv*/) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
     FuzzedDataProvider data(bytes, size);
-    RunningServer server{.program = 1, .state = data.PickValueInArray(states), .maps = {}, .identity = {}};
+    Instance server{.program = 1, .state = data.PickValueInArray(states), .maps = {}, .identity = {}};
     for (auto shape : shapes) {
         if (data.ConsumeIntegralInRange(0, 15) == 0) continue;
         distort(shape, data);

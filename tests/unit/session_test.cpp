@@ -31,7 +31,7 @@ std::array<Fd, 2> socket_pair() {
 /// A worker that serves one end of a socketpair in the test's own thread; the test has the other end.
 class ServedSocket {
  public:
-    ServedSocket() : worker_(counters_, reached_, std::chrono::seconds(0)) {
+    ServedSocket() : worker_(counters_, port_stats_, std::chrono::seconds(0)) {
         auto [client, served] = socket_pair();
         client_ = std::move(client);
         worker_.on_connection_end([this] { ended_ = true; });
@@ -76,11 +76,11 @@ class ServedSocket {
     [[nodiscard]] bool ended() const { return ended_; }
     [[nodiscard]] const echo_counters& counters() const { return counters_; }
     /// Of port 0, as a socketpair has no port.
-    [[nodiscard]] const echo_reached& reached() const { return reached_[0]; }
+    [[nodiscard]] const echo_port_stats& port_stats() const { return port_stats_[0]; }
 
  private:
     echo_counters counters_{};
-    std::vector<echo_reached> reached_ = std::vector<echo_reached>(65536);
+    std::vector<echo_port_stats> port_stats_ = std::vector<echo_port_stats>(65536);
     Worker worker_;
     Fd client_;
     bool ended_ = false;
@@ -109,13 +109,13 @@ TEST_CASE("session: sends back what it receives, then ends with the client") {
 TEST_CASE("session: counts its port once as accepted, and once as echoed, at the first byte that was sent") {
     ServedSocket socket;
     socket.poll();
-    CHECK(socket.reached().accepted == 1);
-    CHECK(socket.reached().echoed == 0);
+    CHECK(socket.port_stats().accepted == 1);
+    CHECK(socket.port_stats().echoed == 0);
     for (int i = 0; i < 3; ++i) {
         socket.send("x");
         CHECK(socket.receive() == "x");
-        CHECK(socket.reached().accepted == 1);
-        CHECK(socket.reached().echoed == 1);
+        CHECK(socket.port_stats().accepted == 1);
+        CHECK(socket.port_stats().echoed == 1);
     }
 }
 
@@ -171,8 +171,8 @@ TEST_CASE("session: nothing is left to do for it when it has ended, even while a
     for (const int messages : {0, 1, 2, 3}) {
         CAPTURE(messages);
         echo_counters counters{};
-        std::vector<echo_reached> reached(65536);
-        Worker worker(counters, reached, std::chrono::seconds(0));
+        std::vector<echo_port_stats> port_stats(65536);
+        Worker worker(counters, port_stats, std::chrono::seconds(0));
         auto [client, served] = socket_pair();
         const Fd of_another(::dup(served.get()));  // epoll(7) knows open files, not descriptors
         worker.serve(std::move(served));
@@ -213,8 +213,8 @@ TEST_CASE("session: ends with its worker while it waits") {
     echo_counters counters{};
     auto [client, served] = socket_pair();
     {
-        std::vector<echo_reached> reached(65536);
-        Worker worker(counters, reached, std::chrono::seconds(0));
+        std::vector<echo_port_stats> port_stats(65536);
+        Worker worker(counters, port_stats, std::chrono::seconds(0));
         worker.serve(std::move(served));
         CHECK(counters.ended == 0);
     }
@@ -226,8 +226,8 @@ TEST_CASE("session: ends with its worker while it waits") {
 TEST_CASE("worker: other handlers have their turn while many sessions have input") {
     constexpr int clients = 300;
     echo_counters counters{};
-    std::vector<echo_reached> reached(65536);
-    Worker worker(counters, reached, std::chrono::seconds(0));
+    std::vector<echo_port_stats> port_stats(65536);
+    Worker worker(counters, port_stats, std::chrono::seconds(0));
     std::vector<Fd> ends;
     for (int i = 0; i < clients; ++i) {
         auto [client, served] = socket_pair();

@@ -15,7 +15,7 @@ namespace {
 ServerStatus some_status() {
     ServerStatus status;
     status.program = 12;
-    status.state = RunningServer::State::serving;
+    status.state = Instance::State::serving;
     echo_instance identity{};
     identity.pid = 34;
     identity.max_connections = 1000;
@@ -32,10 +32,10 @@ ServerStatus some_status() {
     status.ports.emplace().insert(7, 9);
     status.addresses = {parse_address_prefix("192.0.2.0/24"), parse_address_prefix("::/0")};
     status.counters = echo_counters{37, 40, 5, 6, 70, 80};
-    auto& reached = status.reached.emplace(65536);
-    reached[7] = {10, 4, 3};
-    reached[8] = {10, 5, 0};
-    reached[65535] = {1, 0, 0};
+    auto& port_stats = status.port_stats.emplace(65536);
+    port_stats[7] = {10, 4, 3};
+    port_stats[8] = {10, 5, 0};
+    port_stats[65535] = {1, 0, 0};
     status.drops = {12, 13};
     return status;
 }
@@ -73,7 +73,7 @@ TEST_CASE("status_text: each port that was reached is in the table, the busiest 
         "  65535           1            0           0\n";
     CHECK(table == one + "\n" + one);
     auto fresh = some_status();
-    fresh.reached.emplace(65536);
+    fresh.port_stats.emplace(65536);
     CHECK(to_port_table({fresh}) ==
           "echo-server 1.2.3: process 34, user nobody, up 2 d 3 h\n"
           "  no port was reached\n");

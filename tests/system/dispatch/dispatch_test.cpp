@@ -170,12 +170,12 @@ TEST_CASE("dispatch: that nothing is steered to the socket any more is noticed, 
     Fd listener = open_listener(parse_endpoint("127.0.0.1:7777"));
     const auto cookie = socket_cookie(listener.get());
     dispatcher.set_listener(listener.get());
-    const auto attachment = dispatcher.attach();
-    CHECK(dispatcher.why_not_steering(attachment, cookie).empty());
-    CHECK(dispatcher.why_not_steering(attachment, cookie + 1).starts_with("the listening socket is not in the map"));
+    const auto link = dispatcher.attach();
+    CHECK(dispatcher.why_not_steering(link, cookie).empty());
+    CHECK(dispatcher.why_not_steering(link, cookie + 1).starts_with("the listening socket is not in the map"));
     listener = Fd();
     CHECK(eventually(
-        [&] { return dispatcher.why_not_steering(attachment, cookie).starts_with("the listening socket is not in"); }));
+        [&] { return dispatcher.why_not_steering(link, cookie).starts_with("the listening socket is not in"); }));
 }
 
 }  // namespace echo_server

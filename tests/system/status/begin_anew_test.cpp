@@ -20,14 +20,14 @@ TEST_CASE("levels: SIGUSR2 and --replace begin anew, and SIGUSR2 leaves all othe
     for (std::uint16_t port = 2; port <= 10; ++port) CHECK(echoes(netns, "127.0.0.1", port));
     const ShownLevels fresh{{"echoed", "none"}, {"connected", "none"}, {"attempted", "none"}, {"not_reached", "1-100"}};
     check_levels(netns, {{"echoed", "2-10"}, {"connected", "1"}, {"attempted", "none"}, {"not_reached", "11-100"}});
-    const auto begin_anew = [&](Server& which) {
+    const auto reset_port_stats = [&](Server& which) {
         which.signal(SIGUSR2);
         CHECK(which.wait_for("SIGUSR2") == "SIGUSR2: no port counts as reached any more");
         CHECK(levels(netns) == fresh);
         CHECK(only_status(netns)["attempts"]["steered"] == 0);
         CHECK(only_status(netns)["by_port"].empty());
     };
-    begin_anew(server);
+    reset_port_stats(server);
     CHECK(only_status(netns)["connections"]["accepted"] == 10);
 
     // A connection from before counts with its first echo.
@@ -36,7 +36,7 @@ TEST_CASE("levels: SIGUSR2 and --replace begin anew, and SIGUSR2 leaves all othe
     CHECK(echoes(netns, "::1", 20));
     check_levels(netns,
                  {{"echoed", "1,20"}, {"connected", "none"}, {"attempted", "none"}, {"not_reached", "2-19,21-100"}});
-    begin_anew(server);
+    reset_port_stats(server);
     CHECK(echoes(netns, "::1", 30));
 
     Server newer(netns, {"--ports", "1-100", "--replace"});
@@ -44,7 +44,7 @@ TEST_CASE("levels: SIGUSR2 and --replace begin anew, and SIGUSR2 leaves all othe
     CHECK(server.wait() == 0);
     CHECK(levels(netns) == fresh);
     CHECK(echoes(netns, "::1", 40));
-    begin_anew(newer);
+    reset_port_stats(newer);
 }
 
 TEST_CASE("levels: SIGUSR1 and SIGUSR2 at once log the figures first, and then begin anew") {

@@ -117,13 +117,13 @@ TEST_CASE("status: who may not look into a process does not say that it serves n
 TEST_CASE("status: the cost of JSON grows with the ports, not with their square") {
     const Netns netns;
     const Server server(netns, {"--ports", "7"});
-    const auto map = static_cast<__u32>(std::stoul(BpfObjects(netns).maps.at("echo_reached")));
+    const auto map = static_cast<__u32>(std::stoul(BpfObjects(netns).maps.at("echo_port_stats")));
     const Fd reached(bpf_map_get_fd_by_id(map));
     REQUIRE(reached);
     const auto time_of_json = [&](__u32 ports) {
         std::vector<__u32> keys(ports);
         std::iota(keys.begin(), keys.end(), __u32{65536} - ports);
-        const std::vector<echo_reached> values(ports, {.steered = 3, .accepted = 2, .echoed = 1});
+        const std::vector<echo_port_stats> values(ports, {.lookups = 3, .accepted = 2, .echoed = 1});
         REQUIRE(bpf_map_update_batch(reached.get(), keys.data(), values.data(), &ports, nullptr) == 0);
         auto shortest = std::numeric_limits<long>::max();
         for (int i = 0; i < 3; ++i) {

@@ -185,8 +185,8 @@ TEST_CASE("replace: of the running process no descriptor is touched that is not 
     identity.listener = elsewhere.fd();
     refused(fmt::format("its descriptor {} is no listening socket", identity.listener));
     identity.listener = listener.fd();
-    identity.handover_event = elsewhere.fd();
-    refused(fmt::format("its descriptor {} is no eventfd", identity.handover_event));
+    identity.replaced_event = elsewhere.fd();
+    refused(fmt::format("its descriptor {} is no eventfd", identity.replaced_event));
 }
 
 }  // namespace echo_server

@@ -165,7 +165,7 @@ TEST_CASE("status: a program of another version, with other maps or none, does n
     REQUIRE(other != nullptr);
     // Its maps have the names of our maps, but other shapes.
     REQUIRE(bpf_map__set_value_size(other->maps.echo_drops, 64) == 0);
-    REQUIRE(bpf_map__set_value_size(other->maps.echo_reached, 64) == 0);
+    REQUIRE(bpf_map__set_value_size(other->maps.echo_port_stats, 64) == 0);
     REQUIRE(echo_dispatch_bpf::load(other.get()) == 0);
     std::unique_ptr<bpf_link, int (*)(bpf_link*)> link(
         bpf_program__attach_netns(other->progs.echo_dispatch, netns.fd()), bpf_link__destroy);

@@ -36,7 +36,7 @@ struct MapHandle {
 };
 
 /// An echo-server in the network namespace of the calling thread. Found by its BPF program: nobody asks the process.
-struct RunningServer {
+struct Instance {
     enum class State {
         serving,     ///< connections are steered to it
         socketless,  ///< the program is attached, and the listening socket is gone: connections are refused
@@ -58,14 +58,14 @@ struct RunningServer {
 
 /// Its state, if it is not known to be replaced. `attached` tells whether its link attaches the program, or was
 /// detached from outside; nothing if there is no link. Throws std::system_error if a map can't be read.
-RunningServer::State state_of(const RunningServer& server, std::optional<bool> attached);
+Instance::State state_of(const Instance& server, std::optional<bool> attached);
 
 /// Another descriptor of the map that is open as `map`. Throws std::system_error.
 MapHandle duplicate_map(int map);
 
 /// The contents of its map echo_instance; nothing if there is no such map. Throws std::system_error if it can't be
 /// read.
-std::optional<echo_instance> read_identity(const RunningServer& server);
+std::optional<echo_instance> read_identity(const Instance& server);
 
 /// True if its PID means the same process here. A PID of another namespace means another process here.
 bool in_this_pid_namespace(const echo_instance& identity);
@@ -81,10 +81,10 @@ Fd open_process_of(const echo_instance& identity);
 bool has_ended(const echo_instance& identity);
 
 /// True unless it drains or its process has ended: it has the ports, or would have them.
-bool is_running(const RunningServer& server);
+bool is_running(const Instance& server);
 
 /// All echo-servers whose start is complete. Needs CAP_SYS_ADMIN. Throws std::system_error; EPERM without that.
-std::vector<RunningServer> find_running_servers();
+std::vector<Instance> find_instances();
 
 /// The number of all sk_lookup programs that are attached to that network namespace; 0 if the kernel can't tell.
 /// Needs CAP_NET_ADMIN alone.

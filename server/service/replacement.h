@@ -9,23 +9,23 @@
 #include <vector>
 
 #include "base/fd.h"
-#include "dispatch/running_servers.h"
+#include "dispatch/instances.h"
 
 namespace echo_server {
 
 /// The servers that run in this network namespace, the newest first; of servers that are attached and detached, the
 /// attached alone; none if this process may not know, unless they are `needed`. Throws std::system_error.
-std::vector<RunningServer> running_servers(bool needed);
+std::vector<Instance> running_servers(bool needed);
 
 /// Takes over the listening socket of a running server, and tells that server to drain. There is no protocol: the new
 /// process finds the server by its BPF program, duplicates its listener and an eventfd from it, and writes to that
 /// eventfd. Nothing changes for the running server before complete().
-class Takeover {
+class Replacement {
  public:
     /// Duplicates the descriptors (pidfd_getfd(2)); needs CAP_SYS_PTRACE, or the same user. `running` has the newest
     /// server first. All of them must share one socket, or have lost it: there can be several if an older server has
     /// not ended yet. Throws std::runtime_error.
-    explicit Takeover(const std::vector<RunningServer>& running);
+    explicit Replacement(const std::vector<Instance>& running);
 
     [[nodiscard]] std::size_t count() const { return running_.size(); }
     [[nodiscard]] bool includes(std::uint32_t program) const;
@@ -49,15 +49,15 @@ class Takeover {
     std::vector<Running> running_;
 };
 
-/// If an echo-server runs in this network namespace: returns its Takeover if `replace` is true, else throws
+/// If an echo-server runs in this network namespace: returns its Replacement if `replace` is true, else throws
 /// std::runtime_error, which names it. Returns nothing if no server runs, or if this process may not know. With
 /// `socket_passed`, this process has a socket from a socket unit.
-std::optional<Takeover> prepare_takeover(bool replace, bool socket_passed);
+std::optional<Replacement> prepare_replacement(bool replace, bool socket_passed);
 
-/// To be called once `own_program` is attached. Throws std::runtime_error if another echo-server, which `takeover`
+/// To be called once `own_program` is attached. Throws std::runtime_error if another echo-server, which `replacement`
 /// does not replace, has started at the same time: if two start at the same moment, one or both give up. Logs if
 /// sk_lookup programs of another kind are attached. The descriptor store keeps `stored` programs of processes that have
 /// ended.
-void check_alone(std::uint32_t own_program, const std::optional<Takeover>& takeover, std::size_t stored);
+void check_alone(std::uint32_t own_program, const std::optional<Replacement>& replacement, std::size_t stored);
 
 }  // namespace echo_server

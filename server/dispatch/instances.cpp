@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "dispatch/running_servers.h"
+#include "dispatch/instances.h"
 
 #include <bpf/bpf.h>
 #include <fcntl.h>
@@ -87,13 +87,12 @@ std::vector<MapHandle> maps_of(const Fd& program) {
 }
 
 // The program of a replaced server is detached as well, while somebody looks at its link: that server drains.
-void tell_replaced(std::vector<RunningServer>& servers) {
+void tell_replaced(std::vector<Instance>& servers) {
     for (auto& server : servers) {
-        const bool serves_elsewhere = std::ranges::any_of(servers, [&](const RunningServer& other) {
+        const bool serves_elsewhere = std::ranges::any_of(servers, [&](const Instance& other) {
             return other.attached() && other.listener_cookie() == server.listener_cookie();
         });
-        if (server.state == RunningServer::State::detached && serves_elsewhere)
-            server.state = RunningServer::State::draining;
+        if (server.state == Instance::State::detached && serves_elsewhere) server.state = Instance::State::draining;
     }
 }
 
@@ -117,21 +116,21 @@ bool MapHandle::read(const void* key, std::size_t key_size, void* value, std::si
 
 void MapHandle::fail_to_read(int error) const { fail(fmt::format("reading the BPF map {}", info.name), error); }
 
-const MapHandle* RunningServer::map(std::string_view name) const {
+const MapHandle* Instance::map(std::string_view name) const {
     const auto found = std::ranges::find_if(maps, [&](const MapHandle& map) { return map.info.name == name; });
     return found == maps.end() ? nullptr : &*found;
 }
 
-std::uint64_t RunningServer::listener_cookie() const {
+std::uint64_t Instance::listener_cookie() const {
     std::uint64_t cookie = 0;
     const auto* socket = map("echo_socket");
     return socket != nullptr && socket->read(__u32{0}, cookie) ? cookie : 0;
 }
 
-RunningServer::State state_of(const RunningServer& server, std::optional<bool> attached) {
+Instance::State state_of(const Instance& server, std::optional<bool> attached) {
     const bool has_socket = server.listener_cookie() != 0;
-    if (attached.value_or(false)) return has_socket ? RunningServer::State::serving : RunningServer::State::socketless;
-    return attached && has_socket ? RunningServer::State::detached : RunningServer::State::draining;
+    if (attached.value_or(false)) return has_socket ? Instance::State::serving : Instance::State::socketless;
+    return attached && has_socket ? Instance::State::detached : Instance::State::draining;
 }
 
 MapHandle duplicate_map(int map) {
@@ -140,7 +139,7 @@ MapHandle duplicate_map(int map) {
     return handle;
 }
 
-std::optional<echo_instance> read_identity(const RunningServer& server) {
+std::optional<echo_instance> read_identity(const Instance& server) {
     echo_instance identity{};
     const auto* map = server.map("echo_instance");
     if (map == nullptr || !map->read(__u32{0}, identity)) return {};
@@ -164,14 +163,14 @@ bool has_ended(const echo_instance& identity) {
     return in_this_pid_namespace(identity) && !open_process_of(identity) && errno == ESRCH;
 }
 
-bool is_running(const RunningServer& server) {
-    return server.state != RunningServer::State::draining && !(server.identity && has_ended(*server.identity));
+bool is_running(const Instance& server) {
+    return server.state != Instance::State::draining && !(server.identity && has_ended(*server.identity));
 }
 
-std::vector<RunningServer> find_running_servers() {
+std::vector<Instance> find_instances() {
     const auto here = CurrentNetns().inode;
     const auto linked = linked_programs();
-    std::vector<RunningServer> servers;
+    std::vector<Instance> servers;
     for_each(bpf_prog_get_next_id, bpf_prog_get_fd_by_id, [&](const Fd& fd) {
         bpf_prog_info info{};
         if (!get_info_of_any(fd, info) || info.type != BPF_PROG_TYPE_SK_LOOKUP || info.name != program_name) return;
@@ -180,7 +179,7 @@ std::vector<RunningServer> find_running_servers() {
             attached = found->second != 0;
             if (*attached && found->second != here) return;
         }
-        RunningServer server{.program = info.id, .maps = maps_of(fd), .identity = {}};
+        Instance server{.program = info.id, .maps = maps_of(fd), .identity = {}};
         server.identity = read_identity(server);
         server.state = state_of(server, attached);
         const bool was_here = server.identity && server.identity->pid != 0 && server.identity->netns == here;

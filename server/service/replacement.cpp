@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "service/takeover.h"
+#include "service/replacement.h"
 
 #include <fmt/format.h>
 #include <poll.h>
@@ -28,17 +28,16 @@ namespace {
     throw std::runtime_error(fmt::format("taking over from process {}: {}; that process goes on as before", pid, why));
 }
 
-std::string name_of(const RunningServer& server) {
+std::string name_of(const Instance& server) {
     if (!server.identity) return fmt::format("BPF program {} of another version", server.program);
     return fmt::format("process {}{}", server.identity->pid,
                        in_this_pid_namespace(*server.identity) ? "" : " of another PID namespace");
 }
 
 // The listener can only come from one server.
-bool have_one_socket(const std::vector<RunningServer>& running) {
-    return std::ranges::all_of(running, [&](const RunningServer& server) {
-        return server.listener_cookie() == running.front().listener_cookie();
-    });
+bool have_one_socket(const std::vector<Instance>& running) {
+    return std::ranges::all_of(
+        running, [&](const Instance& server) { return server.listener_cookie() == running.front().listener_cookie(); });
 }
 
 [[noreturn]] void fail_to_replace(pid_t pid, std::string_view what, int error) {
@@ -68,8 +67,8 @@ bool is_eventfd(const Fd& fd) {
 }
 
 // Nothing if the process has lost its listener.
-Fd duplicate_listener(const RunningServer& running, const Fd& process, pid_t pid) {
-    if (running.state == RunningServer::State::socketless) return {};
+Fd duplicate_listener(const Instance& running, const Fd& process, pid_t pid) {
+    if (running.state == Instance::State::socketless) return {};
     Fd listener = duplicate(process, pid, running.identity->listener, "socket:[", "listening socket");
     // An older server could write into echo_instance without privileges.
     if (const auto cookie = socket_cookie(listener.get()); cookie == 0 || cookie != running.listener_cookie())
@@ -81,22 +80,22 @@ Fd duplicate_listener(const RunningServer& running, const Fd& process, pid_t pid
     return listener;
 }
 
-Fd duplicate_eventfd(const RunningServer& running, const Fd& process, pid_t pid) {
-    Fd replaced = duplicate(process, pid, running.identity->handover_event, "anon_inode:[eventfd]", "eventfd");
+Fd duplicate_eventfd(const Instance& running, const Fd& process, pid_t pid) {
+    Fd replaced = duplicate(process, pid, running.identity->replaced_event, "anon_inode:[eventfd]", "eventfd");
     if (!is_eventfd(replaced))
-        fail_to_replace(pid, "it can't be told to drain: its handover descriptor is not an eventfd");
+        fail_to_replace(pid, "it can't be told to drain: its descriptor for that is not an eventfd");
     return replaced;
 }
 
 // A server whose program is attached has the ports; a detached server beside it does not matter.
-std::vector<RunningServer> find_running() {
-    auto servers = find_running_servers();
+std::vector<Instance> find_running() {
+    auto servers = find_instances();
     const auto remove = [&](auto condition) {
         servers.erase(std::remove_if(servers.begin(), servers.end(), condition), servers.end());
     };
-    remove([](const RunningServer& server) { return !is_running(server); });
-    if (std::ranges::any_of(servers, [](const RunningServer& server) { return server.attached(); }))
-        remove([](const RunningServer& server) { return !server.attached(); });
+    remove([](const Instance& server) { return !is_running(server); });
+    if (std::ranges::any_of(servers, [](const Instance& server) { return server.attached(); }))
+        remove([](const Instance& server) { return !server.attached(); });
     return servers;
 }
 
@@ -106,14 +105,14 @@ void warn_of_other_programs(std::size_t known, std::string_view whose) {
                     whose);
 }
 
-std::vector<std::uint32_t> programs_of(const std::vector<RunningServer>& servers) {
+std::vector<std::uint32_t> programs_of(const std::vector<Instance>& servers) {
     std::vector<std::uint32_t> programs;
     for (const auto& server : servers) programs.push_back(server.program);
     return programs;
 }
 
 // Recommends --replace only where it would not be refused.
-[[noreturn]] void refuse_second(const std::vector<RunningServer>& running, bool socket_passed) {
+[[noreturn]] void refuse_second(const std::vector<Instance>& running, bool socket_passed) {
     const auto& first = running.front();
     std::string_view what_to_do = "--replace takes over from it without losing a connection, or stop it first";
     if (!first.identity || socket_passed)
@@ -122,29 +121,29 @@ std::vector<std::uint32_t> programs_of(const std::vector<RunningServer>& servers
         what_to_do = "stop it first, there";
     else if (!have_one_socket(running))
         what_to_do = "it is not the only one, and each has a socket of its own: stop them first";
-    const std::string_view state = first.state == RunningServer::State::detached     ? ", with its program detached"
-                                   : first.state == RunningServer::State::socketless ? ", without its socket"
-                                                                                     : "";
+    const std::string_view state = first.state == Instance::State::detached     ? ", with its program detached"
+                                   : first.state == Instance::State::socketless ? ", without its socket"
+                                                                                : "";
     throw std::runtime_error(fmt::format("an echo-server runs in this network namespace already ({}){}: {}",
                                          name_of(first), state, what_to_do));
 }
 
 }  // namespace
 
-std::vector<RunningServer> running_servers(bool needed) {
-    std::vector<RunningServer> servers;
+std::vector<Instance> running_servers(bool needed) {
+    std::vector<Instance> servers;
     try {
         servers = find_running();
     } catch (const std::system_error& error) {
         if (needed || error.code() != std::errc::operation_not_permitted) throw;
         return {};
     }
-    const auto started = [](const RunningServer& server) { return server.identity ? server.identity->started : 0; };
+    const auto started = [](const Instance& server) { return server.identity ? server.identity->started : 0; };
     std::ranges::stable_sort(servers, [&](const auto& a, const auto& b) { return started(a) > started(b); });
     return servers;
 }
 
-Takeover::Takeover(const std::vector<RunningServer>& running) {
+Replacement::Replacement(const std::vector<Instance>& running) {
     for (const auto& server : running) {
         if (!server.identity)
             throw std::runtime_error(
@@ -167,17 +166,17 @@ Takeover::Takeover(const std::vector<RunningServer>& running) {
     }
 }
 
-bool Takeover::includes(std::uint32_t program) const {
+bool Replacement::includes(std::uint32_t program) const {
     return std::ranges::any_of(running_, [&](const Running& server) { return server.program == program; });
 }
 
-std::string Takeover::pids() const {
+std::string Replacement::pids() const {
     std::string list;
     for (const auto& server : running_) list += (list.empty() ? "" : ", ") + std::to_string(server.pid);
     return list;
 }
 
-void Takeover::complete() {
+void Replacement::complete() {
     for (const auto& server : running_) {
         // An eventfd that is full was signalled before. Don't wait: the process may hang.
         pollfd ready{.fd = server.replaced.get(), .events = POLLOUT, .revents = 0};
@@ -187,12 +186,12 @@ void Takeover::complete() {
     }
 }
 
-std::optional<Takeover> prepare_takeover(bool replace, bool socket_passed) {
+std::optional<Replacement> prepare_replacement(bool replace, bool socket_passed) {
     auto running = running_servers(replace);
     while (!running.empty()) {
         if (!replace) refuse_second(running, socket_passed);
         try {
-            return Takeover(running);
+            return Replacement(running);
         } catch (const std::runtime_error&) {
             // A server that ends at this moment is no obstacle.
             auto still_running = running_servers(replace);
@@ -203,17 +202,17 @@ std::optional<Takeover> prepare_takeover(bool replace, bool socket_passed) {
     return {};
 }
 
-void check_alone(std::uint32_t own_program, const std::optional<Takeover>& takeover, std::size_t stored) {
-    std::vector<RunningServer> servers;
+void check_alone(std::uint32_t own_program, const std::optional<Replacement>& replacement, std::size_t stored) {
+    std::vector<Instance> servers;
     try {
-        servers = find_running_servers();
+        servers = find_instances();
     } catch (const std::system_error& error) {
         if (error.code() != std::errc::operation_not_permitted) throw;
         return warn_of_other_programs(1 + stored, "; only root could tell whether it is an echo-server's");
     }
     for (const auto& server : servers)
         if (server.program != own_program && server.attached() && is_running(server) &&
-            !(takeover && takeover->includes(server.program)))
+            !(replacement && replacement->includes(server.program)))
             throw std::runtime_error("another echo-server has started at the same moment; try again");
     const auto known =
         std::count_if(servers.begin(), servers.end(), [](const auto& server) { return server.attached(); });

@@ -3,16 +3,13 @@
 
 #include <fmt/format.h>
 #include <linux/sockios.h>
-#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-#include <array>
 #include <cerrno>
-#include <cstring>
 #include <limits>
 #include <stdexcept>
 #include <string_view>
@@ -172,13 +169,6 @@ Fd adopt_listener(Fd socket, Origin origin) {
     // Once more, as net.core.somaxconn may have changed; but a socket unit has its Backlog=.
     if (origin != Origin::socket_unit && !begin_to_listen(socket)) refuse(origin, error_text(errno));
     return socket;
-}
-
-std::string bound_interface(int fd) {
-    std::array<char, IFNAMSIZ> name{};
-    socklen_t size = name.size();
-    if (::getsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name.data(), &size) != 0) return {};
-    return {name.data(), ::strnlen(name.data(), size)};
 }
 
 bool is_of_another_netns(const Fd& socket) {

@@ -40,9 +40,6 @@ std::uint64_t socket_cookie(int fd);
 /// The address and port that a socket is bound to; of an accepted socket, what the client dialled.
 asio::ip::tcp::endpoint local_endpoint(int fd);
 
-/// The interface or VRF that a socket is bound to (SO_BINDTODEVICE in socket(7)), or "".
-std::string bound_interface(int fd);
-
 /// True if `socket` is known to belong to another network namespace than the calling thread.
 bool is_of_another_netns(const Fd& socket);
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "net/sockets.h"
 
-#include <fmt/format.h>
-#include <linux/if_link.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -176,9 +174,6 @@ Address address_in(std::string_view data) {
     return Address(bytes);
 }
 
-// A string ends with 0, or with its attribute.
-std::string text_of(std::string_view data) { return std::string(data.substr(0, data.find('\0'))); }
-
 template <typename Body>
 struct RoutesRequest {
     nlmsghdr header;
@@ -227,33 +222,6 @@ std::vector<AddressPrefix> without_local_address(std::vector<AddressPrefix> pref
         return {};  // a missing warning is no reason to fail
     }
     return prefixes;
-}
-
-std::string vrf_in(const nlmsghdr* message) {
-    constexpr std::size_t size_before = NLMSG_LENGTH(sizeof(ifinfomsg));
-    if (message->nlmsg_type != RTM_NEWLINK || message->nlmsg_len < size_before) return {};
-    const auto* first = IFLA_RTA(NLMSG_DATA(message));
-    const auto size = message->nlmsg_len - size_before;
-    const auto about = find(first, size, IFLA_LINKINFO);
-    const auto kind = find(reinterpret_cast<const rtattr*>(about.data()), about.size(), IFLA_INFO_KIND);
-    return text_of(kind) == "vrf" ? text_of(find(first, size, IFLA_IFNAME)) : "";
-}
-
-std::string explain_vrf() {
-    if (read_sysctl("net/ipv4/tcp_l3mdev_accept") != "0") return {};
-    std::string name;
-    try {
-        dump(RTM_GETLINK, ifinfomsg{}, [&](const nlmsghdr* message) {
-            if (name.empty()) name = vrf_in(message);
-        });
-    } catch (const std::system_error&) {
-        return {};  // a missing warning is no reason to fail
-    }
-    if (name.empty()) return {};
-    return fmt::format(
-        "clients in the VRF {} will time out, as net.ipv4.tcp_l3mdev_accept is 0 and the kernel answers them by "
-        "another routing table: set it ('sysctl -w net.ipv4.tcp_l3mdev_accept=1')",
-        name);
 }
 
 }  // namespace echo_server

@@ -42,10 +42,8 @@ bool is_bound_to(const Fd& socket, const tcp::endpoint& wanted) {
            (wanted.port() == 0 || wanted.port() == bound.port());
 }
 
-// A socket that is bound to an interface is not used: perhaps the service is no longer started so ('ip vrf exec').
 bool is_usable(const Fd& kept, const tcp::endpoint& wanted) {
-    return why_not_a_listener(kept).empty() && is_bound_to(kept, wanted) && bound_interface(kept.get()).empty() &&
-           !is_of_another_netns(kept);
+    return why_not_a_listener(kept).empty() && is_bound_to(kept, wanted) && !is_of_another_netns(kept);
 }
 
 Fd take_kept(DescriptorStore& store, const tcp::endpoint& wanted) {
@@ -108,16 +106,6 @@ void announce(const Announcement& facts) {
         log_line("  reload     edit {}, then {}echo-server reload{}", *options.ports_file, sudo,
                  of_container ? "" : fmt::format(" {}", pid));
     log_line("  stop       Ctrl-C, or {}", of_container ? "send SIGTERM" : fmt::format("{}kill {}", sudo, pid));
-}
-
-// The program steers clients of every interface to the socket, and the kernel does not check the interface then.
-void warn_of_interfaces(int listener) {
-    if (const auto name = bound_interface(listener); !name.empty())
-        return log_warning(
-            "the socket is bound to the interface {} ('BindToDevice=' in the socket unit, or 'ip vrf exec'): "
-            "clients that come by another get no answer",
-            name);
-    if (const auto warning = explain_vrf(); !warning.empty()) log_warning(warning);
 }
 
 void warn_of_addresses(const std::vector<AddressPrefix>& prefixes) {
@@ -270,7 +258,6 @@ void serve(const Options& options, std::optional<Fd> passed_socket, DescriptorSt
     dispatcher.set_listener(server.listener());
     Lifecycle lifecycle(options, user, dispatcher, server, store, memory);
     const PortSet ports = lifecycle.plan_ports();
-    warn_of_interfaces(server.listener());
     warn_of_addresses(options.addresses);
     Pins pins;
     // echo_ports comes last: a start that is killed between the two leaves the user the echo_ports of the running

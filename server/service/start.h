@@ -39,9 +39,6 @@ struct Announcement {
 /// commands, as they are systemctl's there.
 void announce(const Announcement& facts);
 
-/// Logs if clients of some interfaces will get no answer from `listener`.
-void warn_of_interfaces(int listener);
-
 /// Logs which of `prefixes`, those of --address, have no address here.
 void warn_of_addresses(const std::vector<AddressPrefix>& prefixes);
 

@@ -117,22 +117,6 @@ TEST_CASE("listener: net.core.somaxconn of now is the backlog after a restart, t
     CHECK(backlog() == "200\n");
 }
 
-TEST_CASE("listener: of a socket that is bound to an interface the start says whom it serves") {
-    const Netns netns;
-    const Fd socket = open_in(netns);
-    const auto start_bound_to = [&](const std::string& interface) {
-        REQUIRE(::setsockopt(socket.get(), SOL_SOCKET, SO_BINDTODEVICE, interface.data(),
-                             static_cast<socklen_t>(interface.size())) == 0);
-        Server server(netns, {"--ports", "7"}, [&] { pass(socket); });
-        CHECK(echoes(netns, "127.0.0.1", 7));
-        return server.output();
-    };
-    CHECK(start_bound_to("lo").starts_with(
-        "echo-server: the socket is bound to the interface lo ('BindToDevice=' in the socket unit, or 'ip vrf exec'): "
-        "clients that come by another get no answer\n"));
-    CHECK(start_bound_to("").starts_with("echo-server " ECHO_SERVER_VERSION ": "));
-}
-
 TEST_CASE("listener: a socket that --replace can't use is not called one of systemd's") {
     const Netns netns;
     const Server older(netns, {"--ports", "7"});

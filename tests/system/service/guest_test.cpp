@@ -96,17 +96,4 @@ TEST_CASE("guest: a wall clock that jumps ends no connection early, and none lat
     CHECK(server.wait() == 0);
 }
 
-TEST_CASE("guest: where a VRF exists whose clients would get no answer, the start says so" * doctest::skip()) {
-    const Netns netns;
-    run_ok(netns, {"ip", "link", "add", "blue", "type", "vrf", "table", "10"});
-    Server server(netns, {"--ports", "7"});
-    CHECK(server.output().starts_with(
-        "echo-server: clients in the VRF blue will time out, as net.ipv4.tcp_l3mdev_accept is 0 and the kernel "
-        "answers them "
-        "by another routing table: set it ('sysctl -w net.ipv4.tcp_l3mdev_accept=1')\n"));
-    set_sysctl(netns, "net/ipv4/tcp_l3mdev_accept", "1");
-    Server newer(netns, {"--ports", "7", "--replace"});
-    CHECK(newer.output().starts_with("echo-server 0"));
-}
-
 }  // namespace echo_server

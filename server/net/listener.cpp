@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <limits>
 #include <stdexcept>
+#include <string>
 #include <string_view>
 
 #include "base/os.h"
@@ -29,34 +30,16 @@ std::string_view hint(int error) {
             return "another program, perhaps another echo-server, listens there: choose another address or port "
                    "with --listen";
         case EADDRNOTAVAIL:
-            return "it is no address of an interface here: choose another with --listen, or bring the interface up "
-                   "('ip link set lo up'); a systemd unit with PrivateNetwork=yes has none but those of lo";
+            return "it is not an address of an interface here: choose another with --listen, or bring the interface "
+                   "up ('ip link set lo up'); a systemd unit with PrivateNetwork=yes has none but those of lo";
         case EACCES: return "ports below 1024 need CAP_NET_BIND_SERVICE: choose another with --listen";
         default: return "";
     }
 }
 
-[[noreturn]] void fail_to_listen(const tcp::endpoint& address, int error) {
+[[noreturn]] void fail_to_listen(const tcp::endpoint& address) {
+    const int error = errno;
     fail(fmt::format("listening on {}", to_string(address)), error, hint(error));
-}
-
-constexpr std::string_view does_not_listen = "it does not listen";
-
-[[noreturn]] void refuse(Origin origin, std::string_view why) {
-    if (origin == Origin::running_server)
-        throw std::runtime_error(fmt::format(
-            "taking the listening socket of the running echo-server: {}; stop that server, then start this", why));
-    // systemd passes the same socket again even after it was destroyed from outside.
-    throw std::runtime_error(fmt::format(
-        "taking the socket passed by systemd: {}; let the socket unit have "
-        "'ListenStream=[::ffff:127.0.0.1]:7777' and 'BindIPv6Only=both'{}",
-        why,
-        why == does_not_listen ? "; if it has that, restart the unit ('systemctl restart echo-server.socket')" : ""));
-}
-
-template <typename Value>
-bool set(const Fd& socket, int level, int name, const Value& value) {
-    return ::setsockopt(socket.get(), level, name, &value, sizeof(value)) == 0;
 }
 
 // What a client can cost the kernel, in bytes: with the little that the kernel puts on top, at most 8 MiB.
@@ -69,44 +52,38 @@ constexpr int probe_after = 60;
 constexpr int probe_every = 10;
 constexpr int probes = 6;
 
+template <typename Value>
+void set(const Fd& socket, int level, int name, const Value& value) {
+    if (::setsockopt(socket.get(), level, name, &value, sizeof(value)) != 0)
+        fail("setting options of the listening socket");
+}
+
 // The kernel enlarges a buffer as long as its size is not set, up to the last number of `sysctl`.
-bool limit_buffer(const Fd& socket, int option, const std::string& sysctl, int size) {
+void limit_buffer(const Fd& socket, int option, const std::string& sysctl, int size) {
     const auto limits = read_sysctl(sysctl).value_or("");
     const auto limit = parse_number<int>(std::string_view(limits).substr(limits.find_last_of(" \t") + 1));
-    if (limit && *limit <= size) return true;
+    if (limit && *limit <= size) return;
     // The kernel doubles what is set. Not by SO_RCVBUF, which net.core.rmem_max caps: CAP_NET_ADMIN is there, as the
     // program needs it too.
-    return set(socket, SOL_SOCKET, option, size / 2);
+    set(socket, SOL_SOCKET, option, size / 2);
 }
 
-// Returns 0, or the error. Accepted sockets inherit all of it.
-int set_options(const Fd& socket) {
-    const bool sized = limit_buffer(socket, SO_RCVBUFFORCE, "net/ipv4/tcp_rmem", receive_buffer) &&
-                       limit_buffer(socket, SO_SNDBUFFORCE, "net/ipv4/tcp_wmem", send_buffer);
-    const bool watched =
-        sized && set(socket, SOL_SOCKET, SO_KEEPALIVE, 1) && set(socket, IPPROTO_TCP, TCP_KEEPIDLE, probe_after) &&
-        set(socket, IPPROTO_TCP, TCP_KEEPINTVL, probe_every) && set(socket, IPPROTO_TCP, TCP_KEEPCNT, probes);
+// Accepted sockets inherit all of it.
+void set_options(const Fd& socket) {
+    limit_buffer(socket, SO_RCVBUFFORCE, "net/ipv4/tcp_rmem", receive_buffer);
+    limit_buffer(socket, SO_SNDBUFFORCE, "net/ipv4/tcp_wmem", send_buffer);
+    set(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
+    set(socket, IPPROTO_TCP, TCP_KEEPIDLE, probe_after);
+    set(socket, IPPROTO_TCP, TCP_KEEPINTVL, probe_every);
+    set(socket, IPPROTO_TCP, TCP_KEEPCNT, probes);
     // However the process ends, a connection ends by a reset, unless its session knows that no byte is owed.
-    const bool done = watched && set(socket, SOL_SOCKET, SO_LINGER, linger{.l_onoff = 1, .l_linger = 0}) &&
-                      set(socket, SOL_SOCKET, SO_OOBINLINE, 1) && set(socket, IPPROTO_TCP, TCP_NODELAY, 1);
-    return done ? 0 : errno;
-}
-
-// With these, bytes or whole connections wait. Returns 0, or the error.
-int reset_options(const Fd& socket) {
-    const bool done = set(socket, SOL_SOCKET, SO_RCVLOWAT, 1) && set(socket, IPPROTO_TCP, TCP_CORK, 0) &&
-                      set(socket, IPPROTO_TCP, TCP_DEFER_ACCEPT, 0);
-    return done ? 0 : errno;
+    set(socket, SOL_SOCKET, SO_LINGER, linger{.l_onoff = 1, .l_linger = 0});
+    set(socket, SOL_SOCKET, SO_OOBINLINE, 1);
+    set(socket, IPPROTO_TCP, TCP_NODELAY, 1);
 }
 
 // The kernel cuts the backlog down to net.core.somaxconn.
 bool begin_to_listen(const Fd& socket) { return ::listen(socket.get(), std::numeric_limits<int>::max()) == 0; }
-
-int option(int fd, int level, int name) {
-    int value = -1;
-    socklen_t size = sizeof(value);
-    return ::getsockopt(fd, level, name, &value, &size) == 0 ? value : -1;
-}
 
 // An IPv6 socket bound to ::1 would refuse IPv4. Bound to ::ffff:127.0.0.1, it gets both families from the dispatch
 // program.
@@ -124,14 +101,11 @@ Fd bind_socket(const tcp::endpoint& address) {
         bound = address;
         socket = Fd(::socket(AF_INET, type, IPPROTO_TCP));
     }
-    if (!socket) fail_to_listen(address, errno);
+    if (!socket) fail_to_listen(address);
 
-    const int on = 1;
-    const int off = 0;
-    if (bound.address().is_v6() && ::setsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) != 0)
-        fail_to_listen(address, errno);
-    if (::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0) fail_to_listen(address, errno);
-    if (::bind(socket.get(), bound.data(), static_cast<socklen_t>(bound.size())) != 0) fail_to_listen(address, errno);
+    if (bound.address().is_v6()) set(socket, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+    set(socket, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (::bind(socket.get(), bound.data(), static_cast<socklen_t>(bound.size())) != 0) fail_to_listen(address);
     return socket;
 }
 
@@ -139,36 +113,25 @@ Fd bind_socket(const tcp::endpoint& address) {
 
 Fd open_listener(const tcp::endpoint& address) {
     Fd socket = bind_socket(address);
-    if (const int error = set_options(socket); error != 0) fail_to_listen(address, error);
-    if (!begin_to_listen(socket)) fail_to_listen(address, errno);
+    set_options(socket);
+    if (!begin_to_listen(socket)) fail_to_listen(address);
     return socket;
 }
 
 void check_address(const tcp::endpoint& address) { bind_socket(address); }
 
-bool is_listening(int fd) { return option(fd, SOL_SOCKET, SO_ACCEPTCONN) == 1; }
-
-std::string why_not_a_listener(const Fd& socket) {
-    const int family = option(socket.get(), SOL_SOCKET, SO_DOMAIN);
-    if (family != AF_INET && family != AF_INET6) return "it is no TCP socket";
-    if (option(socket.get(), SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP) return "it is no TCP socket";
-    if (!is_listening(socket.get())) return std::string(does_not_listen);
-    if (family == AF_INET) return {};
-    sockaddr_in6 bound{};
-    socklen_t size = sizeof(bound);
-    ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&bound), &size);
-    const bool takes_ip4 = IN6_IS_ADDR_UNSPECIFIED(&bound.sin6_addr) || IN6_IS_ADDR_V4MAPPED(&bound.sin6_addr);
-    if (!takes_ip4 || option(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY) != 0) return "it would refuse IPv4 clients";
-    return {};
+Fd adopt_listener(Fd socket) {
+    // listen(2) would make any socket listen.
+    if (!is_listening(socket.get())) throw std::runtime_error("the listening socket does not listen any more");
+    set_options(socket);
+    if (!begin_to_listen(socket)) fail("setting the backlog of the listening socket");
+    return socket;
 }
 
-Fd adopt_listener(Fd socket, Origin origin) {
-    if (const auto why = why_not_a_listener(socket); !why.empty()) refuse(origin, why);
-    for (const int error : {set_options(socket), reset_options(socket)})
-        if (error != 0) refuse(origin, error_text(error));
-    // Once more, as net.core.somaxconn may have changed; but a socket unit has its Backlog=.
-    if (origin != Origin::socket_unit && !begin_to_listen(socket)) refuse(origin, error_text(errno));
-    return socket;
+bool is_listening(int fd) {
+    int value = 0;
+    socklen_t size = sizeof(value);
+    return ::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &size) == 0 && value == 1;
 }
 
 bool is_of_another_netns(const Fd& socket) {
@@ -176,8 +139,6 @@ bool is_of_another_netns(const Fd& socket) {
     struct stat status{};
     return netns && ::fstat(netns.get(), &status) == 0 && status.st_ino != CurrentNetns().inode;
 }
-
-bool serves_ip4_alone(const Fd& listener) { return option(listener.get(), SOL_SOCKET, SO_DOMAIN) == AF_INET; }
 
 std::uint64_t socket_cookie(int fd) {
     std::uint64_t cookie = 0;

@@ -3,7 +3,6 @@
 
 #include <asio/ip/tcp.hpp>
 #include <cstdint>
-#include <string>
 
 #include "base/fd.h"
 
@@ -19,19 +18,12 @@ Fd open_listener(const asio::ip::tcp::endpoint& address);
 /// Throws what open_listener() would throw, and listens nowhere.
 void check_address(const asio::ip::tcp::endpoint& address);
 
-/// Why `socket` can't be the listener: it is not a listening TCP socket, or would refuse IPv4 clients. Empty if it
-/// can.
-std::string why_not_a_listener(const Fd& socket);
+/// Sets the options and the backlog of `socket`, which another process has opened by open_listener(), perhaps of
+/// another version or under other sysctls. Needs CAP_NET_ADMIN. Throws std::runtime_error, also if it does not listen.
+Fd adopt_listener(Fd socket);
 
 /// Whether a socket listens; false once it was shut down or destroyed.
 bool is_listening(int fd);
-
-/// The source of a socket that the server has not opened itself.
-enum class Origin { socket_unit, descriptor_store, running_server };
-
-/// Makes `socket` the listener: sets the options that open_listener() sets, and resets options that would harm
-/// accepted sockets. Needs CAP_NET_ADMIN. Throws std::runtime_error if it can't be the listener.
-Fd adopt_listener(Fd socket, Origin origin);
 
 /// The number that names a socket: 'ss -e' shows it behind "sk:", and a dump of echo_socket has it. 0 if `fd` is not
 /// a socket.
@@ -42,8 +34,5 @@ asio::ip::tcp::endpoint local_endpoint(int fd);
 
 /// True if `socket` is known to belong to another network namespace than the calling thread.
 bool is_of_another_netns(const Fd& socket);
-
-/// True for an IPv4 socket: the kernel refuses IPv6 clients that are steered there.
-bool serves_ip4_alone(const Fd& listener);
 
 }  // namespace echo_server

@@ -75,8 +75,6 @@ Fd duplicate_listener(const Instance& running, const Fd& process, pid_t pid) {
         fail_to_replace(pid,
                         "the socket in the map echo_socket is not its own, or there is none; stop it and start anew");
     if (!is_listening(listener.get())) return {};  // it was destroyed, and is of no use any more
-    if (const auto why = why_not_a_listener(listener); !why.empty())
-        fail_to_replace(pid, "the socket in echo_socket: " + why);
     return listener;
 }
 
@@ -112,10 +110,10 @@ std::vector<std::uint32_t> programs_of(const std::vector<Instance>& servers) {
 }
 
 // Recommends --replace only where it would not be refused.
-[[noreturn]] void refuse_second(const std::vector<Instance>& running, bool socket_passed) {
+[[noreturn]] void refuse_second(const std::vector<Instance>& running) {
     const auto& first = running.front();
     std::string_view what_to_do = "--replace takes over from it without losing a connection, or stop it first";
-    if (!first.identity || socket_passed)
+    if (!first.identity)
         what_to_do = "stop it first";
     else if (!in_this_pid_namespace(*first.identity))
         what_to_do = "stop it first, there";
@@ -186,10 +184,10 @@ void Replacement::complete() {
     }
 }
 
-std::optional<Replacement> prepare_replacement(bool replace, bool socket_passed) {
+std::optional<Replacement> prepare_replacement(bool replace) {
     auto running = running_servers(replace);
     while (!running.empty()) {
-        if (!replace) refuse_second(running, socket_passed);
+        if (!replace) refuse_second(running);
         try {
             return Replacement(running);
         } catch (const std::runtime_error&) {

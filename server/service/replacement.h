@@ -50,9 +50,8 @@ class Replacement {
 };
 
 /// If an echo-server runs in this network namespace: returns its Replacement if `replace` is true, else throws
-/// std::runtime_error, which names it. Returns nothing if no server runs, or if this process may not know. With
-/// `socket_passed`, this process has a socket from a socket unit.
-std::optional<Replacement> prepare_replacement(bool replace, bool socket_passed);
+/// std::runtime_error, which names it. Returns nothing if no server runs, or if this process may not know.
+std::optional<Replacement> prepare_replacement(bool replace);
 
 /// To be called once `own_program` is attached. Throws std::runtime_error if another echo-server, which `replacement`
 /// does not replace, has started at the same time: if two start at the same moment, one or both give up. Logs if

@@ -43,25 +43,20 @@ bool is_bound_to(const Fd& socket, const tcp::endpoint& wanted) {
 }
 
 bool is_usable(const Fd& kept, const tcp::endpoint& wanted) {
-    return why_not_a_listener(kept).empty() && is_bound_to(kept, wanted) && !is_of_another_netns(kept);
+    return is_listening(kept.get()) && is_bound_to(kept, wanted) && !is_of_another_netns(kept);
 }
 
 Fd take_kept(DescriptorStore& store, const tcp::endpoint& wanted) {
     for (auto& kept : store.stored())
-        if (is_usable(kept.fd, wanted)) return adopt_listener(std::move(kept.fd), Origin::descriptor_store);
+        if (is_usable(kept.fd, wanted)) return adopt_listener(std::move(kept.fd));
     return {};
 }
 
 }  // namespace
 
-Fd obtain_listener(const Options& options, std::optional<Fd> passed, std::optional<Replacement>& replacement,
-                   DescriptorStore& store) {
+Fd obtain_listener(const Options& options, std::optional<Replacement>& replacement, DescriptorStore& store) {
     Fd taken = replacement ? replacement->take_listener() : Fd();
-    if (taken && passed)
-        throw std::runtime_error(
-            "--replace: systemd has passed a socket, and the running server has another; leave out --replace, or start "
-            "without the socket unit");
-    if (!taken && !passed) {
+    if (!taken) {
         const auto wanted = options.listen.value_or(parse_endpoint(default_listen_address));
         if (Fd kept = take_kept(store, wanted)) return kept;
         // A socket that is not used may have an address that overlaps.
@@ -69,17 +64,13 @@ Fd obtain_listener(const Options& options, std::optional<Fd> passed, std::option
         return open_listener(wanted);
     }
 
-    Fd listener = taken ? adopt_listener(std::move(taken), Origin::running_server)
-                        : adopt_listener(std::move(*passed), Origin::socket_unit);
+    Fd listener = adopt_listener(std::move(taken));
     const auto bound = to_string(local_endpoint(listener.get()));
     if (options.listen && to_string(*options.listen) != bound)
         throw std::runtime_error(fmt::format(
-            "--listen {}: there is a socket already, from {}, and it is bound to {}; leave out --listen to use it",
-            to_string(*options.listen), passed ? "systemd" : "the running server", bound));
-    if (passed && serves_ip4_alone(listener))
-        log_warning(
-            "the socket is an IPv4 one: clients on IPv6 are refused; 'ListenStream=[::ffff:127.0.0.1]:7777' with "
-            "'BindIPv6Only=both' in the socket unit serves both");
+            "--listen {}: there is a socket already, from the running server, and it is bound to {}; leave out "
+            "--listen to use it",
+            to_string(*options.listen), bound));
     return listener;
 }
 
@@ -149,7 +140,7 @@ bool has_port(std::uint64_t listener, const asio::ip::tcp::endpoint& wanted) {
     });
 }
 
-// Without --listen, a server that runs has its socket, perhaps from a socket unit.
+// Without --listen, a new process takes the socket of a server that runs.
 void check_listen_address(const Options& options, std::uint64_t own_listener) {
     if (!options.listen && own_listener != 0) return;
     const auto wanted = options.listen.value_or(parse_endpoint(default_listen_address));
@@ -185,43 +176,16 @@ namespace {
 constexpr std::string_view link_prefix = "link-";
 constexpr std::string_view listener_prefix = "listener-";
 
-bool is_of_store(const NamedFd& passed) {
-    return passed.name.starts_with(link_prefix) || passed.name.starts_with(listener_prefix);
-}
-
 std::size_t count_links(const std::vector<NamedFd>& stored) {
     return static_cast<std::size_t>(
         std::ranges::count_if(stored, [](const NamedFd& fd) { return fd.name.starts_with(link_prefix); }));
 }
 
 // With the link, systemd keeps the program attached, and with the listener its backlog, while this process drains and
-// the next one starts. systemd keeps the socket of a socket unit anyway.
-std::vector<DescriptorStore::Entry> entries(std::uint32_t program, int link, int listener, bool from_socket_unit) {
-    std::vector<DescriptorStore::Entry> entries{{fmt::format("{}{}", link_prefix, program), link}};
-    if (!from_socket_unit)
-        entries.push_back({fmt::format("{}{:x}", listener_prefix, socket_cookie(listener)), listener});
-    return entries;
-}
-
-struct Passed {
-    std::vector<NamedFd> sockets;  // of socket units
-    std::vector<NamedFd> stored;   // of the descriptor store
-};
-
-Passed take_passed() {
-    Passed passed;
-    for (auto& descriptor : passed_descriptors())
-        (is_of_store(descriptor) ? passed.stored : passed.sockets).push_back(std::move(descriptor));
-    return passed;
-}
-
-std::optional<Fd> only(std::vector<NamedFd> sockets) {
-    if (sockets.size() > 1)
-        throw std::runtime_error(
-            fmt::format("taking the socket passed by systemd: there are {}; let the socket unit have one ListenStream",
-                        sockets.size()));
-    if (sockets.empty()) return {};
-    return std::move(sockets.front().fd);
+// the next one starts.
+std::vector<DescriptorStore::Entry> entries(std::uint32_t program, int link, int listener) {
+    return {{fmt::format("{}{}", link_prefix, program), link},
+            {fmt::format("{}{:x}", listener_prefix, socket_cookie(listener)), listener}};
 }
 
 echo_instance identity_of(EchoServer& server, int replaced_event) {
@@ -241,7 +205,7 @@ echo_instance identity_of(EchoServer& server, int replaced_event) {
     return identity;
 }
 
-void serve(const Options& options, std::optional<Fd> passed_socket, DescriptorStore& store) {
+void serve(const Options& options, DescriptorStore& store) {
     check_descriptor_limit(options.threads, options.max_connections);
     const bool by_root = ::geteuid() == 0;
     const User user = find_user(options.user);
@@ -249,10 +213,9 @@ void serve(const Options& options, std::optional<Fd> passed_socket, DescriptorSt
     // Whatever was made last goes first, at the end and if a step fails: ports close before the socket does.
     set_libbpf_verbose(options.verbose);
     Dispatcher dispatcher(options.addresses, options.threads);
-    const bool from_socket_unit = passed_socket.has_value();
-    auto replacement = prepare_replacement(options.replace, from_socket_unit);
+    auto replacement = prepare_replacement(options.replace);
     Lifecycle::Memory memory;
-    EchoServer server(obtain_listener(options, std::move(passed_socket), replacement, store),
+    EchoServer server(obtain_listener(options, replacement, store),
                       {.log_connections = options.verbose, .idle_timeout = options.idle_timeout}, dispatcher.counters(),
                       dispatcher.port_stats());
     dispatcher.set_listener(server.listener());
@@ -291,7 +254,7 @@ void serve(const Options& options, std::optional<Fd> passed_socket, DescriptorSt
         // connected.
         dispatcher.reset_port_stats();
     }
-    store.replace(entries(program, link, server.listener(), from_socket_unit));
+    store.replace(entries(program, link, server.listener()));
     notify_ready(describe_open(ports));
     announce({options, user, ports, server.listener(), replacement, by_root, kept_cap_bpf});
 
@@ -302,10 +265,9 @@ void serve(const Options& options, std::optional<Fd> passed_socket, DescriptorSt
 }  // namespace
 
 void serve(const Options& options) {
-    auto passed = take_passed();
-    DescriptorStore store(std::move(passed.stored));
+    DescriptorStore store(passed_descriptors());
     try {
-        serve(options, only(std::move(passed.sockets)), store);
+        serve(options, store);
     } catch (const StoppedAtStart&) {
         throw;  // a restart may have stopped it: the next process gets what is in the store
     } catch (const std::exception& error) {

@@ -16,11 +16,10 @@
 
 namespace echo_server {
 
-/// The socket of the socket unit (`passed`), of the running server (`replacement`), of the process before this one
-/// (`store`), or a new one: the first of these that there is. Throws std::runtime_error if it can't be the listener, or
-/// is not bound where --listen says; of the store, if that is so, a new one is opened instead.
-Fd obtain_listener(const Options& options, std::optional<Fd> passed, std::optional<Replacement>& replacement,
-                   DescriptorStore& store);
+/// The socket of the running server (`replacement`), of the process before this one (`store`), or a new one: the first
+/// of these that there is. Throws std::runtime_error if that of `replacement` is not bound where --listen says; if that
+/// of the store is not, a new one is opened instead.
+Fd obtain_listener(const Options& options, std::optional<Replacement>& replacement, DescriptorStore& store);
 
 // What a server says at its start.
 

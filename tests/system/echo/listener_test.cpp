@@ -1,21 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Changes that others make to the listening socket, before or after it is passed on.
+// Changes that others make to the listening socket, before or after another process takes it.
 #include <doctest/doctest.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
-#include <cstdlib>
 #include <list>
 #include <string>
 
-#include "base/fd.h"
-#include "net/address.h"
-#include "net/listener.h"
 #include "support/child.h"
 #include "support/client.h"
 #include "support/server.h"
@@ -24,25 +16,6 @@
 namespace echo_server {
 
 namespace {
-
-int int_option(const Fd& socket, int level, int name) {
-    int value = -1;
-    socklen_t size = sizeof(value);
-    return ::getsockopt(socket.get(), level, name, &value, &size) == 0 ? value : -1;
-}
-
-Fd open_in(const Netns& netns) {
-    const Netns::Entered entered(netns);
-    return open_listener(parse_endpoint("127.0.0.1:7777"));
-}
-
-/// Passes a socket as systemd does. Call it in the child.
-void pass(const Fd& socket) {
-    constexpr int first = 3;  // sd_listen_fds(3)
-    if (::dup2(socket.get(), first) != first || ::setenv("LISTEN_FDS", "1", 1) != 0 ||
-        ::setenv("LISTEN_PID", std::to_string(::getpid()).c_str(), 1) != 0)
-        std::abort();
-}
 
 void destroy_listener(const Netns& netns) { run_ok(netns, {"ss", "-K", "-tl", "sport = 7777"}); }
 
@@ -69,38 +42,6 @@ TEST_CASE("listener: a server whose listener was destroyed from outside says so,
     }
 }
 
-TEST_CASE("listener: options of a passed or taken socket that would hold up connections are reset") {
-    const Netns netns;
-    const Fd socket = open_in(netns);
-    const auto set = [&] {
-        const linger wait{.l_onoff = 1, .l_linger = 5};
-        const int on = 1;
-        const int much = 1000;
-        REQUIRE(::setsockopt(socket.get(), SOL_SOCKET, SO_LINGER, &wait, sizeof(wait)) == 0);
-        REQUIRE(::setsockopt(socket.get(), SOL_SOCKET, SO_RCVLOWAT, &much, sizeof(much)) == 0);
-        REQUIRE(::setsockopt(socket.get(), IPPROTO_TCP, TCP_CORK, &on, sizeof(on)) == 0);
-        REQUIRE(::setsockopt(socket.get(), IPPROTO_TCP, TCP_DEFER_ACCEPT, &on, sizeof(on)) == 0);
-    };
-    const auto check = [&] {
-        linger wait{.l_onoff = 1, .l_linger = 5};
-        socklen_t size = sizeof(wait);
-        REQUIRE(::getsockopt(socket.get(), SOL_SOCKET, SO_LINGER, &wait, &size) == 0);
-        CHECK(wait.l_onoff == 1);  // at an end with bytes owed: a reset, at once
-        CHECK(wait.l_linger == 0);
-        CHECK(int_option(socket, SOL_SOCKET, SO_RCVLOWAT) == 1);
-        CHECK(int_option(socket, IPPROTO_TCP, TCP_CORK) == 0);
-        CHECK(int_option(socket, IPPROTO_TCP, TCP_DEFER_ACCEPT) == 0);
-        CHECK(echoes(netns, "127.0.0.1", 7));
-    };
-    set();
-    Server passed(netns, {"--ports", "7"}, [&] { pass(socket); });
-    check();
-    set();
-    const Server taken(netns, {"--ports", "7", "--replace"});
-    check();
-    CHECK(passed.wait() == 0);
-}
-
 TEST_CASE("listener: net.core.somaxconn of now is the backlog after a restart, too, and after a replacement") {
     const Netns netns;
     const auto backlog = [&] { return run_ok(netns, {"sh", "-c", "ss -ltnH 'sport = 7777' | awk '{ print $3 }'"}); };
@@ -117,16 +58,13 @@ TEST_CASE("listener: net.core.somaxconn of now is the backlog after a restart, t
     CHECK(backlog() == "200\n");
 }
 
-TEST_CASE("listener: a socket that --replace can't use is not called one of systemd's") {
+TEST_CASE("listener: where a socket can't get its options, --replace says so, and the old server goes on") {
     const Netns netns;
     const Server older(netns, {"--ports", "7"});
     const auto [code, output] =
         run(netns, echo_server({"--ports", "7", "--replace"}), [] { refuse_system_call(SYS_setsockopt, -1, EPERM); });
     CHECK(code == 1);
-    CHECK(output ==
-          "echo-server: taking the listening socket of the running echo-server: Operation not permitted; stop "
-          "that server, "
-          "then start this\n");
+    CHECK(output == "echo-server: setting options of the listening socket: Operation not permitted\n");
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 

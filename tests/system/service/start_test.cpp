@@ -163,7 +163,7 @@ TEST_CASE("start: what can't be is one line that says why and what to do, and ex
           "or port with --listen",
           {});
     check(listen_on("192.0.2.77:7777"),
-          "listening on 192.0.2.77:7777: Cannot assign requested address; it is no address of an interface here: "
+          "listening on 192.0.2.77:7777: Cannot assign requested address; it is not an address of an interface here: "
           "choose another with --listen, or bring the interface up ('ip link set lo up'); a systemd unit with "
           "PrivateNetwork=yes has none but those of lo",
           {});

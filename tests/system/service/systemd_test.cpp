@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// The messages to systemd, and the socket from systemd. systemd does not run here: a socket of the test plays its part.
+// The messages to systemd. systemd does not run here: a socket of the test plays its part.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <sys/ptrace.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
-#include <memory>
 #include <regex>
 #include <string>
 #include <thread>
@@ -166,83 +164,6 @@ TEST_CASE("systemd: a server that is replaced says so") {
     CHECK(systemd.receive() == "STOPPING=1\nSTATUS=Replaced by another process, draining: 1 connection open");
     old_server.signal(SIGTERM);
     CHECK(systemd.receive() == "STATUS=Replaced by another process; 1 connection cut off");
-}
-
-TEST_CASE("systemd: a socket that it passes is used instead of one of our own") {
-    const Netns netns;
-    const auto activate = [&](const std::string& listen) {
-        return std::make_unique<Process>(netns,
-                                         Command{"systemd-socket-activate", "-l", listen, ECHO_SERVER, "--ports", "7"});
-    };
-    SUBCASE("for both families") {
-        const auto server = activate("[::ffff:127.0.0.1]:9000");
-        // The first connection starts it.
-        REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 9000) == 0; }));
-        CHECK(server->wait_for("  socket ").find("127.0.0.1:9000, the only one") != std::string::npos);
-        server->wait_for("  stop ");
-        CHECK(echoes(netns, "127.0.0.1", 7));
-        CHECK(echoes(netns, "::1", 7));
-        CHECK(try_connect(netns, "127.0.0.1", 7777) == ECONNREFUSED);
-    }
-    SUBCASE("for IPv4 alone") {
-        const auto server = activate("127.0.0.1:9000");
-        REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 9000) == 0; }));
-        server->wait_for("the socket is an IPv4 one: clients on IPv6 are refused");
-        server->wait_for("  stop ");
-        CHECK(echoes(netns, "127.0.0.1", 7));
-    }
-    SUBCASE("for IPv6 alone, which is refused") {
-        const auto server = activate("[::1]:9000");
-        REQUIRE(eventually([&] { return try_connect(netns, "::1", 9000) == 0; }));
-        CHECK(
-            server->wait_for("echo-server: ") ==
-            "echo-server: taking the socket passed by systemd: it would refuse IPv4 clients; let the socket unit have "
-            "'ListenStream=[::ffff:127.0.0.1]:7777' and 'BindIPv6Only=both'");
-        CHECK(server->wait() == 1);
-    }
-    SUBCASE("beside a server that has another, which has to be stopped") {
-        const Server running(netns, {"--ports", "7"});
-        const auto server = activate("[::ffff:127.0.0.1]:9000");
-        REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 9000) == 0; }));
-        CHECK(server->wait_for("echo-server: ") ==
-              fmt::format(
-                  "echo-server: an echo-server runs in this network namespace already (process {}): stop it first",
-                  running.pid()));
-        CHECK(server->wait() == 1);
-    }
-    SUBCASE("more than one, which is refused") {
-        Process server(netns, {"systemd-socket-activate", "-l", "9000", "-l", "9001", ECHO_SERVER, "--ports", "7"});
-        REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 9000) == 0; }));
-        CHECK(
-            server.wait_for("echo-server: ") ==
-            "echo-server: taking the socket passed by systemd: there are 2; let the socket unit have one ListenStream");
-        CHECK(server.wait() == 1);
-    }
-}
-
-TEST_CASE("systemd: for --check, a socket that it has passed is no obstacle, whatever its address") {
-    const Netns netns;
-    Process server(netns, {"systemd-socket-activate", "-l", "[::]:7777", ECHO_SERVER, "--ports", "7"});
-    REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 7777) == 0; }));
-    server.wait_for("  stop ");
-    CHECK(run(netns, echo_server({"--ports", "7,9", "--check"})).code == 0);
-}
-
-TEST_CASE("systemd: a socket that was destroyed before it was passed on needs a restart of its unit") {
-    const Netns netns;
-    const auto result = run(netns, echo_server({"--ports", "7"}), [] {
-        constexpr int first_passed = 3;
-        const int destroyed = ::socket(AF_INET6, SOCK_STREAM, 0);  // like a destroyed socket, it does not listen
-        ::dup2(destroyed, first_passed);
-        ::setenv("LISTEN_FDS", "1", 1);
-        ::setenv("LISTEN_PID", std::to_string(::getpid()).c_str(), 1);
-    });
-    CHECK(result.code == 1);
-    CHECK(
-        result.output ==
-        "echo-server: taking the socket passed by systemd: it does not listen; let the socket unit have "
-        "'ListenStream=[::ffff:127.0.0.1]:7777' and 'BindIPv6Only=both'; if it has that, restart the unit ('systemctl "
-        "restart echo-server.socket')\n");
 }
 
 }  // namespace echo_server

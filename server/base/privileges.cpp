@@ -12,7 +12,6 @@
 #include <array>
 #include <cerrno>
 #include <fstream>
-#include <iterator>
 #include <limits>
 #include <sstream>
 #include <stdexcept>
@@ -32,16 +31,26 @@ const passwd* find_entry(const std::string& user) {
 }
 
 std::string_view hint_of_user(int error) {
-    switch (error) {
-        case EPERM:
-            return "that needs CAP_SETUID and CAP_SETGID: give it both (--cap-add for a container), let a systemd unit "
-                   "have DynamicUser=yes or User=, or keep the user by --user root";
-        case EINVAL: return "this user namespace does not have that user or its group: choose another with --user";
-        default: return "";
-    }
+    if (!in_initial_user_namespace())
+        return "this is another user namespace than the initial one, to which BPF programs belong (that of a rootless "
+               "container, or by PrivateUsers= in a systemd unit): start echo-server outside of it";
+    if (error != EPERM) return "";
+    return "that needs CAP_SETUID and CAP_SETGID: give it both (--cap-add for a container), let a systemd unit have "
+           "DynamicUser=yes or User=, or keep the user by --user root";
 }
 
-void become(const User& user) {
+// Root may open every file by these. The server opens none that its user could not, or the next SIGHUP would fail.
+constexpr std::uint64_t about_files = capability_bit(CAP_CHOWN) | capability_bit(CAP_DAC_OVERRIDE) |
+                                      capability_bit(CAP_DAC_READ_SEARCH) | capability_bit(CAP_FOWNER) |
+                                      capability_bit(CAP_FSETID) | capability_bit(CAP_MAC_OVERRIDE);
+
+void raise(std::uint64_t wanted) {
+    auto capabilities = read_capabilities();
+    capabilities.effective |= capabilities.permitted & wanted;
+    set_capabilities(capabilities);
+}
+
+void change_ids(const User& user) {
     const auto refuse = [&](int error = errno) {
         fail(fmt::format("becoming user {}", user.name), error, hint_of_user(error));
     };
@@ -88,8 +97,8 @@ User find_user(const std::optional<std::string>& name) {
     if (entry == nullptr && (!number || *number == std::numeric_limits<uid_t>::max()))
         throw std::runtime_error(
             fmt::format("there is no user {}: choose another one, or a number, with --user", quote(wanted)));
-    User user{.name = wanted, .uid = number.value_or(0), .gid = number.value_or(0), .groups = {}};
-    if (entry != nullptr) user = {entry->pw_name, entry->pw_uid, entry->pw_gid, {}};
+    User user{.name = wanted, .uid = number.value_or(0), .gid = number.value_or(0)};
+    if (entry != nullptr) user = {entry->pw_name, entry->pw_uid, entry->pw_gid};
     if (self == 0) return user;
     if (user.uid != self)
         throw std::runtime_error(
@@ -99,8 +108,8 @@ User find_user(const std::optional<std::string>& name) {
 }
 
 std::optional<User> user_of(pid_t pid) {
-    // Not the owner of /proc/PID, which is root if the process has changed its user. In proc(5): "Uid:", "Gid:" with
-    // the real, effective, saved and file system's number; "Groups:" with all others.
+    // Not the owner of /proc/PID, which is root if the process has changed its user. In proc(5): "Uid:" and "Gid:",
+    // with the real, effective, saved and file system's number.
     std::ifstream status(fmt::format("/proc/{}/status", pid));
     User user;
     bool found = false;
@@ -110,7 +119,6 @@ std::optional<User> user_of(pid_t pid) {
         fields >> name;
         if (name == "Uid:") found = static_cast<bool>(fields >> user.uid >> user.uid);
         if (name == "Gid:") fields >> user.gid >> user.gid;
-        if (name == "Groups:") user.groups.assign(std::istream_iterator<gid_t>(fields), {});
     }
     if (!found) return {};
     const auto* entry = ::getpwuid(user.uid);
@@ -118,15 +126,21 @@ std::optional<User> user_of(pid_t pid) {
     return user;
 }
 
-void use_permitted_capabilities() {
-    auto wanted = read_capabilities();
-    if (wanted.effective == wanted.permitted) return;
-    wanted.effective = wanted.permitted;
-    set_capabilities(wanted);
+void use_permitted_capabilities() { raise(~std::uint64_t{0}); }
+
+void become(const User& user) {
+    if (::geteuid() == 0) change_ids(user);
+    const auto permitted = read_capabilities().permitted;
+    set_capabilities({.permitted = permitted, .effective = permitted & ~about_files});
 }
 
-bool drop_privileges(const User& user, const std::function<bool()>& needs_cap_bpf) {
-    if (::geteuid() == 0) become(user);
+SightOfProcesses::SightOfProcesses() : before_(read_capabilities()) {
+    raise(capability_bit(CAP_DAC_READ_SEARCH) | capability_bit(CAP_SYS_PTRACE));
+}
+
+SightOfProcesses::~SightOfProcesses() { set_capabilities(before_); }
+
+bool drop_capabilities(const std::function<bool()>& needs_cap_bpf) {
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail("setting no_new_privs");
     // Empty where CAP_SYS_ADMIN was used in place of CAP_BPF.
     const auto cap_bpf = read_capabilities().permitted & capability_bit(CAP_BPF);

@@ -7,7 +7,6 @@
 #include <functional>
 #include <optional>
 #include <string>
-#include <vector>
 
 namespace echo_server {
 
@@ -16,7 +15,6 @@ struct User {
     std::string name;
     uid_t uid = 0;
     gid_t gid = 0;
-    std::vector<gid_t> groups;  ///< supplementary groups
 };
 
 /// The user that root becomes without --user.
@@ -46,9 +44,27 @@ void set_capabilities(const Capabilities& wanted);
 /// std::runtime_error.
 void use_permitted_capabilities();
 
-/// If the process is root: becomes `user`, without supplementary groups. Then drops all capabilities, for good
-/// (no_new_privs). CAP_BPF is kept if `needs_cap_bpf`, called last, returns true; returns whether it was. Changes the
-/// calling thread alone: to be called before other threads start. Throws std::runtime_error.
-bool drop_privileges(const User& user, const std::function<bool()>& needs_cap_bpf);
+/// The process becomes `user`, if it is root, and keeps its capabilities but those by which root opens every file: from
+/// now on it opens, makes and removes files with the rights of that user. To be called before other threads start.
+/// Throws std::runtime_error.
+void become(const User& user);
+
+/// As long as it exists, the calling thread may look into processes of other users in /proc, and duplicate their
+/// descriptors, if the process has been given CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE.
+class SightOfProcesses {
+ public:
+    SightOfProcesses();
+    ~SightOfProcesses();
+    SightOfProcesses(const SightOfProcesses&) = delete;
+    SightOfProcesses& operator=(const SightOfProcesses&) = delete;
+
+ private:
+    Capabilities before_;
+};
+
+/// Drops all capabilities, for good (no_new_privs). CAP_BPF is kept if `needs_cap_bpf`, called last, returns true;
+/// returns whether it was. Changes the calling thread alone: to be called before other threads start. Throws
+/// std::runtime_error.
+bool drop_capabilities(const std::function<bool()>& needs_cap_bpf);
 
 }  // namespace echo_server

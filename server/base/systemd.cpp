@@ -7,35 +7,32 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
-#include <ctime>
-#include <string_view>
 
+#include "base/os.h"
 #include "base/text.h"
 
 namespace echo_server {
-
 namespace {
 
-// One line: another could be a message of its own.
-void notify(std::string_view before, const std::string& status) {
-    ::sd_notify(0, fmt::format("{}STATUS={}", before, visible(status)).c_str());
+void put(const std::string& name, int fd) {
+    ::sd_pid_notify_with_fds(0, 0, fmt::format("FDSTORE=1\nFDNAME={}", name).c_str(), &fd, 1);
 }
+
+void remove(const std::string& name) { notify(fmt::format("FDSTOREREMOVE=1\nFDNAME={}", name).c_str()); }
 
 }  // namespace
 
-void notify_ready(const std::string& status) { notify("READY=1\n", status); }
+void notify(const char* state) { ::sd_notify(0, state); }
 
-void notify_reloading() {
-    timespec now{};
-    ::clock_gettime(CLOCK_MONOTONIC, &now);
-    ::sd_notify(0, fmt::format("RELOADING=1\nMONOTONIC_USEC={}", now.tv_sec * 1'000'000 + now.tv_nsec / 1000).c_str());
+void notify(std::string_view state, std::string_view status) {
+    // One line: another could be a message of its own.
+    notify(fmt::format("{}{}STATUS={}", state, state.empty() ? "" : "\n", printable(status)).c_str());
 }
 
-void notify_ready_again() { ::sd_notify(0, "READY=1"); }
-
-void notify_stopping(const std::string& status) { notify("STOPPING=1\n", status); }
-
-void notify_status(const std::string& status) { notify("", status); }
+void notify_reloading() {
+    const auto now = std::chrono::duration_cast<std::chrono::microseconds>(time_of(CLOCK_MONOTONIC));
+    notify(fmt::format("RELOADING=1\nMONOTONIC_USEC={}", now.count()).c_str());
+}
 
 std::optional<std::chrono::microseconds> watchdog_limit() {
     std::uint64_t limit = 0;
@@ -43,35 +40,15 @@ std::optional<std::chrono::microseconds> watchdog_limit() {
     return std::chrono::microseconds(limit);
 }
 
-void notify_watchdog() { ::sd_notify(0, "WATCHDOG=1"); }
-
-void wait_for_service_manager() {
-    constexpr std::uint64_t limit = 5'000'000;  // microseconds
-    ::sd_notify_barrier(0, limit);
-}
-
-std::vector<NamedFd> passed_descriptors() {
+DescriptorStore::DescriptorStore() {
     char** names = nullptr;
     const int count = ::sd_listen_fds_with_names(1, &names);
-    std::vector<NamedFd> descriptors;
     for (int i = 0; i < count; ++i) {
-        descriptors.push_back({names[i], Fd(SD_LISTEN_FDS_START + i)});
+        stored_.push_back({names[i], Fd(SD_LISTEN_FDS_START + i)});
         std::free(names[i]);
     }
     std::free(static_cast<void*>(names));
-    return descriptors;
 }
-
-namespace {
-
-void put(const DescriptorStore::Entry& entry) {
-    const auto message = fmt::format("FDSTORE=1\nFDNAME={}", entry.name);
-    ::sd_pid_notify_with_fds(0, 0, message.c_str(), &entry.fd, 1);
-}
-
-void remove(const std::string& name) { ::sd_notify(0, fmt::format("FDSTOREREMOVE=1\nFDNAME={}", name).c_str()); }
-
-}  // namespace
 
 bool DescriptorStore::exists() {
     // systemd sets it since version 254; for older versions the unit does.
@@ -79,13 +56,12 @@ bool DescriptorStore::exists() {
     return size != nullptr && parse_number<unsigned>(size).value_or(0) > 0 && std::getenv("NOTIFY_SOCKET") != nullptr;
 }
 
-void DescriptorStore::replace(const std::vector<Entry>& entries) {
+void DescriptorStore::replace(const std::vector<std::pair<std::string, int>>& entries) {
     // First the new, because ports close with the last link.
-    for (const auto& entry : entries) {
-        const auto is_entry = [&](const NamedFd& old) { return old.name == entry.name; };
-        if (exists() && std::ranges::none_of(stored_, is_entry)) put(entry);
-        std::erase_if(stored_, is_entry);
-        own_.push_back(entry.name);
+    for (const auto& [name, fd] : entries) {
+        const bool is_there = std::erase_if(stored_, [&](const Entry& old) { return old.name == name; }) > 0;
+        if (!is_there && exists()) put(name, fd);
+        own_.push_back(name);
     }
     for (const auto& old : stored_) remove(old.name);
     stored_.clear();
@@ -94,7 +70,10 @@ void DescriptorStore::replace(const std::vector<Entry>& entries) {
 void DescriptorStore::clear() {
     for (const auto& old : stored_) remove(old.name);
     for (const auto& name : own_) remove(name);
-    if (!stored_.empty()) wait_for_service_manager();
+    // A process that ends at once must wait until systemd has read that: it ignores messages of processes that it does
+    // not know any more.
+    constexpr std::uint64_t limit = 5'000'000;  // microseconds
+    if (!stored_.empty()) ::sd_notify_barrier(0, limit);
     stored_.clear();
     own_.clear();
 }

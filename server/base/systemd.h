@@ -4,6 +4,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -11,64 +12,47 @@
 
 namespace echo_server {
 
-// Messages to systemd (sd_notify(3)) and descriptors from it (sd_listen_fds(3)). Without systemd nothing happens.
+// Messages to systemd (sd_notify(3)), and the descriptors that it keeps. Without systemd nothing happens.
 
-/// The start or a reload is done; `status` is the line that 'systemctl status' shows.
-void notify_ready(const std::string& status);
+/// Sends `state`, such as "READY=1". Needs no memory from the heap.
+void notify(const char* state);
+/// Sends `state`, or nothing if it is "", and `status`, the line that 'systemctl status' shows.
+void notify(std::string_view state, std::string_view status);
+
+/// A reload has begun: until "READY=1" systemd waits for it.
 void notify_reloading();
 
-/// notify_ready() with the status unchanged. Needs no memory.
-void notify_ready_again();
-void notify_stopping(const std::string& status);
-
-/// Changes the status alone.
-void notify_status(const std::string& status);
-
-/// How long systemd waits for an answer before it ends this process (WatchdogSec= in systemd.service(5)); nothing if it
-/// does not wait.
+/// How long systemd waits for "WATCHDOG=1" before it ends this process (WatchdogSec= in systemd.service(5)); nothing if
+/// it does not wait.
 std::optional<std::chrono::microseconds> watchdog_limit();
-/// The answer. Needs no memory.
-void notify_watchdog();
-
-/// Waits until systemd has read all messages so far, max a few seconds. A process that ends at once must wait, because
-/// systemd ignores messages of processes that it does not know any more.
-void wait_for_service_manager();
-
-/// A descriptor from systemd, with the name that its unit (FileDescriptorName=) or the store has for it.
-struct NamedFd {
-    std::string name;
-    Fd fd;
-};
-
-/// All descriptors that systemd has passed; a later call returns none.
-std::vector<NamedFd> passed_descriptors();
 
 /// What systemd keeps open for the service from one of its processes to the next (FileDescriptorStoreMax= in
-/// systemd.service(5)): through a restart and a crash, until the service has stopped. Without a store nothing happens.
+/// systemd.service(5)): through a restart and a crash, until the service has stopped.
 class DescriptorStore {
  public:
-    /// `kept` is what systemd has passed of it.
-    explicit DescriptorStore(std::vector<NamedFd> kept) : stored_(std::move(kept)) {}
+    struct Entry {
+        std::string name;  ///< names this descriptor and no other, as names are all that systemd knows to tell them by
+        Fd fd;
+    };
 
-    /// Whether the service has one ($FDSTORE).
+    /// Takes what systemd has passed (sd_listen_fds(3)): what an earlier process has put there.
+    DescriptorStore();
+
+    /// Whether the service has a store ($FDSTORE).
     [[nodiscard]] static bool exists();
 
     /// What an earlier process has put there. A descriptor may be taken out of its entry, the entry stays.
-    std::vector<NamedFd>& stored() { return stored_; }
+    std::vector<Entry>& stored() { return stored_; }
 
-    struct Entry {
-        std::string name;  ///< names this descriptor and no other, as names are all that systemd knows to tell them by
-        int fd = -1;
-    };
-    /// Puts `entries` there, and takes out everything else.
-    void replace(const std::vector<Entry>& entries);
+    /// Puts the descriptors there, each by its name, and takes out everything else.
+    void replace(const std::vector<std::pair<std::string, int>>& entries);
 
-    /// Takes everything out. What was kept is closed when this returns, by systemd and by this process. Without this
+    /// Takes everything out. What was stored is closed when this returns, by systemd and by this process. Without this
     /// call the next process of the service gets what is there.
     void clear();
 
  private:
-    std::vector<NamedFd> stored_;
+    std::vector<Entry> stored_;
     std::vector<std::string> own_;  // names of what this process has put there
 };
 

@@ -51,21 +51,6 @@ AddressPrefix to_prefix(const echo_prefix& key) {
     return {asio::ip::address_v6(bytes), length};
 }
 
-namespace {
-
-[[noreturn]] void fail_to_change(int map, std::string_view what, int error) {
-    const std::uint16_t port = 0;
-    std::uint8_t value = 0;
-    // A process that lacks CAP_BPF, where the kernel wants that, may not look either.
-    const bool may_look = bpf_map_lookup_elem(map, &port, &value) == 0 || errno != EPERM;
-    fail(what, error,
-         error == EPERM && may_look
-             ? "somebody who may write to the map has frozen it: restart the server, which makes a new one"
-             : "");
-}
-
-}  // namespace
-
 PortSet read_ports(int map) {
     constexpr __u32 room = 65536;
     std::vector<std::uint16_t> keys(room);
@@ -78,6 +63,19 @@ PortSet read_ports(int map) {
     PortSet ports;
     for (__u32 i = 0; i < count; ++i) ports.insert(keys[i]);
     return ports;
+}
+
+namespace {
+
+[[noreturn]] void fail_to_change(int map, std::string_view what, int error) {
+    const std::uint16_t port = 0;
+    std::uint8_t value = 0;
+    // A process that lacks CAP_BPF, where the kernel wants that, may not look either.
+    const bool may_look = bpf_map_lookup_elem(map, &port, &value) == 0 || errno != EPERM;
+    fail(what, error,
+         error == EPERM && may_look
+             ? "somebody who may write to the map has frozen it: restart the server, which makes a new one"
+             : "");
 }
 
 void add_ports(int map, const PortSet& ports) {
@@ -100,8 +98,6 @@ void remove_ports(int map, const PortSet& ports) {
         ++done;  // somebody else has deleted that key: the port is closed, which was the aim
     }
 }
-
-namespace {
 
 // The kernel's verifier can print a megabyte: it goes out line by line, like every other message.
 int print_to_stderr(libbpf_print_level /*level*/, const char* format, va_list args) {
@@ -194,7 +190,6 @@ Dispatcher::SharedMemory Dispatcher::share(const bpf_map* map) {
     return {memory, UnmapMemory{size}};
 }
 
-// NOLINTNEXTLINE(readability-make-member-function-const): it gives away what the object stands for
 std::span<echo_port_stats> Dispatcher::port_stats() {
     return {static_cast<echo_port_stats*>(port_stats_.get()), bpf_map__max_entries(skeleton_->maps.echo_port_stats)};
 }
@@ -205,7 +200,6 @@ void Dispatcher::reset_port_stats() {
             std::atomic_ref(*figure).store(0, std::memory_order_relaxed);
 }
 
-// NOLINTNEXTLINE(readability-make-member-function-const): it changes what the object stands for
 void Dispatcher::publish(const echo_instance& identity) {
     const auto* map = skeleton_->maps.echo_instance;
     const __u32 key = 0;
@@ -254,7 +248,6 @@ bool Dispatcher::may_use_maps() const {
 
 PortSet Dispatcher::ports() const { return read_ports(ports_fd()); }
 
-// NOLINTNEXTLINE(readability-make-member-function-const): it changes what the object stands for
 Dispatcher::Change Dispatcher::set_ports(const PortSet& wanted) {
     const PortSet open = ports();
     Change change{.added = wanted - open, .removed = open - wanted};
@@ -263,7 +256,6 @@ Dispatcher::Change Dispatcher::set_ports(const PortSet& wanted) {
     return change;
 }
 
-// NOLINTNEXTLINE(readability-make-member-function-const): it changes what the object stands for
 Link Dispatcher::attach() {
     const CurrentNetns netns;
     Link link(bpf_program__attach_netns(skeleton_->progs.echo_dispatch, netns.fd.get()));

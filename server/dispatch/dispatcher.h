@@ -26,13 +26,8 @@ echo_prefix to_key(const AddressPrefix& prefix);
 /// The prefix of a key, which may be nonsense: somebody else can have written it.
 AddressPrefix to_prefix(const echo_prefix& key);
 
-// The map echo_ports, by its descriptor: its keys are ports, and its values, of one byte, have no meaning. A function
-// that fails throws std::runtime_error.
-
+/// The keys of the map echo_ports, by its descriptor. Throws std::system_error.
 PortSet read_ports(int map);
-void add_ports(int map, const PortSet& ports);
-/// A port that is not in the map is no error.
-void remove_ports(int map, const PortSet& ports);
 
 struct UnmapMemory {
     std::size_t size = 0;

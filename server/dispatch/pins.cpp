@@ -9,140 +9,73 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
-#include <csignal>
 #include <cstdio>
-#include <filesystem>
-#include <optional>
 #include <stdexcept>
-#include <string_view>
-#include <system_error>
 
-#include "base/fd.h"
-#include "base/file_rights.h"
 #include "base/os.h"
-#include "base/text.h"
 
 namespace echo_server {
 namespace {
 
-Fd open_bpffs(const std::string& folder) {
-    const auto what = fmt::format("pinning maps in {}", folder);
-    Fd opened(::open(folder.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-    if (!opened)
-        fail(what, errno,
-             errno == ENOENT ? fmt::format("make it with 'mkdir {0}' and 'mount -t bpf none {0}'", folder) : "");
-    struct statfs status{};
-    if (::fstatfs(opened.get(), &status) != 0) fail(what);
-    if (status.f_type != BPF_FS_MAGIC)
-        throw std::runtime_error(fmt::format(
-            "{}: it is not on a BPF file system; 'mount -t bpf none DIR' makes an empty folder DIR one", what));
-    return opened;
-}
-
-// The name of a pin before it gets the name of its map, and while it is removed. No other process uses this name: in
-// its PID namespace a PID means one process. (A dot would be usual, but a BPF file system has no dots in names.)
-std::string own_name(std::string_view map, pid_t pid = ::getpid()) {
-    return fmt::format("{}_new_{}_{}", map, pid_namespace(), pid);
-}
-
-// Whether pinning for `user` needs root's rights. As root, a symlink planted by the folder's owner would be followed;
-// so pin with the owner's rights, and as root only in the folder of another user, where `user` may not write or,
-// because of its sticky bit, may not replace files of others.
-bool needs_root(const Fd& folder, const User& user) {
+// Nothing (inode 0) if there is no file of that name. A link is a file here.
+struct stat look(const std::string& path) {
     struct stat status{};
-    if (::fstat(folder.get(), &status) != 0 || status.st_uid == user.uid) return false;
-    const FileRightsOf rights(user);
-    return (status.st_mode & S_ISVTX) != 0 ||
-           ::faccessat(folder.get(), "", W_OK | X_OK, AT_EMPTY_PATH | AT_EACCESS) != 0;
-}
-
-// The file with that name, even a link; its inode is 0 if there is none.
-struct stat look(const Fd& folder, const std::string& name) {
-    struct stat status{};
-    if (::fstatat(folder.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) status = {};
+    if (::lstat(path.c_str(), &status) != 0) status = {};
     return status;
+}
+
+[[noreturn]] void fail_to_pin(const std::string& path, int error) {
+    fail(fmt::format("pinning {}", path), error,
+         error == EACCES || error == EPERM ? "let the user of --user own that folder ('chown')" : "");
 }
 
 }  // namespace
 
-void Pins::check_folder(const std::string& folder) { open_bpffs(folder); }
+void Pins::check_folder(const std::string& folder) {
+    const auto what = fmt::format("pinning maps in {}", folder);
+    struct statfs status{};
+    if (::statfs(folder.c_str(), &status) != 0)
+        fail(what, errno,
+             errno == ENOENT ? fmt::format("make it with 'mkdir {0}' and 'mount -t bpf none {0}'", folder) : "");
+    if (status.f_type != BPF_FS_MAGIC)
+        throw std::runtime_error(fmt::format(
+            "{}: it is not on a BPF file system; 'mount -t bpf none DIR' makes an empty folder DIR one", what));
+    if (::faccessat(AT_FDCWD, folder.c_str(), W_OK | X_OK, AT_EACCESS) != 0) fail_to_pin(folder, errno);
+}
 
 Pins::~Pins() {
-    for (const auto& pin : pins_) {
-        const auto& name = pin.name;
-        const auto own = own_name(name);
-        const auto rename = [&](const std::string& from, const std::string& to) {
-            return ::renameat2(folder_.get(), from.c_str(), folder_.get(), to.c_str(), RENAME_NOREPLACE) == 0;
-        };
-        // Another server may put its pin there at any moment: only under our own name a pin is surely ours.
-        if (look(folder_, name).st_ino == pin.inode && rename(name, own) && look(folder_, own).st_ino != pin.inode)
-            rename(own, name);
-        ::unlinkat(folder_.get(), own.c_str(), 0);
-    }
-}
-
-void Pins::fail(std::string_view name, int error) const {
-    echo_server::fail(fmt::format("pinning {}/{} for user {}", folder_name_, name, owner_.name), error);
-}
-
-std::string Pins::path_of(std::string_view name) const {
-    return fmt::format("/proc/self/fd/{}/{}", folder_.get(), name);
-}
-
-void Pins::add(const std::string& folder, const std::vector<Map>& maps, const User& owner) {
-    folder_ = open_bpffs(folder);
-    folder_name_ = folder;
-    owner_ = owner;
-    with_roots_rights_ = needs_root(folder_, owner);
-    std::optional<FileRightsOf> rights;
-    if (!with_roots_rights_) rights.emplace(owner);
-    remove_left_behind(maps);
-    for (const auto& map : maps) {
-        const auto own = own_name(map.name);
-        ::unlinkat(folder_.get(), own.c_str(), 0);
-        if (bpf_obj_pin(map.fd, path_of(own).c_str()) != 0) fail(map.name, errno);
-        pins_.push_back({map.name, look(folder_, own).st_ino});
-        if (with_roots_rights_ &&
-            ::fchownat(folder_.get(), own.c_str(), owner.uid, owner.gid, AT_SYMLINK_NOFOLLOW) != 0)
-            fail(map.name, errno);
-    }
-}
-
-// A server that was killed before it could rename or remove its pins leaves them.
-void Pins::remove_left_behind(const std::vector<Map>& maps) const {
-    std::error_code error;
-    for (std::filesystem::directory_iterator entry(path_of(""), error), end; !error && entry != end;
-         entry.increment(error)) {
-        const auto name = entry->path().filename().string();
-        const auto pid = parse_number<pid_t>(std::string_view(name).substr(name.rfind('_') + 1));
-        const auto is_its_own = [&](const Map& map) { return name == own_name(map.name, *pid); };
-        if (pid && std::ranges::any_of(maps, is_its_own) && ::kill(*pid, 0) != 0 && errno == ESRCH)
-            ::unlinkat(folder_.get(), name.c_str(), 0);
-    }
-}
-
-void Pins::publish() {
-    if (published_) return;
-    published_ = true;
-    // Check before the first rename: a replaced pin can't be put back.
-    for (const auto& pin : pins_) {
-        const auto there = look(folder_, pin.name);
-        if (S_ISDIR(there.st_mode)) fail(pin.name, EISDIR);
-        replaced_existing_ = replaced_existing_ || S_ISREG(there.st_mode);
-    }
     for (const auto& pin : pins_)
-        if (::renameat(folder_.get(), own_name(pin.name).c_str(), folder_.get(), pin.name.c_str()) != 0)
-            fail(pin.name, errno);
+        if (look(pin.path_now).st_ino == pin.inode) ::unlink(pin.path_now.c_str());
 }
 
-void Pins::publish_as_root() {
-    if (with_roots_rights_) publish();
+void Pins::add(const std::string& folder, const std::vector<Map>& maps) {
+    check_folder(folder);
+    for (const auto& map : maps) {
+        const auto path = fmt::format("{}/{}", folder, map.name);
+        const auto fresh = path + "_new";  // a BPF file system has no dots in names
+        ::unlink(fresh.c_str());           // a start that was killed has left it
+        // Before Linux 5.19 this needs CAP_BPF, and renaming does not.
+        if (bpf_obj_pin(map.fd, fresh.c_str()) != 0) fail_to_pin(path, errno);
+        pins_.push_back({path, fresh, look(fresh).st_ino});
+    }
 }
 
-bool Pins::reachable(const std::string& folder) { return ::access(folder.c_str(), X_OK) == 0; }
-
-bool Pins::removable() const { return ::faccessat(folder_.get(), "", W_OK | X_OK, AT_EMPTY_PATH) == 0; }
+bool Pins::publish() {
+    bool replaced = false;
+    // Check all before the first rename: a pin that was replaced can't be put back.
+    for (const auto& pin : pins_) {
+        const auto there = look(pin.path);
+        if (S_ISDIR(there.st_mode)) fail_to_pin(pin.path, EISDIR);
+        if (look(pin.path_now).st_ino != pin.inode)
+            throw std::runtime_error(fmt::format("pinning {}: another start pins there; try again", pin.path));
+        replaced = replaced || there.st_ino != 0;
+    }
+    for (auto& pin : pins_) {
+        if (::renameat(AT_FDCWD, pin.path_now.c_str(), AT_FDCWD, pin.path.c_str()) != 0) fail_to_pin(pin.path, errno);
+        pin.path_now = pin.path;
+    }
+    return replaced;
+}
 
 }  // namespace echo_server

@@ -35,8 +35,8 @@ Fd make_eventfd() {
 
 }  // namespace
 
-Lifecycle::Lifecycle(const Options& options, const User& user, Dispatcher& dispatcher, EchoServer& server,
-                     DescriptorStore& store, Memory& memory)
+Lifecycle::Lifecycle(const Options& options, Dispatcher& dispatcher, EchoServer& server, DescriptorStore& store,
+                     Memory& memory)
     : options_(options),
       dispatcher_(dispatcher),
       server_(server),
@@ -46,7 +46,7 @@ Lifecycle::Lifecycle(const Options& options, const User& user, Dispatcher& dispa
       stop_signals_(server.io(), signal_descriptor({SIGINT, SIGTERM}).release()),
       replaced_(server.io(), make_eventfd().release()),
       watchdog_(server.io()),
-      reload_(server.io(), memory.reload, options, user, dispatcher, link_, server.listener()),
+      reload_(server.io(), memory.reload, options, dispatcher, link_, server.listener()),
       status_(server.io(), memory.status, memory.anew) {}
 
 PortSet Lifecycle::plan_ports() {
@@ -71,7 +71,7 @@ void Lifecycle::begin(Instance self) {
 
 // Nothing if a thread hangs: systemd then starts the service anew.
 void Lifecycle::answer_watchdog(std::chrono::microseconds period) {
-    if (server_.all_threads_have_turned()) notify_watchdog();
+    if (server_.all_threads_have_turned()) notify("WATCHDOG=1");
     watchdog_.expires_after(period);
     watchdog_.async_wait(in_memory(watchdog_memory_, [this, period](std::error_code) { answer_watchdog(period); }));
 }
@@ -145,17 +145,16 @@ void Lifecycle::stop(Reason reason) {
                  : reason == Reason::replaced ? "stopping"
                                               : "stopping: the ports are closed",
                  seconds, fmt::join(waited_for, ", and for "));
-    notify_stopping(fmt::format("{}: {} open",
-                                reason == Reason::replaced ? "Replaced by another process, draining" : "Draining",
-                                plural(open, "connection")));
+    notify("STOPPING=1",
+           fmt::format("{}: {} open", reason == Reason::replaced ? "Replaced by another process, draining" : "Draining",
+                       plural(open, "connection")));
 }
 
 void Lifecycle::end() {
     const auto open = server_.open_connections();
     const auto cut_off = open == 0 ? "" : fmt::format("; {} cut off", plural(open, "connection"));
     log_line("stopped{}", cut_off);
-    notify_status(
-        fmt::format("{}{}", stopping_ == Reason::replaced ? "Replaced by another process" : "Stopped", cut_off));
+    notify("", fmt::format("{}{}", stopping_ == Reason::replaced ? "Replaced by another process" : "Stopped", cut_off));
 }
 
 }  // namespace echo_server

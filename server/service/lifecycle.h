@@ -7,7 +7,6 @@
 #include <functional>
 #include <optional>
 
-#include "base/privileges.h"
 #include "base/systemd.h"
 #include "dispatch/dispatcher.h"
 #include "dispatch/instances.h"
@@ -36,8 +35,8 @@ class Lifecycle {
     };
 
     /// All arguments outlive this object. The listener of `server` is in echo_socket.
-    Lifecycle(const Options& options, const User& user, Dispatcher& dispatcher, EchoServer& server,
-              DescriptorStore& store, Memory& memory);
+    Lifecycle(const Options& options, Dispatcher& dispatcher, EchoServer& server, DescriptorStore& store,
+              Memory& memory);
     Lifecycle(const Lifecycle&) = delete;
     Lifecycle& operator=(const Lifecycle&) = delete;
 

@@ -2,12 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "base/privileges.h"
 #include "net/address.h"
 #include "net/port_set.h"
 #include "net/sockets.h"
@@ -31,16 +29,11 @@ std::string explain_shadowing(const std::vector<ListeningSocket>& sockets);
 
 /// Reads a port list from the file at `path`: a PortList on each line; '#' starts a comment. Opens only regular
 /// files. Throws std::runtime_error, with file and line, if the file can't be read whole, lists nothing, or is wrong
-/// in any line. Quotes the line only if `reader`, the user that the process is or becomes, may read the file.
-PortList read_ports_file(const std::string& path, const User& reader);
+/// in any line.
+PortList read_ports_file(const std::string& path);
 
-/// Why `user` can't read the file; nothing if the user can, or if that can't be found out.
-std::string why_not_readable(const std::string& path, const User& user);
-
-/// read_ports_file() for `text`, the contents of the file. `path` is for messages alone. A line is quoted only if
-/// `may_quote` returns true.
-PortList parse_ports_file(
-    std::string_view text, const std::string& path, const std::function<bool()>& may_quote = [] { return true; });
+/// The same for `text`, the contents of the file. `path` is for messages alone.
+PortList parse_ports_file(std::string_view text, const std::string& path);
 
 /// The ports that a start or a reload will open.
 struct PortPlan {
@@ -57,15 +50,9 @@ std::string describe_status(const PortSet& ports, const std::string& failure);
 /// How many ranges of ports a line shows before it only counts the rest.
 constexpr std::size_t ranges_in_a_line = 16;
 
-/// A warning if `user` can't read the ports file of --ports-file: SIGHUP would fail. "" if all is well.
-std::string explain_unreadable(const Options& options, const User& user);
-
 /// Merges the ports of the flags and of the ports file, and asks the kernel for other listeners on ports that are not
 /// yet `open`; `listener_cookie` names our own socket. Can be as slow as the file system and /proc. Throws
 /// std::runtime_error if the ports may not be opened.
-PortPlan plan_ports(const Options& options, const User& user, const PortSet& open, std::uint64_t listener_cookie);
-
-/// The same at the start, when no port is open; with the warning of explain_unreadable().
-PortPlan plan_first_ports(const Options& options, const User& user, std::uint64_t listener_cookie);
+PortPlan plan_ports(const Options& options, const PortSet& open, std::uint64_t listener_cookie);
 
 }  // namespace echo_server

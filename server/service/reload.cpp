@@ -26,10 +26,9 @@ constexpr std::string_view out_of_memory =
 
 }  // namespace
 
-Reload::Reload(asio::io_context& io, Memory& memory, const Options& options, User user, Dispatcher& dispatcher,
-               const Link& link, int listener)
+Reload::Reload(asio::io_context& io, Memory& memory, const Options& options, Dispatcher& dispatcher, const Link& link,
+               int listener)
     : options_(options),
-      user_(std::move(user)),
       dispatcher_(dispatcher),
       link_(link),
       listener_(listener),
@@ -39,9 +38,7 @@ Reload::Reload(asio::io_context& io, Memory& memory, const Options& options, Use
 
 PortPlan Reload::first_plan(int stop_signals) {
     // Copies, because the thread may outlive this object.
-    planning_.start([options = options_, user = user_, cookie = listener_cookie_] {
-        return plan_first_ports(options, user, cookie);
-    });
+    planning_.start([options = options_, cookie = listener_cookie_] { return plan_ports(options, {}, cookie); });
     std::array<pollfd, 2> ready{pollfd{.fd = planning_.done(), .events = POLLIN, .revents = 0},
                                 pollfd{.fd = stop_signals, .events = POLLIN, .revents = 0}};
     while (::poll(ready.data(), ready.size(), -1) <= 0) continue;
@@ -72,7 +69,7 @@ bool Reload::with_memory(Step step) noexcept {
         return step();
     } catch (const std::bad_alloc&) {
         log_error(out_of_memory);
-        notify_ready_again();
+        notify("READY=1");
         commands_.answer(false, out_of_memory);
         return false;
     }
@@ -97,8 +94,8 @@ bool Reload::start() {
     notify_reloading();
     try {
         if (!options_.ports_file) throw std::runtime_error("SIGHUP: there is nothing to re-read without --ports-file");
-        planning_.start([options = options_, user = user_, open = dispatcher_.ports(), cookie = listener_cookie_] {
-            return plan_ports(options, user, open, cookie);
+        planning_.start([options = options_, open = dispatcher_.ports(), cookie = listener_cookie_] {
+            return plan_ports(options, open, cookie);
         });
         return true;
     } catch (const std::runtime_error& error) {
@@ -138,7 +135,7 @@ std::string Reload::apply(const PortPlan& plan) {
 void Reload::report(const std::string& line, const std::string& failure) {
     failure.empty() ? log_line(line) : log_error(line);
     // First systemd: when the command ends, 'systemctl reload' shall find the service ready.
-    notify_ready(status_line(failure));
+    notify("READY=1", status_line(failure));
     commands_.answer(failure.empty(), line);
 }
 

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "base/background.h"
-#include "base/privileges.h"
 #include "dispatch/dispatcher.h"
 #include "echo/handler_memory.h"
 #include "options.h"
@@ -28,8 +27,8 @@ class Reload {
 
     /// `memory` outlives `io`; all others outlive this object. `listener` is in echo_socket, and `link` steers
     /// connections to it once wait_for_hangup() is called.
-    Reload(asio::io_context& io, Memory& memory, const Options& options, User user, Dispatcher& dispatcher,
-           const Link& link, int listener);
+    Reload(asio::io_context& io, Memory& memory, const Options& options, Dispatcher& dispatcher, const Link& link,
+           int listener);
     Reload(const Reload&) = delete;
     Reload& operator=(const Reload&) = delete;
 
@@ -60,7 +59,6 @@ class Reload {
     [[nodiscard]] std::string status_line(const std::string& failure = {}) const;
 
     const Options& options_;
-    User user_;
     Dispatcher& dispatcher_;
     const Link& link_;
     int listener_;

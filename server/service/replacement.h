@@ -27,15 +27,13 @@ class Replacement {
     /// not ended yet. Throws std::runtime_error.
     explicit Replacement(const std::vector<Instance>& running);
 
-    [[nodiscard]] std::size_t count() const { return running_.size(); }
     [[nodiscard]] bool includes(std::uint32_t program) const;
-    /// The processes, as in "12, 34".
-    [[nodiscard]] std::string pids() const;
+    /// "process 12, 34, which drain"
+    [[nodiscard]] std::string description() const;
     /// Passes the listening socket on, once; none if the running processes have lost it.
     [[nodiscard]] Fd take_listener() { return std::move(listener_); }
 
-    /// Tells the running processes to leave the socket to this process and to drain. Needs no privilege. Throws
-    /// std::runtime_error.
+    /// Tells the running processes to leave the socket to this process and to drain. Needs no privilege.
     void complete();
 
  private:

@@ -10,11 +10,8 @@
  * CLOCK_FAULT=1             the wall clock jumps by years.
  * READ_FAULT=FILE           each read of the file's beginning adds a line to it, from the third read(2) on.
  * HANG_FAULT=FILE           reading the file waits as long as FILE.hang exists, as on a file system whose server does
- *                           not answer; FILE.hangs says that it waits. Asking for the rights to the file waits as long
- *                           as FILE.hang_at_access exists. With HANG_HOUR=1 each wait lasts an hour by the server's
- *                           clocks.
- * RENAME_FAULT=FILE         the file replaces the first file that the server moves by renameat2() or removes by
- *                           unlinkat(), at the last moment before.
+ *                           not answer; FILE.hangs says that it waits. With HANG_HOUR=1 each wait lasts an hour by the
+ *                           server's clocks.
  * SPLICE_FAULT="out:short read:EIO"
  *                           calls of the splice path fail. "in" and "out" are splice(2) from and to a connection to
  *                           port 9; "read" is from any pipe; "ioctl" asks any pipe for its bytes; "pipe2" is every
@@ -182,13 +179,13 @@ int epoll_ctl(int epoll, int operation, int fd, struct epoll_event* event) {
 
 static volatile long hung_for; /* seconds */
 
-static void hang(const char* path, const char* at) {
+static void hang(const char* path) {
     const struct timespec moment = {.tv_nsec = 5000000};
     struct stat file;
     char flag[4096];
     char hangs[4096];
 
-    snprintf(flag, sizeof(flag), "%s.hang%s", path, at);
+    snprintf(flag, sizeof(flag), "%s.hang", path);
     snprintf(hangs, sizeof(hangs), "%s.hangs", path);
     if (stat(flag, &file) != 0) return;
     mknod(hangs, S_IFREG | 0644, 0); /* without a descriptor: tests count them */
@@ -200,19 +197,8 @@ static void hang_at_read(int fd, const char* path) {
     struct stat file;
     struct stat here;
 
-    if (fstat(fd, &here) == 0 && stat(path, &file) == 0 && here.st_ino == file.st_ino) hang(path, "");
+    if (fstat(fd, &here) == 0 && stat(path, &file) == 0 && here.st_ino == file.st_ino) hang(path);
 }
-
-int faccessat(int folder, const char* path, int rights, int flags) {
-    static int (*real)(int, const char*, int, int);
-    const char* fault = getenv("HANG_FAULT");
-
-    if (!real) real = (int (*)(int, const char*, int, int))dlsym(RTLD_NEXT, "faccessat");
-    if (fault && strcmp(path, fault) == 0) hang(path, "_at_access");
-    return real(folder, path, rights, flags);
-}
-
-int access(const char* path, int rights) { return faccessat(AT_FDCWD, path, rights, 0); }
 
 ssize_t read(int fd, void* buffer, size_t size) {
     static int calls;
@@ -237,28 +223,6 @@ ssize_t read(int fd, void* buffer, size_t size) {
     fputs("8\n", more);
     fclose(more);
     return result;
-}
-
-static void take_place_of(int folder, const char* name) {
-    const char* fault = getenv("RENAME_FAULT");
-
-    if (fault && faccessat(folder, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0) renameat(AT_FDCWD, fault, folder, name);
-}
-
-int renameat2(int from_folder, const char* from, int to_folder, const char* to, unsigned flags) {
-    static int (*real)(int, const char*, int, const char*, unsigned);
-
-    if (!real) real = (int (*)(int, const char*, int, const char*, unsigned))dlsym(RTLD_NEXT, "renameat2");
-    take_place_of(from_folder, from);
-    return real(from_folder, from, to_folder, to, flags);
-}
-
-int unlinkat(int folder, const char* name, int flags) {
-    static int (*real)(int, const char*, int);
-
-    if (!real) real = (int (*)(int, const char*, int))dlsym(RTLD_NEXT, "unlinkat");
-    take_place_of(folder, name);
-    return real(folder, name, flags);
 }
 
 int clock_gettime(clockid_t clock, struct timespec* now) {

@@ -42,6 +42,5 @@ void hang_for_an_hour_at(const std::string& path) {
     set("HANG_HOUR", "1");
     hang_at(path);
 }
-void swap_in_at_rename(const std::string& path) { inject("RENAME_FAULT", path); }
 
 }  // namespace echo_server

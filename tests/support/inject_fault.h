@@ -39,13 +39,9 @@ void jump_wall_clock();
 /// Each read of the file's beginning adds a line to the file, from the third read(2) on.
 void append_while_reading(const std::string& path);
 
-/// Reading the file hangs as long as PATH.hang exists, and asking for its rights hangs as long as PATH.hang_at_access
-/// exists. PATH.hangs tells the test that the program hangs.
+/// Reading the file hangs as long as PATH.hang exists. PATH.hangs tells the test that the program hangs.
 void hang_at(const std::string& path);
 /// The same, and for the program each wait lasts an hour.
 void hang_for_an_hour_at(const std::string& path);
-
-/// The file replaces the first file that the program moves or removes, at the last moment before it does.
-void swap_in_at_rename(const std::string& path);
 
 }  // namespace echo_server

@@ -68,7 +68,7 @@ std::string ServiceManager::receive() {
         if (value_of(message, "FDSTORE") == "1")
             stored.push_back({name, std::move(fd)});
         else if (value_of(message, "FDSTOREREMOVE") == "1")
-            std::erase_if(stored, [&](const NamedFd& entry) { return entry.name == name; });
+            std::erase_if(stored, [&](const DescriptorStore::Entry& entry) { return entry.name == name; });
         else if (message != "BARRIER=1")  // whose sender waits until its descriptor is closed
             return message;
     }

@@ -21,7 +21,7 @@ class ServiceManager {
     void wait_for(const std::string& text);
 
     /// The descriptors that the service has stored, as far as its messages were received.
-    std::vector<NamedFd> stored;
+    std::vector<DescriptorStore::Entry> stored;
     /// Their names, without the numbers: "link, listener".
     [[nodiscard]] std::string kinds() const;
 

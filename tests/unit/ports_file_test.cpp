@@ -36,7 +36,7 @@ class Folder {
         REQUIRE(file.flush());
     }
 
-    [[nodiscard]] std::string ports() const { return read_ports_file(path, find_user("root")).ports().to_string(); }
+    [[nodiscard]] std::string ports() const { return read_ports_file(path).ports().to_string(); }
 
     [[nodiscard]] std::string refusal() const {
         try {

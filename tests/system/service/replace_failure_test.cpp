@@ -225,11 +225,12 @@ TEST_CASE("replace: needs root") {
     CHECK(third.code == 1);
     CHECK(third.output ==
           fmt::format("echo-server: an echo-server runs in this network namespace already (process {}): it "
-                      "is not the only one, and each has a socket of its own: stop them first\n",
+                      "is not the only one, and each has a socket of its own: stop all but one first ('echo-server "
+                      "status' shows them)\n",
                       beside.pid()));
     const auto two = run(netns, echo_server({"--ports", "7", "--replace"}));
     CHECK(two.code == 1);
-    CHECK(two.output.find("several run here, each with a socket of its own; stop all but one first") !=
+    CHECK(two.output.find("is not the only one, and each has a socket of its own: stop all but one first") !=
           std::string::npos);
 }
 

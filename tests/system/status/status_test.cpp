@@ -144,16 +144,16 @@ TEST_CASE("status: of a process in another PID namespace it does not guess the u
     CHECK(shown["pid_in_its_namespace"] == 1);
     CHECK(shown["user"] == nullptr);
     CHECK(status_shows(netns, ": process 1 of another PID namespace, user ?, up "));
-    CHECK(
-        run(netns, echo_server({"--ports", "7"})).output ==
-        "echo-server: an echo-server runs in this network namespace already (process 1 of another PID namespace): stop "
-        "it first, there\n");
+    CHECK(run(netns, echo_server({"--ports", "7"})).output ==
+          "echo-server: an echo-server runs in this network namespace already (process 1 of another PID namespace): "
+          "start "
+          "the new one there, or stop it first, there\n");
     const auto [code, output] = run(netns, echo_server({"--ports", "7", "--replace"}));
     CHECK(code == 1);
-    CHECK(output ==
-          "echo-server: taking over from process 1 of another PID namespace: start the new one there, or stop the "
-          "old one "
-          "first, which goes on as before\n");
+    CHECK(
+        output ==
+        "echo-server: replacing process 1 of another PID namespace: start the new one there, or stop it first, there; "
+        "it goes on as before\n");
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 

@@ -28,58 +28,66 @@ namespace echo_server {
 
 namespace {
 
+using Visit = std::function<void(const nlmsghdr*)>;
+
+constexpr std::array<unsigned char, 2> families{AF_INET, AF_INET6};
+
 // Returns false at the end of the dump.
-bool receive_some(const Fd& netlink, std::vector<char>& buffer, const std::function<void(const nlmsghdr*)>& visit) {
+bool receive_some(const Fd& netlink, std::vector<char>& buffer, const Visit& visit) {
     const auto size = ::recv(netlink.get(), buffer.data(), buffer.size(), 0);
     if (size < 0 && errno == EINTR) return true;
     if (size < 0) fail("netlink");
     auto left = static_cast<unsigned>(size);
     for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer.data()); NLMSG_OK(header, left);
          header = NLMSG_NEXT(header, left)) {
-        if (header->nlmsg_type == NLMSG_DONE) {
-            // The last message says whether the dump is complete.
-            const auto error = header->nlmsg_len >= NLMSG_LENGTH(sizeof(int)) ? read_as<int>(NLMSG_DATA(header)) : 0;
-            if (error < 0) fail("netlink", -error);
-            return false;
-        }
-        if (header->nlmsg_type == NLMSG_ERROR)
-            fail("netlink", -static_cast<const nlmsgerr*>(NLMSG_DATA(header))->error);
+        // Both begin with an error; the last message says by it whether the dump is complete.
+        const bool done = header->nlmsg_type == NLMSG_DONE;
+        const int error = done || header->nlmsg_type == NLMSG_ERROR ? *static_cast<const int*>(NLMSG_DATA(header)) : 0;
+        if (error != 0) fail("netlink", -error);
+        if (done) return false;
         visit(header);
     }
     return true;
 }
 
-}  // namespace
-
-void netlink_dump(int protocol, const nlmsghdr& request, const std::function<void(const nlmsghdr*)>& visit) {
+// Asks the kernel in the network namespace of the calling thread, and calls `visit` with each message of the answer
+// (netlink(7)). Throws std::system_error.
+template <typename Body>
+void dump(int protocol, __u16 type, const Body& body, const Visit& visit) {
+    struct {
+        nlmsghdr header;
+        Body body;
+    } request{.header = {}, .body = body};
+    request.header.nlmsg_len = sizeof(request);
+    request.header.nlmsg_type = type;
+    request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
     const Fd netlink(::socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, protocol));
-    if (!netlink || ::send(netlink.get(), &request, request.nlmsg_len, 0) < 0) fail("netlink");
-    // The kernel's largest piece; on the heap, because a thread's stack may be small.
-    std::vector<char> buffer(32768);
+    if (!netlink || ::send(netlink.get(), &request, sizeof(request), 0) < 0) fail("netlink");
+    std::vector<char> buffer(32768);  // the kernel's largest piece
     while (receive_some(netlink, buffer, visit)) continue;
 }
 
-using asio::ip::tcp;
-
-namespace {
-
-struct Request {
-    nlmsghdr header;
-    inet_diag_req_v2 body;
-};
-
-template <typename Address>
-asio::ip::address address_of(const __be32 (&words)[4]) {
-    return Address(read_as<typename Address::bytes_type>(words));
+// The contents of the attribute `type` of a message whose body is a Body; "" if it has none.
+template <typename Body>
+std::string_view attribute(const nlmsghdr* header, unsigned short type) {
+    auto left = static_cast<int>(header->nlmsg_len - NLMSG_SPACE(sizeof(Body)));
+    const auto* start = static_cast<const char*>(NLMSG_DATA(header)) + NLMSG_ALIGN(sizeof(Body));
+    for (const auto* one = reinterpret_cast<const rtattr*>(start); RTA_OK(one, left); one = RTA_NEXT(one, left))
+        if (one->rta_type == type) return {static_cast<const char*>(RTA_DATA(one)), RTA_PAYLOAD(one)};
+    return {};
 }
 
-void read_attribute(ListeningSocket& socket, const rtattr* attribute) {
-    const void* data = RTA_DATA(attribute);
-    const std::size_t size = RTA_PAYLOAD(attribute);
-    if (attribute->rta_type == INET_DIAG_SKV6ONLY && size >= sizeof(__u8))
-        socket.both_families = read_as<__u8>(data) == 0;
-    if (attribute->rta_type == INET_DIAG_SKMEMINFO && size >= (SK_MEMINFO_DROPS + 1) * sizeof(__u32))
-        socket.dropped = read_as<std::array<__u32, SK_MEMINFO_DROPS + 1>>(data)[SK_MEMINFO_DROPS];
+// Zero where `bytes` are too few.
+template <typename T>
+T read_as(std::string_view bytes) {
+    T value{};
+    bytes.copy(reinterpret_cast<char*>(&value), sizeof(value));
+    return value;
+}
+
+asio::ip::address address_of(int family, std::string_view bytes) {
+    if (family == AF_INET6) return asio::ip::address_v6(read_as<asio::ip::address_v6::bytes_type>(bytes));
+    return asio::ip::address_v4(read_as<asio::ip::address_v4::bytes_type>(bytes));
 }
 
 std::uint64_t cookie_of(const inet_diag_msg& message) {
@@ -89,20 +97,19 @@ std::uint64_t cookie_of(const inet_diag_msg& message) {
 
 ListeningSocket read_socket(const nlmsghdr* header) {
     const auto* message = static_cast<const inet_diag_msg*>(NLMSG_DATA(header));
-    const auto& id = message->id;
-    const auto address = message->idiag_family == AF_INET ? address_of<asio::ip::address_v4>(id.idiag_src)
-                                                          : address_of<asio::ip::address_v6>(id.idiag_src);
-    ListeningSocket socket;
-    socket.local = tcp::endpoint(address, ntohs(id.idiag_sport));
-    socket.cookie = cookie_of(*message);
-    socket.inode = message->idiag_inode;
-    socket.waiting = message->idiag_rqueue;
-    socket.backlog = message->idiag_wqueue;
-    auto left = header->nlmsg_len - NLMSG_LENGTH(sizeof(*message));
-    for (const auto* attribute = reinterpret_cast<const rtattr*>(message + 1); RTA_OK(attribute, left);
-         attribute = RTA_NEXT(attribute, left))
-        read_attribute(socket, attribute);
-    return socket;
+    const auto& source = message->id.idiag_src;
+    const auto v6_alone = attribute<inet_diag_msg>(header, INET_DIAG_SKV6ONLY);
+    const auto memory = attribute<inet_diag_msg>(header, INET_DIAG_SKMEMINFO);
+    return {
+        .local = {address_of(message->idiag_family, {reinterpret_cast<const char*>(source), sizeof(source)}),
+                  ntohs(message->id.idiag_sport)},
+        .both_families = !v6_alone.empty() && v6_alone.front() == 0,
+        .cookie = cookie_of(*message),
+        .inode = message->idiag_inode,
+        .waiting = message->idiag_rqueue,
+        .backlog = message->idiag_wqueue,
+        .dropped = read_as<std::array<__u32, SK_MEMINFO_VARS>>(memory)[SK_MEMINFO_DROPS],
+    };
 }
 
 std::string_view hint_of_diag(int error) {
@@ -114,26 +121,31 @@ std::string_view hint_of_diag(int error) {
 }
 
 // Calls `visit` with each TCP socket in one of `states`, which has a bit for each state.
-void for_each_socket(unsigned states, const std::function<void(const nlmsghdr*)>& visit) {
-    for (const int family : {AF_INET, AF_INET6}) {
-        Request request{};
-        request.header.nlmsg_len = sizeof(request);
-        request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
-        request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-        request.body.sdiag_family = static_cast<__u8>(family);
-        request.body.sdiag_protocol = IPPROTO_TCP;
-        request.body.idiag_ext = 1U << (INET_DIAG_SKMEMINFO - 1U);
-        request.body.idiag_states = states;
+void for_each_socket(unsigned states, const Visit& visit) {
+    for (const auto family : families) {
+        inet_diag_req_v2 wanted{};
+        wanted.sdiag_family = family;
+        wanted.sdiag_protocol = IPPROTO_TCP;
+        wanted.idiag_ext = 1U << (INET_DIAG_SKMEMINFO - 1U);
+        wanted.idiag_states = states;
         try {
-            netlink_dump(NETLINK_SOCK_DIAG, request.header, [&](const nlmsghdr* header) {
-                if (header->nlmsg_type == SOCK_DIAG_BY_FAMILY) visit(header);
-            });
+            dump(NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, wanted, visit);
         } catch (const std::system_error& error) {
             const int code = error.code().value();
             fail("asking the kernel for listening sockets (sock_diag)", code, hint_of_diag(code));
         }
     }
 }
+
+// The destination of a route, if its type is local. The route to a subnet's broadcast address is of another type.
+std::optional<AddressPrefix> local_destination_in(const nlmsghdr* header) {
+    const auto* route = static_cast<const rtmsg*>(NLMSG_DATA(header));
+    if (route->rtm_type != RTN_LOCAL) return {};
+    const auto bytes = attribute<rtmsg>(header, RTA_DST);  // none for a default route
+    return AddressPrefix{address_of(route->rtm_family, bytes), route->rtm_dst_len};
+}
+
+bool overlap(const AddressPrefix& a, const AddressPrefix& b) { return a.contains(b.address) || b.contains(a.address); }
 
 }  // namespace
 
@@ -157,64 +169,14 @@ bool BegunHandshakes::any_left() {
     return !cookies_->empty();
 }
 
-namespace {
-
-// The contents of the attribute `type`, among attributes of `size` bytes that begin at `first`.
-std::string_view find(const rtattr* first, std::size_t size, unsigned short type) {
-    auto left = static_cast<int>(size);
-    for (const auto* one = first; RTA_OK(one, left); one = RTA_NEXT(one, left))
-        if (one->rta_type == type) return {static_cast<const char*>(RTA_DATA(one)), RTA_PAYLOAD(one)};
-    return {};
-}
-
-template <typename Address>
-Address address_in(std::string_view data) {
-    typename Address::bytes_type bytes{};
-    data.copy(reinterpret_cast<char*>(bytes.data()), bytes.size());
-    return Address(bytes);
-}
-
-template <typename Body>
-struct RoutesRequest {
-    nlmsghdr header;
-    Body body;
-};
-
-// Calls `visit` with each message of the answer. `type` is RTM_GETLINK, say.
-template <typename Body>
-void dump(__u16 type, const Body& body, const std::function<void(const nlmsghdr*)>& visit) {
-    RoutesRequest<Body> request{.header = {}, .body = body};
-    request.header.nlmsg_len = sizeof(request);
-    request.header.nlmsg_type = type;
-    request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-    netlink_dump(NETLINK_ROUTE, request.header, visit);
-}
-
-// The destination of a message RTM_NEWROUTE, if its route is of type local. The route to a subnet's broadcast address
-// is of another type.
-std::optional<AddressPrefix> local_destination_in(const nlmsghdr* message) {
-    constexpr std::size_t size_before = NLMSG_LENGTH(sizeof(rtmsg));
-    if (message->nlmsg_type != RTM_NEWROUTE || message->nlmsg_len < size_before) return {};
-    const auto route = read_as<rtmsg>(NLMSG_DATA(message));
-    if (route.rtm_type != RTN_LOCAL) return {};
-    const auto* first = RTM_RTA(static_cast<const rtmsg*>(NLMSG_DATA(message)));
-    const auto bytes = find(first, message->nlmsg_len - size_before, RTA_DST);  // none for a default route
-    if (route.rtm_family == AF_INET6) return AddressPrefix{address_in<asio::ip::address_v6>(bytes), route.rtm_dst_len};
-    return AddressPrefix{address_in<asio::ip::address_v4>(bytes), route.rtm_dst_len};
-}
-
-bool overlap(const AddressPrefix& a, const AddressPrefix& b) { return a.contains(b.address) || b.contains(a.address); }
-
-}  // namespace
-
 std::vector<AddressPrefix> without_local_address(std::vector<AddressPrefix> prefixes) {
     if (prefixes.empty()) return {};
     try {
-        for (const int family : {AF_INET, AF_INET6}) {
+        for (const auto family : families) {
             rtmsg wanted{};
-            wanted.rtm_family = static_cast<unsigned char>(family);
-            dump(RTM_GETROUTE, wanted, [&](const nlmsghdr* message) {
-                const auto local = local_destination_in(message);
+            wanted.rtm_family = family;
+            dump(NETLINK_ROUTE, RTM_GETROUTE, wanted, [&](const nlmsghdr* header) {
+                const auto local = local_destination_in(header);
                 if (local) std::erase_if(prefixes, [&](const auto& prefix) { return overlap(*local, prefix); });
             });
         }

@@ -1,14 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-#include <linux/netlink.h>
-
 #include <asio/ip/tcp.hpp>
 #include <cstdint>
-#include <cstring>
-#include <functional>
 #include <optional>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -16,19 +11,6 @@
 #include "net/port_set.h"
 
 namespace echo_server {
-
-/// Sends `request`, a message with NLM_F_DUMP, and calls `visit` with each message of the answer (netlink(7)).
-/// `protocol` is NETLINK_ROUTE, for example. Asks in the network namespace of the calling thread. Throws
-/// std::system_error.
-void netlink_dump(int protocol, const nlmsghdr& request, const std::function<void(const nlmsghdr*)>& visit);
-
-/// Copies a value out of a buffer of messages, where it may not be aligned for its type.
-template <typename T>
-T read_as(const void* from) {
-    T value;
-    std::memcpy(&value, from, sizeof(value));
-    return value;
-}
 
 /// A listening TCP socket, as the kernel's socket diagnostics show it (sock_diag(7)).
 struct ListeningSocket {
@@ -59,8 +41,6 @@ class BegunHandshakes {
     PortSet ports_;
     std::optional<std::vector<std::uint64_t>> cookies_;  // of their sockets, sorted
 };
-
-// What the kernel's routing tables say about who gets no answer.
 
 /// Those of `prefixes` at which this network namespace takes no connection, because none of its addresses, nor another
 /// route of type local (ip-route(8)), overlaps with them. None if the kernel can't tell.

@@ -4,11 +4,14 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
@@ -22,7 +25,6 @@
 
 #include "base/fd.h"
 #include "base/os.h"
-#include "base/privileges.h"
 #include "base/text.h"
 #include "net/ephemeral_ports.h"
 #include "net/sockets.h"
@@ -77,7 +79,6 @@ void add_owner(const fs::path& folder, OwnersByInode& owners) {
 }
 
 std::map<std::uint16_t, Owners> owners_of_ports(const std::vector<ListeningSocket>& sockets) {
-    const SightOfProcesses sight;
     OwnersByInode owners;
     for (const auto& socket : sockets) owners[socket.inode];
     std::error_code error;
@@ -184,23 +185,42 @@ bool changed_since(const Fd& file, const struct stat& before) {
            now.st_mtim.tv_sec != before.st_mtim.tv_sec || now.st_mtim.tv_nsec != before.st_mtim.tv_nsec;
 }
 
-// O_NONBLOCK and O_NOCTTY are for what is not a regular file: a FIFO would let the caller wait for a writer.
-Fd open_regular(const std::string& path, struct stat& status) {
-    Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-    if (!file && (errno == EACCES || errno == EPERM))
-        fail_to_read(path,
-                     fmt::format("{}; let the server's user read it, or choose another by --user", error_text(errno)));
-    if (!file || ::fstat(file.get(), &status) != 0) fail_to_read(path, errno);
-    if (S_ISDIR(status.st_mode)) fail_to_read(path, EISDIR);
-    if (!S_ISREG(status.st_mode)) fail_to_read(path, "it is not a regular file, so it can't be read again on SIGHUP");
-    return file;
+// O_PATH only looks at the file. Opening it for reading could have an effect, if it is a device, or wait for ever, if
+// it is a FIFO. The path can be a trap of the user, and this process may be root.
+Fd open_path(const std::string& path) { return Fd(::open(path.c_str(), O_PATH | O_CLOEXEC)); }
+
+Fd open_for_reading(const Fd& looked_at) {
+    const auto link = fmt::format("/proc/self/fd/{}", looked_at.get());
+    return Fd(::open(link.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
 }
 
-std::string read_whole(const std::string& path) {
+// Such files look regular, and reading some of them has an effect: /proc/kmsg and trace_pipe lose what they show.
+bool is_made_up_by_the_kernel(const Fd& looked_at) {
+    struct statfs status{};
+    if (::fstatfs(looked_at.get(), &status) != 0) return false;
+    const std::array<decltype(status.f_type), 4> file_systems{PROC_SUPER_MAGIC, SYSFS_MAGIC, DEBUGFS_MAGIC,
+                                                              TRACEFS_MAGIC};
+    return std::ranges::find(file_systems, status.f_type) != file_systems.end();
+}
+
+struct stat status_of(const Fd& looked_at, const std::string& path) {
+    if (!looked_at) fail_to_read(path, errno);
     struct stat status{};
-    const Fd file = open_regular(path, status);
+    if (::fstat(looked_at.get(), &status) != 0) fail_to_read(path, errno);
+    if (S_ISDIR(status.st_mode)) fail_to_read(path, EISDIR);
+    if (!S_ISREG(status.st_mode)) fail_to_read(path, "it is not a regular file, so it can't be read again on SIGHUP");
+    if (is_made_up_by_the_kernel(looked_at))
+        fail_to_read(path, "it is no file, but a view of the kernel's; write the ports to a file");
+    return status;
+}
+
+std::string read_whole(const Fd& looked_at, const std::string& path) {
+    const auto status = status_of(looked_at, path);
+    const Fd file = open_for_reading(looked_at);
+    if (!file) fail_to_read(path, errno);
+
     std::string text;
-    std::array<char, 16384> buffer;
+    std::array<char, 16384> buffer;  // a thread's stack may be small
     while (text.size() <= max_size) {
         const auto count = ::read(file.get(), buffer.data(), buffer.size());
         if (count < 0 && errno == EINTR) continue;
@@ -215,13 +235,25 @@ std::string read_whole(const std::string& path) {
     fail_to_read(path, fmt::format("it is larger than {} MiB", max_size >> 20U));
 }
 
+// Windows editors write these marks.
+std::string_view without_byte_order_mark(std::string_view text, const std::string& path) {
+    constexpr std::string_view utf8 = "\xEF\xBB\xBF";
+    if (text.starts_with(utf8)) text.remove_prefix(utf8.size());
+    const bool marked = text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF");
+    const auto is_ascii_in_utf16 = [](char zero, unsigned char c) {
+        return zero == '\0' && (std::isgraph(c) != 0 || std::isspace(c) != 0);
+    };
+    if (marked || (text.size() >= 2 && (is_ascii_in_utf16(text[0], text[1]) || is_ascii_in_utf16(text[1], text[0]))))
+        fail_to_read(path, "it is text in UTF-16: save it as UTF-8");
+    return text;
+}
+
 }  // namespace
 
-PortList read_ports_file(const std::string& path) { return parse_ports_file(read_whole(path), path); }
+PortList read_ports_file(const std::string& path) { return parse_ports_file(read_whole(open_path(path), path), path); }
 
 PortList parse_ports_file(std::string_view text, const std::string& path) {
-    constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";  // editors on Windows write it
-    if (text.starts_with(byte_order_mark)) text.remove_prefix(byte_order_mark.size());
+    text = without_byte_order_mark(text, path);
     PortList list;
     int number = 0;
     for (std::size_t start = 0; start < text.size();) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -14,7 +15,7 @@
 namespace echo_server {
 
 // sk_lookup runs before the kernel looks for a listener: a port that is opened here is taken from the socket that
-// listens there, without an error anywhere. These functions find such sockets.
+// listens there, without an error anywhere.
 
 /// Those of `sockets` that would lose connections if `ports` were opened on `addresses` (on all, if there are none).
 /// The socket with the cookie `own` is left out.
@@ -27,12 +28,12 @@ std::string explain_refusal(const std::vector<ListeningSocket>& sockets);
 /// The same as a warning that these ports are taken.
 std::string explain_shadowing(const std::vector<ListeningSocket>& sockets);
 
-/// Reads a port list from the file at `path`: a PortList on each line; '#' starts a comment. Opens only regular
-/// files. Throws std::runtime_error, with file and line, if the file can't be read whole, lists nothing, or is wrong
-/// in any line.
+/// Reads a port list from the file at `path`: a PortList on each line; '#' starts a comment. Takes only regular files.
+/// Throws std::runtime_error, with file and line, if the file can't be read whole, lists nothing, or is wrong in any
+/// line.
 PortList read_ports_file(const std::string& path);
 
-/// The same for `text`, the contents of the file. `path` is for messages alone.
+/// read_ports_file() for `text`, the contents of the file. `path` is for messages alone.
 PortList parse_ports_file(std::string_view text, const std::string& path);
 
 /// The ports that a start or a reload will open.
@@ -41,18 +42,18 @@ struct PortPlan {
     std::vector<std::string> warnings;  ///< for the log
 };
 
+/// Merges the ports of the flags and of the ports file, and asks the kernel for other listeners on ports that are not
+/// yet `open`; `listener_cookie` names our own socket. Can be as slow as the file system and /proc. Throws
+/// std::runtime_error if the ports may not be opened.
+PortPlan plan_ports(const Options& options, const PortSet& open, std::uint64_t listener_cookie);
+
+/// How many ranges of ports a line shows before it only counts the rest.
+constexpr std::size_t ranges_in_a_line = 16;
+
 /// "3 TCP ports open: 7,77,777", shortened where that is long.
 std::string describe_open(const PortSet& ports);
 
 /// The same for systemd, with the reason why the last reload failed, if it did.
 std::string describe_status(const PortSet& ports, const std::string& failure);
-
-/// How many ranges of ports a line shows before it only counts the rest.
-constexpr std::size_t ranges_in_a_line = 16;
-
-/// Merges the ports of the flags and of the ports file, and asks the kernel for other listeners on ports that are not
-/// yet `open`; `listener_cookie` names our own socket. Can be as slow as the file system and /proc. Throws
-/// std::runtime_error if the ports may not be opened.
-PortPlan plan_ports(const Options& options, const PortSet& open, std::uint64_t listener_cookie);
 
 }  // namespace echo_server

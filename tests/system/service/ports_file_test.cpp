@@ -89,53 +89,6 @@ TEST_CASE("ports file: one of 100 MiB is refused at once, whatever is in it") {
 #endif
 }
 
-TEST_CASE("ports file: of one that the server's user may not read no error quotes a line") {
-    const Netns netns;
-    const TempFile file("7\nsecret:$6$salt$hash\n");
-    fs::permissions(file.path(), fs::perms::owner_read | fs::perms::owner_write);
-    const auto refusal = [&](const std::string& user) {
-        const auto [code, output] = run(netns, echo_server({"--ports-file", file.path(), "--user", user}));
-        CHECK(code == 1);
-        return output;
-    };
-    const auto hidden = fmt::format(
-        "echo-server: {}:2: it is no port list; only who may read the file is shown the line\n", file.path());
-    CHECK(refusal("nobody") == hidden);
-    CHECK(refusal("root").find("'secret:$6$salt$hash' is not allowed here") != std::string::npos);
-    fs::permissions(file.path(), fs::perms::others_read, fs::perm_options::add);
-    CHECK(refusal("nobody").find("'secret:$6$salt$hash' is not allowed here") != std::string::npos);
-    // The same if the folder is closed to that user.
-    const auto folder = file.path() + ".folder";
-    fs::create_directory(folder);
-    fs::permissions(folder, fs::perms::owner_all);
-    fs::copy_file(file.path(), folder + "/ports");
-    const auto in_folder = run(netns, echo_server({"--ports-file", folder + "/ports"}));
-    fs::remove_all(folder);
-    CHECK(in_folder.output.find("secret") == std::string::npos);
-}
-
-TEST_CASE("ports file: a link that turns to a file of the user's meanwhile lets no line be quoted either") {
-    const Netns netns;
-    const TempFile secret("secret:$6$salt$hash\n");
-    fs::permissions(secret.path(), fs::perms::owner_read | fs::perms::owner_write);
-    const TempFile own("7\n");
-    const auto link = own.path() + ".link";
-    fs::create_symlink(secret.path(), link);
-    const auto hang = secret.path() + ".hang";
-    const auto hangs = secret.path() + ".hangs";
-    std::ofstream(hang).close();
-    Process server(netns, echo_server({"--ports-file", link}), [&] { hang_at(secret.path()); });
-    REQUIRE(eventually([&] { return fs::exists(hangs); }));
-    fs::remove(link);
-    fs::create_symlink(own.path(), link);
-    fs::remove(hang);
-    CHECK(server.wait() == 1);
-    CHECK(server.output() ==
-          fmt::format("echo-server: {}:1: it is no port list; only who may read the file is shown the line\n", link));
-    fs::remove(link);
-    fs::remove(hangs);
-}
-
 TEST_CASE("ports file: behind a link nothing but a regular file is opened") {
     const Netns netns;
     const TempFile link("");

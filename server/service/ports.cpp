@@ -4,14 +4,10 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <linux/magic.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cctype>
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
@@ -171,89 +167,45 @@ std::string explain_shadowing(const std::vector<ListeningSocket>& sockets) {
 namespace {
 
 // Every port on a line of its own, with a comment behind it, fits.
-constexpr std::size_t max_size = 4U << 20U;
+constexpr off_t max_size = 4 << 20;
 
 [[noreturn]] void fail_to_read(const std::string& path, std::string_view why) {
     throw std::runtime_error(fmt::format("reading ports file {}: {}", path, why));
 }
 
-[[noreturn]] void fail_to_read(const std::string& path, int error) { fail_to_read(path, error_text(error)); }
+std::string read_whole(const std::string& path) {
+    // The path may lead to a FIFO or a terminal: open neither waits nor takes it over.
+    const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+    struct stat before{};
+    if (!file || ::fstat(file.get(), &before) != 0) fail_to_read(path, error_text(errno));
+    if (S_ISDIR(before.st_mode)) fail_to_read(path, error_text(EISDIR));
+    if (!S_ISREG(before.st_mode)) fail_to_read(path, "it is not a regular file, so it can't be read again on SIGHUP");
+    if (before.st_size > max_size) fail_to_read(path, fmt::format("it is larger than {} MiB", max_size >> 20));
 
-bool changed_since(const Fd& file, const struct stat& before) {
-    struct stat now{};
-    return ::fstat(file.get(), &now) != 0 || now.st_size != before.st_size ||
-           now.st_mtim.tv_sec != before.st_mtim.tv_sec || now.st_mtim.tv_nsec != before.st_mtim.tv_nsec;
-}
-
-// O_PATH only looks at the file. Opening it for reading could have an effect, if it is a device, or wait for ever, if
-// it is a FIFO. The path can be a trap of the user, and this process may be root.
-Fd open_path(const std::string& path) { return Fd(::open(path.c_str(), O_PATH | O_CLOEXEC)); }
-
-Fd open_for_reading(const Fd& looked_at) {
-    const auto link = fmt::format("/proc/self/fd/{}", looked_at.get());
-    return Fd(::open(link.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-}
-
-// Such files look regular, and reading some of them has an effect: /proc/kmsg and trace_pipe lose what they show.
-bool is_made_up_by_the_kernel(const Fd& looked_at) {
-    struct statfs status{};
-    if (::fstatfs(looked_at.get(), &status) != 0) return false;
-    const std::array<decltype(status.f_type), 4> file_systems{PROC_SUPER_MAGIC, SYSFS_MAGIC, DEBUGFS_MAGIC,
-                                                              TRACEFS_MAGIC};
-    return std::ranges::find(file_systems, status.f_type) != file_systems.end();
-}
-
-struct stat status_of(const Fd& looked_at, const std::string& path) {
-    if (!looked_at) fail_to_read(path, errno);
-    struct stat status{};
-    if (::fstat(looked_at.get(), &status) != 0) fail_to_read(path, errno);
-    if (S_ISDIR(status.st_mode)) fail_to_read(path, EISDIR);
-    if (!S_ISREG(status.st_mode)) fail_to_read(path, "it is not a regular file, so it can't be read again on SIGHUP");
-    if (is_made_up_by_the_kernel(looked_at))
-        fail_to_read(path, "it is no file, but a view of the kernel's; write the ports to a file");
-    return status;
-}
-
-std::string read_whole(const Fd& looked_at, const std::string& path) {
-    const auto status = status_of(looked_at, path);
-    const Fd file = open_for_reading(looked_at);
-    if (!file) fail_to_read(path, errno);
-
-    std::string text;
-    std::array<char, 16384> buffer;  // a thread's stack may be small
-    while (text.size() <= max_size) {
-        const auto count = ::read(file.get(), buffer.data(), buffer.size());
-        if (count < 0 && errno == EINTR) continue;
-        if (count < 0) fail_to_read(path, errno);
-        if (count == 0) {
-            if (changed_since(file, status))
-                fail_to_read(path, "it changed while it was read: try again once it is complete");
-            return text;
-        }
-        text.append(buffer.data(), static_cast<std::size_t>(count));
+    std::string text(static_cast<std::size_t>(before.st_size) + 1, '\0');  // one more, to notice an end that moved
+    std::size_t size = 0;
+    while (size < text.size()) {
+        const auto count = ::read(file.get(), text.data() + size, text.size() - size);
+        if (count < 0 && errno != EINTR) fail_to_read(path, error_text(errno));
+        if (count == 0) break;
+        if (count > 0) size += static_cast<std::size_t>(count);
     }
-    fail_to_read(path, fmt::format("it is larger than {} MiB", max_size >> 20U));
-}
-
-// Windows editors write these marks.
-std::string_view without_byte_order_mark(std::string_view text, const std::string& path) {
-    constexpr std::string_view utf8 = "\xEF\xBB\xBF";
-    if (text.starts_with(utf8)) text.remove_prefix(utf8.size());
-    const bool marked = text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF");
-    const auto is_ascii_in_utf16 = [](char zero, unsigned char c) {
-        return zero == '\0' && (std::isgraph(c) != 0 || std::isspace(c) != 0);
-    };
-    if (marked || (text.size() >= 2 && (is_ascii_in_utf16(text[0], text[1]) || is_ascii_in_utf16(text[1], text[0]))))
-        fail_to_read(path, "it is text in UTF-16: save it as UTF-8");
+    text.resize(size);
+    // A half of the new list would close ports.
+    struct stat now{};
+    if (::fstat(file.get(), &now) != 0 || now.st_mtim.tv_sec != before.st_mtim.tv_sec ||
+        now.st_mtim.tv_nsec != before.st_mtim.tv_nsec || std::cmp_not_equal(size, before.st_size))
+        fail_to_read(path, "it changed while it was read: try again once it is complete");
     return text;
 }
 
 }  // namespace
 
-PortList read_ports_file(const std::string& path) { return parse_ports_file(read_whole(open_path(path), path), path); }
+PortList read_ports_file(const std::string& path) { return parse_ports_file(read_whole(path), path); }
 
 PortList parse_ports_file(std::string_view text, const std::string& path) {
-    text = without_byte_order_mark(text, path);
+    constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";  // Windows editors write it
+    if (text.starts_with(byte_order_mark)) text.remove_prefix(byte_order_mark.size());
     PortList list;
     int number = 0;
     for (std::size_t start = 0; start < text.size();) {

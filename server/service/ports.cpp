@@ -21,6 +21,7 @@
 
 #include "base/fd.h"
 #include "base/os.h"
+#include "base/privileges.h"
 #include "base/text.h"
 #include "net/ephemeral_ports.h"
 #include "net/sockets.h"
@@ -75,6 +76,7 @@ void add_owner(const fs::path& folder, OwnersByInode& owners) {
 }
 
 std::map<std::uint16_t, Owners> owners_of_ports(const std::vector<ListeningSocket>& sockets) {
+    const SightOfProcesses sight;
     OwnersByInode owners;
     for (const auto& socket : sockets) owners[socket.inode];
     std::error_code error;

@@ -11,8 +11,8 @@
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
-#include <optional>
 #include <set>
 #include <stdexcept>
 #include <string_view>
@@ -39,131 +39,113 @@ bool overlap(const ListeningSocket& socket, const AddressPrefix& prefix) {
                       : prefix.contains(address);
 }
 
+using PortsByInode = std::unordered_multimap<std::uint32_t, std::uint16_t>;  // sockets of the kernel share inode 0
+using Owners = std::set<std::string>;
+
 // A process chooses its own name: make it printable.
-std::string first_line(const fs::path& path) {
-    std::ifstream file(path);
+std::string name_of_process(const fs::path& folder) {
+    std::ifstream file(folder / "comm");
     std::string line;
     std::getline(file, line);
     return printable(line);
 }
 
-using Owners = std::set<std::string>;
-using OwnersByInode = std::unordered_map<std::uint32_t, Owners>;
-
-// A message must fit into a line of a log.
-constexpr std::size_t max_pieces = 16;
-constexpr std::size_t max_names = 4;
-
-// The inode in "socket:[INODE]", the target of a socket in /proc/PID/fd.
-std::optional<std::uint32_t> inode_of(std::string_view target) {
-    constexpr std::string_view begin = "socket:[";
-    if (!target.starts_with(begin) || !target.ends_with(']')) return {};
-    return parse_number<std::uint32_t>(target.substr(begin.size(), target.size() - begin.size() - 1));
-}
-
-// Adds the process at `folder`, /proc/PID, to the owners of each socket that it has.
-void add_owner(const fs::path& folder, OwnersByInode& owners) {
-    std::optional<std::string> name;
+// Adds the process at `folder`, /proc/PID, to the owners of each port that it has.
+void add_process(const fs::path& folder, const PortsByInode& ports, std::map<std::uint16_t, Owners>& owners) {
+    const auto name = name_of_process(folder);
     std::error_code error;
     for (fs::directory_iterator entry(folder / "fd", error), end; !error && entry != end; entry.increment(error)) {
         std::error_code gone;
-        const auto inode = inode_of(fs::read_symlink(entry->path(), gone).native());
-        const auto found = inode ? owners.find(*inode) : owners.end();
-        if (found == owners.end()) continue;
-        if (!name) name = first_line(folder / "comm");
-        found->second.insert(*name);
+        const auto target = fs::read_symlink(entry->path(), gone).string();  // of a socket: "socket:[INODE]"
+        if (!target.starts_with("socket:[")) continue;
+        const auto inode = parse_number<std::uint32_t>(std::string_view(target).substr(8, target.size() - 9));
+        const auto [first, last] = ports.equal_range(inode.value_or(0));
+        for (auto found = first; found != last; ++found) owners[found->second].insert(name);
     }
 }
 
 std::map<std::uint16_t, Owners> owners_of_ports(const std::vector<ListeningSocket>& sockets) {
     const SightOfProcesses sight;
-    OwnersByInode owners;
-    for (const auto& socket : sockets) owners[socket.inode];
+    PortsByInode ports;
+    std::map<std::uint16_t, Owners> owners;
+    for (const auto& socket : sockets) {
+        ports.emplace(socket.inode, socket.local.port());
+        owners[socket.local.port()];
+    }
     std::error_code error;
     for (fs::directory_iterator entry("/proc", error), end; !error && entry != end; entry.increment(error))
-        if (entry->path().filename().string().find_first_not_of("0123456789") == std::string::npos)
-            add_owner(entry->path(), owners);
-
-    std::map<std::uint16_t, Owners> ports;
-    for (const auto& socket : sockets) {
-        const auto& names = owners[socket.inode];  // not moved: sockets of the kernel share inode 0
-        ports[socket.local.port()].insert(names.begin(), names.end());
-    }
-    return ports;
+        add_process(entry->path(), ports, owners);
+    return owners;
 }
 
-// "80-89 (nginx)"
-std::string describe(const PortRange& range, const Owners& owners) {
-    if (owners.empty()) return to_string(range);
-    const auto shown = std::min(owners.size(), max_names);
-    const auto end = std::next(owners.begin(), static_cast<std::ptrdiff_t>(shown));
-    return fmt::format("{} ({}{})", to_string(range), fmt::join(owners.begin(), end, ", "),
-                       shown == owners.size() ? "" : fmt::format(" and {} more", owners.size() - shown));
+struct OwnedRange : PortRange {
+    Owners owners;
+};
+
+std::vector<OwnedRange> owned_ranges(const std::vector<ListeningSocket>& sockets) {
+    std::vector<OwnedRange> ranges;
+    for (const auto& [port, owners] : owners_of_ports(sockets)) {
+        if (!ranges.empty() && ranges.back().last + 1 == port && ranges.back().owners == owners)
+            ranges.back().last = port;
+        else
+            ranges.push_back({{port, port}, owners});
+    }
+    return ranges;
+}
+
+// The texts of the first ranges, and the number of ports in the others: a message must fit into a line of a log.
+template <typename Range>
+std::string join(const std::vector<Range>& ranges, std::string_view format, std::string_view separator,
+                 const std::function<std::string(const Range&)>& text) {
+    std::vector<std::string> shown;
+    std::size_t left = 0;
+    for (const auto& range : ranges) {
+        if (shown.size() < ranges_in_a_line)
+            shown.push_back(text(range));
+        else
+            left += range.size();
+    }
+    const auto joined = fmt::format(fmt::runtime(format), fmt::join(shown, separator));
+    return left == 0 ? joined : fmt::format("{} and {} more", joined, left);
 }
 
 // "22 (sshd), 80-89 (nginx), 443"
-std::string describe_owners(const std::vector<ListeningSocket>& sockets) {
-    const auto ports = owners_of_ports(sockets);
-    std::vector<std::string> pieces;
-    auto left = ports.size();
-    for (auto next = ports.begin(); next != ports.end();) {
-        if (pieces.size() == max_pieces) return fmt::format("{} and {} more", fmt::join(pieces, ", "), left);
-        const auto& owners = next->second;
-        PortRange range{next->first, next->first};
-        while (++next != ports.end() && next->first == range.last + 1 && next->second == owners)
-            range.last = next->first;
-        pieces.push_back(describe(range, owners));
-        left -= range.size();
-    }
-    return fmt::format("{}", fmt::join(pieces, ", "));
-}
-
-PortSet ports_of(const std::vector<ListeningSocket>& sockets) {
-    PortSet ports;
-    for (const auto& socket : sockets) ports.insert(socket.local.port());
-    return ports;
+std::string with_owners(const std::vector<OwnedRange>& ranges) {
+    return join<OwnedRange>(ranges, "{}", ", ", [](const auto& range) {
+        const auto owners = range.owners.empty() ? "" : fmt::format(" ({})", fmt::join(range.owners, ", "));
+        return to_string(range) + owners;
+    });
 }
 
 // "'!22,!80-81'"
 std::string exclusions(const PortSet& ports) {
-    std::vector<std::string> pieces;
-    auto left = ports.size();
-    for (const auto& range : ports.ranges()) {
-        if (pieces.size() == max_pieces) return fmt::format("'{}' and {} more", fmt::join(pieces, ","), left);
-        pieces.push_back(fmt::format("!{}", to_string(range)));
-        left -= range.size();
-    }
-    return fmt::format("'{}'", fmt::join(pieces, ","));
+    return join<PortRange>(ports.ranges(), "'{}'", ",",
+                           [](const auto& range) { return fmt::format("!{}", to_string(range)); });
 }
 
 }  // namespace
 
-std::vector<ListeningSocket> shadowed(const std::vector<ListeningSocket>& sockets, const PortSet& ports,
+std::vector<ListeningSocket> shadowed(std::vector<ListeningSocket> sockets, const PortSet& ports,
                                       const std::vector<AddressPrefix>& addresses, std::uint64_t own) {
-    std::vector<ListeningSocket> found;
-    std::ranges::copy_if(sockets, std::back_inserter(found), [&](const ListeningSocket& socket) {
-        return socket.cookie != own && ports.contains(socket.local.port()) &&
-               (addresses.empty() ||
-                std::ranges::any_of(addresses, [&](const auto& prefix) { return overlap(socket, prefix); }));
+    std::erase_if(sockets, [&](const ListeningSocket& socket) {
+        const auto is_asked_for = [&](const auto& prefix) { return overlap(socket, prefix); };
+        return socket.cookie == own || !ports.contains(socket.local.port()) ||
+               (!addresses.empty() && std::ranges::none_of(addresses, is_asked_for));
     });
-    return found;
+    return sockets;
 }
 
-std::string explain_refusal(const std::vector<ListeningSocket>& sockets) {
-    const auto ports = ports_of(sockets);
-    const auto* text = ports.size() == 1 ? "port {} is already served by another socket: leave it out ({}), or pass "
-                                           "--shadow-listeners to take its new connections"
-                                         : "ports {} are already served by other sockets: leave them out ({}), or pass "
-                                           "--shadow-listeners to take their new connections";
-    return fmt::format(fmt::runtime(text), describe_owners(sockets), exclusions(ports));
-}
-
-std::string explain_shadowing(const std::vector<ListeningSocket>& sockets) {
-    const auto* text =
-        ports_of(sockets).size() == 1
-            ? "--shadow-listeners: new connections to port {} are taken from the socket that listens there"
-            : "--shadow-listeners: new connections to ports {} are taken from the sockets that listen there";
-    return fmt::format(fmt::runtime(text), describe_owners(sockets));
+std::string explain_conflicts(const std::vector<ListeningSocket>& sockets, bool taken) {
+    PortSet ports;
+    for (const auto& socket : sockets) ports.insert(socket.local.port());
+    const bool one = ports.size() == 1;
+    const auto what = fmt::format(fmt::runtime(one ? "port {} is already served by another socket"
+                                                   : "ports {} are already served by other sockets"),
+                                  with_owners(owned_ranges(sockets)));
+    const auto* whose = one ? "its" : "their";
+    if (taken) return fmt::format("{}: --shadow-listeners takes {} new connections", what, whose);
+    return fmt::format("{}: leave {} out ({}), or pass --shadow-listeners to take {} new connections", what,
+                       one ? "it" : "them", exclusions(ports), whose);
 }
 
 namespace {
@@ -252,8 +234,9 @@ std::vector<std::string> check_listeners(const Options& options, const PortSet& 
             fmt::format("{}. --shadow-listeners starts without knowing whom a port is taken from", error.what()));
     }
     if (others.empty()) return {};
-    if (!options.shadow_listeners) throw std::runtime_error(explain_refusal(others));
-    return {explain_shadowing(others)};
+    const auto text = explain_conflicts(others, options.shadow_listeners);
+    if (!options.shadow_listeners) throw std::runtime_error(text);
+    return {text};
 }
 
 }  // namespace

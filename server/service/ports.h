@@ -19,14 +19,12 @@ namespace echo_server {
 
 /// Those of `sockets` that would lose connections if `ports` were opened on `addresses` (on all, if there are none).
 /// The socket with the cookie `own` is left out.
-std::vector<ListeningSocket> shadowed(const std::vector<ListeningSocket>& sockets, const PortSet& ports,
+std::vector<ListeningSocket> shadowed(std::vector<ListeningSocket> sockets, const PortSet& ports,
                                       const std::vector<AddressPrefix>& addresses, std::uint64_t own);
 
-/// The text of an error: their ports, with the names of the processes where /proc shows them, and what to do.
-std::string explain_refusal(const std::vector<ListeningSocket>& sockets);
-
-/// The same as a warning that these ports are taken.
-std::string explain_shadowing(const std::vector<ListeningSocket>& sockets);
+/// Which ports `sockets` have, with the names of the processes where /proc shows them, and what to do; or, if they are
+/// `taken`, that --shadow-listeners takes them.
+std::string explain_conflicts(const std::vector<ListeningSocket>& sockets, bool taken);
 
 /// Reads a port list from the file at `path`: a PortList on each line; '#' starts a comment. Takes only regular files.
 /// Throws std::runtime_error, with file and line, if the file can't be read whole, lists nothing, or is wrong in any

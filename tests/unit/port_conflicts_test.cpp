@@ -56,24 +56,24 @@ std::chrono::nanoseconds cpu_of_refusal(const std::vector<ListeningSocket>& sock
         return std::chrono::seconds(used.tv_sec) + std::chrono::nanoseconds(used.tv_nsec);
     };
     const auto start = now();
-    CHECK_FALSE(explain_refusal(sockets).empty());
+    CHECK_FALSE(explain_conflicts(sockets, false).empty());
     return now() - start;
 }
 
 }  // namespace
 
 TEST_CASE("port conflicts: a refusal of thousands of listeners shows ranges, and a few of them") {
-    CHECK(explain_refusal(sockets_on("80-10079")) ==
+    CHECK(explain_conflicts(sockets_on("80-10079"), false) ==
           "ports 80-10079 are already served by other sockets: leave them out ('!80-10079'), or pass "
           "--shadow-listeners to take their new connections");
-    CHECK(explain_refusal(sockets_on(every_second(1000, 20998) + ",22-23")) ==
+    CHECK(explain_conflicts(sockets_on(every_second(1000, 20998) + ",22-23"), false) ==
           "ports 22-23, 1000, 1002, 1004, 1006, 1008, 1010, 1012, 1014, 1016, 1018, 1020, 1022, 1024, 1026, 1028 and "
           "9985 more are already served by other sockets: leave them out ('!22-23,!1000,!1002,!1004,!1006,!1008,!1010,"
           "!1012,!1014,!1016,!1018,!1020,!1022,!1024,!1026,!1028' and 9985 more), or pass --shadow-listeners to take "
           "their new connections");
-    CHECK(explain_shadowing(sockets_on(every_second(1000, 20998))) ==
-          "--shadow-listeners: new connections to ports 1000, 1002, 1004, 1006, 1008, 1010, 1012, 1014, 1016, 1018, "
-          "1020, 1022, 1024, 1026, 1028, 1030 and 9984 more are taken from the sockets that listen there");
+    CHECK(explain_conflicts(sockets_on(every_second(1000, 20998)), true) ==
+          "ports 1000, 1002, 1004, 1006, 1008, 1010, 1012, 1014, 1016, 1018, 1020, 1022, 1024, 1026, 1028, 1030 and "
+          "9984 more are already served by other sockets: --shadow-listeners takes their new connections");
 }
 
 TEST_CASE("port conflicts: who holds sockets is looked up once for each descriptor, not for each socket as well") {
@@ -88,7 +88,7 @@ TEST_CASE("port conflicts: who holds sockets is looked up once for each descript
     const auto of_all = cpu_of_refusal(sockets);
     MESSAGE("one socket: ", of_one.count() / 1000, " us, 20,000: ", of_all.count() / 1000, " us of CPU time");
     CHECK(of_all < 50 * of_one);  // a loop over all ports needs hundreds of times as much
-    CHECK(explain_refusal(sockets).starts_with("ports 1 (unit-tests), 2-20000 are "));
+    CHECK(explain_conflicts(sockets, false).starts_with("ports 1 (unit-tests), 2-20000 are "));
 }
 
 TEST_CASE("port conflicts: without prefixes any address counts, and only listed ports") {

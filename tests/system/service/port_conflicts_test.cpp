@@ -39,8 +39,8 @@ TEST_CASE("port conflicts: a port with a listener is an error at the start, left
     }
     {
         Server server(netns, {"--ports", "1-1000", "--shadow-listeners"});
-        CHECK(server.output().find("echo-server: --shadow-listeners: new connections to port 22 (system-tests) are "
-                                   "taken from the socket that listens there\n") != std::string::npos);
+        CHECK(server.output().find("echo-server: port 22 (system-tests) is already served by another socket: "
+                                   "--shadow-listeners takes its new connections\n") != std::string::npos);
         CHECK(who(netns, 22) == "echo");
     }
     CHECK(who(netns, 22) == "ssh");
@@ -69,7 +69,7 @@ TEST_CASE("port conflicts: the same by SIGHUP, where the old ports stay") {
     Server server(netns, {"--ports-file", path, "--shadow-listeners"});
     file.write("1-1000\n");
     CHECK(server.reload() ==
-          "echo-server: --shadow-listeners: new connections to port 22 are taken from the socket that listens there");
+          "echo-server: port 22 is already served by another socket: --shadow-listeners takes its new connections");
     CHECK(server.next_line() == fmt::format("reloaded {}: added 22; removed none; 1000 ports open", path));
     CHECK(who(netns, 22) == "echo");
 }
@@ -107,7 +107,7 @@ TEST_CASE("port conflicts: a port that is open already may get a listener, which
     CHECK(who(netns, 7) == "echo");
 }
 
-TEST_CASE("port conflicts: with --address, who listens elsewhere is no obstacle") {
+TEST_CASE("port conflicts: with --address, who listens elsewhere does not matter") {
     const Netns netns;
     run_ok(netns, {"ip", "route", "add", "local", "192.0.2.0/24", "dev", "lo"});
     const NamedServer local(netns, tcp, "127.0.0.1", 22, "local");

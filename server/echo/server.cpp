@@ -110,9 +110,8 @@ void EchoServer::stop() {
     for (auto& worker : workers_) worker->stop();
 }
 
-void EchoServer::drain(std::chrono::seconds timeout, Backlog backlog, std::function<bool()> handshakes_under_way) {
+void EchoServer::drain(std::chrono::seconds timeout, Backlog backlog) {
     draining_ = true;
-    handshakes_under_way_ = std::move(handshakes_under_way);
     drain_limit_.expires_after(timeout);
     drain_limit_.async_wait(in_memory(drain_memory_, [this](error_code) { stop(); }));
     // The accept loop waits for one of these. It sees then that this is a drain.
@@ -139,9 +138,7 @@ void EchoServer::accept_clients() {
     const auto accepted = accept_some(error);
     if (!acceptor_.is_open()) return stop_when_drained();
     switch (accepted) {
-        case Accepted::backlog_empty:
-            if (draining_) return pause_accepting(handshake_pause_);
-            return wait_for_clients();
+        case Accepted::backlog_empty: return wait_for_clients();
         case Accepted::turn_over:
             // In a drain these may have been the last clients: nothing would wake the loop.
             if (draining_) return pause_accepting(0ms);
@@ -159,8 +156,6 @@ void EchoServer::accept_clients() {
 EchoServer::Accepted EchoServer::accept_some(error_code& error) {
     constexpr int max_accepts = 256;  // then the open connections have their turn
     try {
-        // Asked before the backlog is empty: in between, a handshake could end and its client get into the backlog.
-        const bool close_if_empty = draining_ && !handshakes_left();
         for (int i = 0; i < max_accepts; ++i) {
             if (is_full()) return Accepted::limit_reached;
             Fd client = accept_one();
@@ -174,7 +169,7 @@ EchoServer::Accepted EchoServer::accept_some(error_code& error) {
             if (destroyed && !draining_) fail_without_listener();
             if (!destroyed && error != asio::error::would_block) return Accepted::failed;
             // Not before the backlog is empty: for its clients the connections are made, and closing would reset them.
-            if (close_if_empty || destroyed) acceptor_.close();
+            if (draining_) acceptor_.close();
             return Accepted::backlog_empty;
         }
     } catch (const std::bad_alloc&) {
@@ -182,17 +177,6 @@ EchoServer::Accepted EchoServer::accept_some(error_code& error) {
         return Accepted::failed;
     }
     return Accepted::turn_over;
-}
-
-// For a client whose last ACK is under way, the connection is made already.
-bool EchoServer::handshakes_left() {
-    constexpr auto shortest_pause = 10ms;
-    const auto before = steady_clock::now();
-    const bool left = handshakes_under_way_ && handshakes_under_way_();
-    // The kernel looks through all sockets of the host for it: spend no more than a tenth of the time on that.
-    const auto cost = std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now() - before);
-    handshake_pause_ = std::max<std::chrono::milliseconds>(shortest_pause, 9 * cost);
-    return left;
 }
 
 Fd EchoServer::accept_one() {

@@ -6,7 +6,6 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
-#include <functional>
 #include <limits>
 #include <memory>
 #include <span>
@@ -58,10 +57,9 @@ class EchoServer {
     /// listener.
     enum class Backlog { accept, leave };
 
-    /// Accepts the backlog, unless it is left, for as long as `handshakes_under_way` says that clients are about to
-    /// get into it. Then closes the listener, and lets run() return when all connections have ended. All of that may
-    /// last until `timeout`. To be called once, by a handler of io().
-    void drain(std::chrono::seconds timeout, Backlog backlog, std::function<bool()> handshakes_under_way);
+    /// Accepts the backlog, unless it is left. Then closes the listener, and lets run() return when all connections
+    /// have ended. All of that may last until `timeout`. To be called once, by a handler of io().
+    void drain(std::chrono::seconds timeout, Backlog backlog);
 
     /// Whether the loop of every thread has turned since the last call that returned true. A thread that hangs does not
     /// turn. To be called by a handler of io().
@@ -90,12 +88,11 @@ class EchoServer {
         limit_reached,
         failed,
     };
-    // Starts a session for each client in the backlog. In a drain it closes the listener once the backlog is empty
-    // and no client is about to get into it. Throws std::runtime_error if nobody can come any more.
+    // Starts a session for each client in the backlog. In a drain it closes the listener once the backlog is empty.
+    // Throws std::runtime_error if nobody can come any more.
     Accepted accept_some(std::error_code& error);
     // Nothing, with errno set, if there is no client.
     Fd accept_one();
-    bool handshakes_left();
     void start_session(Fd client);
 
     // In any thread.
@@ -117,8 +114,6 @@ class EchoServer {
     Warnings warnings_;
     Settings settings_;
     std::size_t max_connections_ = std::numeric_limits<std::size_t>::max();
-    std::function<bool()> handshakes_under_way_;
-    std::chrono::milliseconds handshake_pause_{0};
 };
 
 }  // namespace echo_server

@@ -90,21 +90,17 @@ asio::ip::address address_of(int family, std::string_view bytes) {
     return asio::ip::address_v4(read_as<asio::ip::address_v4::bytes_type>(bytes));
 }
 
-std::uint64_t cookie_of(const inet_diag_msg& message) {
-    const auto& halves = message.id.idiag_cookie;
-    return halves[0] | static_cast<std::uint64_t>(halves[1]) << 32U;
-}
-
 ListeningSocket read_socket(const nlmsghdr* header) {
     const auto* message = static_cast<const inet_diag_msg*>(NLMSG_DATA(header));
     const auto& source = message->id.idiag_src;
+    const auto& cookie = message->id.idiag_cookie;
     const auto v6_alone = attribute<inet_diag_msg>(header, INET_DIAG_SKV6ONLY);
     const auto memory = attribute<inet_diag_msg>(header, INET_DIAG_SKMEMINFO);
     return {
         .local = {address_of(message->idiag_family, {reinterpret_cast<const char*>(source), sizeof(source)}),
                   ntohs(message->id.idiag_sport)},
         .both_families = !v6_alone.empty() && v6_alone.front() == 0,
-        .cookie = cookie_of(*message),
+        .cookie = cookie[0] | static_cast<std::uint64_t>(cookie[1]) << 32U,
         .inode = message->idiag_inode,
         .waiting = message->idiag_rqueue,
         .backlog = message->idiag_wqueue,
@@ -117,23 +113,6 @@ std::string_view hint_of_diag(int error) {
         case ENOENT: return "the kernel has it in the module tcp_diag: 'modprobe tcp_diag' loads it";
         case EAFNOSUPPORT: return "let RestrictAddressFamilies= of the systemd unit have AF_NETLINK";
         default: return "";
-    }
-}
-
-// Calls `visit` with each TCP socket in one of `states`, which has a bit for each state.
-void for_each_socket(unsigned states, const Visit& visit) {
-    for (const auto family : families) {
-        inet_diag_req_v2 wanted{};
-        wanted.sdiag_family = family;
-        wanted.sdiag_protocol = IPPROTO_TCP;
-        wanted.idiag_ext = 1U << (INET_DIAG_SKMEMINFO - 1U);
-        wanted.idiag_states = states;
-        try {
-            dump(NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, wanted, visit);
-        } catch (const std::system_error& error) {
-            const int code = error.code().value();
-            fail("asking the kernel for listening sockets (sock_diag)", code, hint_of_diag(code));
-        }
     }
 }
 
@@ -151,22 +130,21 @@ bool overlap(const AddressPrefix& a, const AddressPrefix& b) { return a.contains
 
 std::vector<ListeningSocket> listening_sockets() {
     std::vector<ListeningSocket> sockets;
-    for_each_socket(1U << TCP_LISTEN, [&](const nlmsghdr* header) { sockets.push_back(read_socket(header)); });
+    for (const auto family : families) {
+        inet_diag_req_v2 wanted{};
+        wanted.sdiag_family = family;
+        wanted.sdiag_protocol = IPPROTO_TCP;
+        wanted.idiag_ext = 1U << (INET_DIAG_SKMEMINFO - 1U);
+        wanted.idiag_states = 1U << TCP_LISTEN;
+        try {
+            dump(NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, wanted,
+                 [&](const nlmsghdr* header) { sockets.push_back(read_socket(header)); });
+        } catch (const std::system_error& error) {
+            const int code = error.code().value();
+            fail("asking the kernel for listening sockets (sock_diag)", code, hint_of_diag(code));
+        }
+    }
     return sockets;
-}
-
-bool BegunHandshakes::any_left() {
-    std::vector<std::uint64_t> left;
-    for_each_socket(1U << TCP_SYN_RECV, [&](const nlmsghdr* header) {
-        const auto* message = static_cast<const inet_diag_msg*>(NLMSG_DATA(header));
-        const auto cookie = cookie_of(*message);
-        if (cookies_ ? std::binary_search(cookies_->begin(), cookies_->end(), cookie)
-                     : ports_.contains(ntohs(message->id.idiag_sport)))
-            left.push_back(cookie);
-    });
-    std::ranges::sort(left);
-    cookies_ = std::move(left);
-    return !cookies_->empty();
 }
 
 std::vector<AddressPrefix> without_local_address(std::vector<AddressPrefix> prefixes) {

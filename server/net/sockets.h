@@ -3,12 +3,9 @@
 
 #include <asio/ip/tcp.hpp>
 #include <cstdint>
-#include <optional>
-#include <utility>
 #include <vector>
 
 #include "net/address.h"
-#include "net/port_set.h"
 
 namespace echo_server {
 
@@ -26,21 +23,6 @@ struct ListeningSocket {
 /// All listening TCP sockets of both families in the network namespace of the calling thread. Throws
 /// std::runtime_error if the kernel can't tell.
 std::vector<ListeningSocket> listening_sockets();
-
-/// TCP handshakes with some ports that are under way in that network namespace at one moment: the client's SYN was
-/// answered, and its ACK has not come yet (SYN-RECV).
-class BegunHandshakes {
- public:
-    explicit BegunHandshakes(PortSet ports) : ports_(std::move(ports)) {}
-
-    /// The first call returns whether there are any; later calls, whether any of these is still under way. (Later
-    /// clients may belong to another listener.) Throws std::runtime_error if the kernel can't tell.
-    bool any_left();
-
- private:
-    PortSet ports_;
-    std::optional<std::vector<std::uint64_t>> cookies_;  // of their sockets, sorted
-};
 
 /// Those of `prefixes` at which this network namespace takes no connection, because none of its addresses, nor another
 /// route of type local (ip-route(8)), overlaps with them. None if the kernel can't tell.

@@ -6,7 +6,6 @@
 #include <sys/eventfd.h>
 
 #include <csignal>
-#include <exception>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -19,8 +18,6 @@
 #include "base/signals.h"
 #include "base/systemd.h"
 #include "base/text.h"
-#include "net/listener.h"
-#include "net/sockets.h"
 
 using asio::posix::stream_descriptor;
 
@@ -106,22 +103,6 @@ std::optional<bool> Lifecycle::is_attached() const {
     return stays_open_ ? true : Dispatcher::is_attached(link_);
 }
 
-std::function<bool()> Lifecycle::begun_handshakes() {
-    try {
-        PortSet ports = dispatcher_.ports();
-        ports.insert(local_endpoint(server_.listener()).port());
-        return [begun = BegunHandshakes(std::move(ports))]() mutable {
-            try {
-                return begun.any_left();
-            } catch (const std::exception&) {
-                return false;
-            }
-        };
-    } catch (const std::exception&) {
-        return {};  // there is no memory, or the kernel wants CAP_BPF for it
-    }
-}
-
 void Lifecycle::stop(Reason reason) {
     if (stopping_) return server_.stop();
     stopping_ = reason;
@@ -131,10 +112,8 @@ void Lifecycle::stop(Reason reason) {
     stays_open_ = reason == Reason::signal && DescriptorStore::exists();
     if (!stays_open_) store_.clear();
     const bool leave_backlog = stays_open_ || reason == Reason::replaced;
-    auto begun = leave_backlog ? std::function<bool()>() : begun_handshakes();  // before the ports close
     link_ = {};
-    server_.drain(options_.drain_timeout, leave_backlog ? EchoServer::Backlog::leave : EchoServer::Backlog::accept,
-                  std::move(begun));
+    server_.drain(options_.drain_timeout, leave_backlog ? EchoServer::Backlog::leave : EchoServer::Backlog::accept);
     const auto open = server_.open_connections();
     std::vector<std::string> waited_for;
     if (open > 0) waited_for.push_back(plural(open, "connection"));

@@ -4,7 +4,6 @@
 #include <asio/posix/stream_descriptor.hpp>
 #include <asio/steady_timer.hpp>
 #include <chrono>
-#include <functional>
 #include <optional>
 
 #include "base/systemd.h"
@@ -66,8 +65,6 @@ class Lifecycle {
     void replaced_in_drain();
     // As state_of() needs it. Throws std::runtime_error if the maps can't be read.
     [[nodiscard]] std::optional<bool> is_attached() const;
-    // Tells whether clients have begun to connect to ports that are open now, and are not in the backlog yet.
-    std::function<bool()> begun_handshakes();
 
     const Options& options_;
     Dispatcher& dispatcher_;

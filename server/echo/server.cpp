@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <asio/ip/tcp.hpp>
 #include <asio/post.hpp>
 #include <cerrno>
 #include <new>
@@ -19,6 +20,7 @@
 #include "net/listener.h"
 
 using asio::ip::tcp;
+using asio::posix::stream_descriptor;
 using std::error_code;
 using std::chrono::steady_clock;
 using namespace std::chrono_literals;
@@ -26,17 +28,17 @@ using namespace std::chrono_literals;
 namespace echo_server {
 namespace {
 
+// `hint` says what to do, behind ": ".
 [[noreturn]] void fail_to_start(std::size_t threads, const error_code& why, std::string_view hint) {
-    throw std::runtime_error(fmt::format("starting {}: {}{}{}{}", plural(threads, "thread"), error_text(why.value()),
-                                         hint.empty() ? "" : ": ", hint,
+    throw std::runtime_error(fmt::format("starting {}: {}{}{}", plural(threads, "thread"), error_text(why.value()),
+                                         hint,
                                          hint.empty() || threads == 1 ? "" : ", or ask for fewer with --threads"));
 }
 
 [[noreturn]] void fail_without_listener() {
     throw std::runtime_error(
-        "the listening socket was destroyed from outside (for example by 'ss -K'): the ports are closed. The "
-        "server ends, so that "
-        "it can be started anew");
+        "the listening socket was destroyed from outside (for example by 'ss -K'): the ports are closed. The server "
+        "ends, so that it can be started anew");
 }
 
 std::vector<std::unique_ptr<Worker>> make_workers(std::span<echo_counters> counters,
@@ -49,9 +51,9 @@ std::vector<std::unique_ptr<Worker>> make_workers(std::span<echo_counters> count
     } catch (const std::system_error& error) {
         std::string_view hint;
         if (error.code() == std::errc::too_many_files_open)
-            hint = "each needs six descriptors: raise the limit ('ulimit -n', or LimitNOFILE in the systemd unit)";
+            hint = ": each needs six descriptors: raise the limit ('ulimit -n', or LimitNOFILE in the systemd unit)";
         if (error.code() == std::errc::too_many_files_open_in_system)
-            hint = "each needs six descriptors: raise the limit of the host ('sysctl -w fs.file-max=N')";
+            hint = ": each needs six descriptors: raise the limit of the host ('sysctl -w fs.file-max=N')";
         fail_to_start(counters.size(), error.code(), hint);
     }
     return workers;
@@ -62,14 +64,12 @@ std::vector<std::unique_ptr<Worker>> make_workers(std::span<echo_counters> count
 EchoServer::EchoServer(Fd listener, Settings settings, std::span<echo_counters> counters,
                        std::span<echo_port_stats> port_stats)
     : workers_(make_workers(counters, port_stats, settings.idle_timeout)),
-      acceptor_(io()),
+      listener_(io(), listener.release()),
       accept_pause_(io()),
       drain_limit_(io()),
       settings_(settings) {
     for (auto& worker : workers_) worker->on_connection_end([this] { on_connection_end(); });
-    acceptor_.assign(tcp::v6(), listener.get());  // Asio wants a family, and makes no use of it
-    [[maybe_unused]] const int owned_by_acceptor = listener.release();
-    acceptor_.non_blocking(true);
+    listener_.non_blocking(true);
     // Start with a pause of 0: the first use of a timer allocates, and later there may be no memory.
     pause_accepting(0ms);
 }
@@ -86,7 +86,7 @@ void EchoServer::start_threads() {
     } catch (const std::system_error& error) {
         const bool too_many = error.code() == std::errc::resource_unavailable_try_again;
         fail_to_start(workers_.size(), error.code(),
-                      too_many ? "allow this user more ('ulimit -u', or TasksMax in the systemd unit)" : "");
+                      too_many ? ": allow this user more ('ulimit -u', or TasksMax in the systemd unit)" : "");
     }
 }
 
@@ -115,81 +115,69 @@ void EchoServer::drain(std::chrono::seconds timeout, Backlog backlog) {
     drain_limit_.expires_after(timeout);
     drain_limit_.async_wait(in_memory(drain_memory_, [this](error_code) { stop(); }));
     // The accept loop waits for one of these. It sees then that this is a drain.
-    acceptor_.cancel();
+    listener_.cancel();
     accept_pause_.cancel();
-    if (backlog == Backlog::leave) acceptor_.close();
+    if (backlog == Backlog::leave) listener_.close();
     // Accept now, so that the caller can tell how many connections there are to wait for.
-    error_code ignored;
-    while (steady_clock::now() < drain_limit_.expiry() && acceptor_.is_open() &&
-           accept_some(ignored) == Accepted::turn_over)
-        continue;
+    while (listener_.is_open() && steady_clock::now() < drain_limit_.expiry() && accept_some() == 0ms) continue;
 }
 
 void EchoServer::wait_for_clients() {
-    acceptor_.async_wait(tcp::acceptor::wait_read, in_memory(accept_memory_, [this](error_code) {
+    listener_.async_wait(stream_descriptor::wait_read, in_memory(accept_memory_, [this](error_code) {
                              // Posted, not called: a replacement that is already queued must run first.
                              asio::post(io(), in_memory(accept_memory_, [this] { accept_clients(); }));
                          }));
 }
 
 void EchoServer::accept_clients() {
-    if (!acceptor_.is_open()) return stop_when_drained();
-    error_code error;
-    const auto accepted = accept_some(error);
-    if (!acceptor_.is_open()) return stop_when_drained();
-    switch (accepted) {
-        case Accepted::backlog_empty: return wait_for_clients();
-        case Accepted::turn_over:
-            // In a drain these may have been the last clients: nothing would wake the loop.
-            if (draining_) return pause_accepting(0ms);
-            return wait_for_clients();
-        case Accepted::limit_reached:
-            pause_accepting(24h);  // on_connection_end() ends it
-            return warnings_.warn("as many connections as are allowed ({}) are open; newcomers wait", max_connections_);
-        case Accepted::failed:
-            pause_accepting(100ms);
-            return warnings_.warn("accepting a connection: {}; {} are open, newcomers wait", error_text(error.value()),
-                                  open_connections());
-    }
+    if (!listener_.is_open()) return stop_when_drained();
+    const auto pause = accept_some();
+    if (!listener_.is_open()) return stop_when_drained();
+    if (!pause) return wait_for_clients();
+    pause_accepting(*pause);
 }
 
-EchoServer::Accepted EchoServer::accept_some(error_code& error) {
-    constexpr int max_accepts = 256;  // then the open connections have their turn
-    try {
-        for (int i = 0; i < max_accepts; ++i) {
-            if (is_full()) return Accepted::limit_reached;
-            Fd client = accept_one();
-            if (client) {
-                start_session(std::move(client));
-                continue;
-            }
-            if (errno == ECONNABORTED) continue;  // that client is gone, the next may be there
-            error.assign(errno, asio::error::get_system_category());
-            const bool destroyed = error == asio::error::invalid_argument && !is_listening(listener());
-            if (destroyed && !draining_) fail_without_listener();
-            if (!destroyed && error != asio::error::would_block) return Accepted::failed;
-            // Not before the backlog is empty: for its clients the connections are made, and closing would reset them.
-            if (draining_) acceptor_.close();
-            return Accepted::backlog_empty;
+std::optional<std::chrono::milliseconds> EchoServer::accept_some() {
+    constexpr int max_accepts = 256;
+    for (int i = 0; i < max_accepts; ++i) {
+        if (open_ >= max_connections_) {
+            warnings_.warn("as many connections as are allowed ({}) are open; new connections wait", max_connections_);
+            return 24h;  // on_connection_end() ends it
         }
-    } catch (const std::bad_alloc&) {
-        error = asio::error::no_memory;
-        return Accepted::failed;
+        const int error = accept_one();
+        if (error == 0 || error == ECONNABORTED) continue;  // that client is gone, the next may be there
+        const bool destroyed = error == EINVAL && !is_listening(listener());
+        if (destroyed && !draining_) fail_without_listener();
+        if (!destroyed && error != EAGAIN) {
+            warnings_.warn("accepting a connection: {}; {} are open, new connections wait", error_text(error),
+                           open_connections());
+            return 100ms;
+        }
+        // Not before the backlog is empty: for its clients the connections are made, and closing would reset them.
+        if (draining_) listener_.close();
+        return {};
     }
-    return Accepted::turn_over;
+    return 0ms;  // the open connections have their turn
 }
 
-Fd EchoServer::accept_one() {
+int EchoServer::accept_one() {
     constexpr int flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
-    if (!settings_.log_connections) return Fd(::accept4(listener(), nullptr, nullptr, flags));
     // The peer as accept4() returns it: getpeername() fails once the client has reset the connection.
     tcp::endpoint peer;
     auto size = static_cast<socklen_t>(peer.capacity());
-    Fd client(::accept4(listener(), peer.data(), &size, flags));
-    if (!client) return client;
-    peer.resize(size);
-    log_line("connection from {} to {}", to_string(peer), to_string(local_endpoint(client.get())));
-    return client;
+    const bool logs = settings_.log_connections;
+    Fd client(logs ? ::accept4(listener(), peer.data(), &size, flags) : ::accept4(listener(), nullptr, nullptr, flags));
+    if (!client) return errno;
+    try {
+        if (logs) {
+            peer.resize(size);
+            log_line("connection from {} to {}", to_string(peer), to_string(local_endpoint(client.get())));
+        }
+        start_session(std::move(client));
+    } catch (const std::bad_alloc&) {
+        return ENOMEM;
+    }
+    return 0;
 }
 
 void EchoServer::start_session(Fd client) {
@@ -225,7 +213,7 @@ void EchoServer::on_connection_end() noexcept {
 }
 
 void EchoServer::stop_when_drained() {
-    if (draining_ && !acceptor_.is_open() && open_ == 0) stop();
+    if (draining_ && !listener_.is_open() && open_ == 0) stop();
 }
 
 }  // namespace echo_server

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-#include <asio/ip/tcp.hpp>
+#include <asio/posix/stream_descriptor.hpp>
 #include <asio/steady_timer.hpp>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <span>
-#include <system_error>
 #include <vector>
 
 #include "base/fd.h"
@@ -69,30 +69,23 @@ class EchoServer {
     void stop();
 
     /// The listening socket, which the server goes on owning.
-    [[nodiscard]] int listener() { return acceptor_.native_handle(); }
+    [[nodiscard]] int listener() { return listener_.native_handle(); }
     [[nodiscard]] std::size_t open_connections() const { return open_; }
     /// False once a drain has closed the listener.
-    [[nodiscard]] bool is_accepting() const { return acceptor_.is_open(); }
+    [[nodiscard]] bool is_accepting() const { return listener_.is_open(); }
 
  private:
     // The accept loop. As long as the listener is open, it waits for exactly one thing: clients, or the end of a pause.
-    // (Not by async_accept: that allocates before it calls its handler, so without memory the handler would be lost.)
+    // (Not by async_accept(): that allocates before it calls its handler, so without memory the handler would be lost.)
     void wait_for_clients();
     void accept_clients();
     void pause_accepting(std::chrono::milliseconds duration);
-    [[nodiscard]] bool is_full() const { return open_ >= max_connections_; }
-
-    enum class Accepted {
-        backlog_empty,
-        turn_over,  // there may be more clients, but the open connections have their turn
-        limit_reached,
-        failed,
-    };
-    // Starts a session for each client in the backlog. In a drain it closes the listener once the backlog is empty.
-    // Throws std::runtime_error if nobody can come any more.
-    Accepted accept_some(std::error_code& error);
-    // Nothing, with errno set, if there is no client.
-    Fd accept_one();
+    // Starts a session for each client in the backlog, up to a number. In a drain it closes the listener once the
+    // backlog is empty. Returns how long to pause before the next call, or nothing: until clients come. Throws
+    // std::runtime_error if nobody can come any more.
+    std::optional<std::chrono::milliseconds> accept_some();
+    // Returns 0 or an errno.
+    int accept_one();
     void start_session(Fd client);
 
     // In any thread.
@@ -105,7 +98,7 @@ class EchoServer {
     HandlerMemory wakeup_memory_;
     std::vector<std::unique_ptr<Worker>> workers_;  // the first in the thread that calls run()
     std::size_t next_worker_ = 0;
-    asio::ip::tcp::acceptor acceptor_;
+    asio::posix::stream_descriptor listener_;  // not an acceptor, which would want to know its family
     asio::steady_timer accept_pause_;
     asio::steady_timer drain_limit_;
     std::atomic<std::size_t> open_ = 0;  // connections, in all threads

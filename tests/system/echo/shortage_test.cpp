@@ -67,7 +67,7 @@ TEST_CASE("limits: out of memory it cuts off connections and goes on") {
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
-TEST_CASE("limits: without memory for newcomers it lets them wait without spinning, and accepts again") {
+TEST_CASE("limits: without memory for new connections it lets them wait without spinning, and accepts again") {
     const Netns netns;
     const TempFile shortage("");
     Server server(netns, {"--ports", "7", "--threads", "2"}, [&] { fail_memory(shortage.path()); });

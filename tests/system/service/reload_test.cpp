@@ -176,7 +176,7 @@ TEST_CASE("reload: a SIGHUP that finds the listener destroyed ends the server, e
     client.send("x");
     REQUIRE(client.receive(1) == "x");
     const Client newcomer(netns, "127.0.0.1", 7);
-    server.wait_for("newcomers wait");
+    server.wait_for("new connections wait");
     run_ok(netns, {"ss", "-K", "-tl", "sport = 7777"});
     server.signal(SIGHUP);
     REQUIRE(ends(server));

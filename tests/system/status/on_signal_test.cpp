@@ -153,7 +153,7 @@ TEST_CASE("status: SIGUSR1 needs no privilege, and no descriptor that a client m
     });
     std::list<Client> clients;
     for (int i = 0; i < 100; ++i) clients.emplace_back(netns, "127.0.0.1", 7);
-    server.wait_for("newcomers wait");
+    server.wait_for("new connections wait");
     const auto logged = logged_status(server);
     CHECK(logged == printed_status(netns));
     CHECK(logged.find("  listener     127.0.0.1:7000, ") != std::string::npos);

@@ -25,23 +25,13 @@ void ignore_signals() {
     for (const int signal : {SIGHUP, SIGUSR1, SIGUSR2}) std::signal(signal, SIG_IGN);
 }
 
-StatusFormat function_of(StatusOptions::Format format) {
-    switch (format) {
-        case StatusOptions::Format::ports: return to_port_table;
-        case StatusOptions::Format::json: return to_json;
-        case StatusOptions::Format::prometheus: return to_prometheus;
-        case StatusOptions::Format::text: break;
-    }
-    return to_text;
-}
-
 int run(int argc, char** argv) {
     const auto parsed = parse_command_line(argc, argv);
     if (const auto* exit = std::get_if<Exit>(&parsed)) return exit->code;
     check_proc();
     use_permitted_capabilities();
     raise_descriptor_limit();
-    if (const auto* status = std::get_if<StatusOptions>(&parsed)) return print_status(function_of(status->format));
+    if (const auto* status = std::get_if<StatusOptions>(&parsed)) return print_status(status->format);
     if (const auto* reload = std::get_if<ReloadOptions>(&parsed)) {
         reload_server(reload->pid);
         return 0;

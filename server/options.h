@@ -13,6 +13,7 @@
 
 #include "net/address.h"
 #include "net/port_set.h"
+#include "status/status.h"
 
 namespace echo_server {
 
@@ -43,8 +44,7 @@ struct Options {
 
 /// The command line of 'echo-server status'.
 struct StatusOptions {
-    enum class Format { text, ports, json, prometheus };
-    Format format = Format::text;
+    StatusFormat format = to_text;
 };
 
 /// The command line of 'echo-server reload'.

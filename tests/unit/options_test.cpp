@@ -75,14 +75,13 @@ TEST_CASE("options: the rest") {
 }
 
 TEST_CASE("options: status and its formats") {
-    using Format = StatusOptions::Format;
     const auto format = [](const std::vector<std::string>& arguments) {
         return std::get<StatusOptions>(parse(arguments)).format;
     };
-    CHECK(format({"status"}) == Format::text);
-    CHECK(format({"status", "--ports"}) == Format::ports);
-    CHECK(format({"status", "--json"}) == Format::json);
-    CHECK(format({"status", "--prometheus"}) == Format::prometheus);
+    CHECK((format({"status"}) == to_text));
+    CHECK((format({"status", "--ports"}) == to_port_table));
+    CHECK((format({"status", "--json"}) == to_json));
+    CHECK((format({"status", "--prometheus"}) == to_prometheus));
 }
 
 TEST_CASE("options: reload and the process that it names") {

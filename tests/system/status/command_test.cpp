@@ -147,25 +147,29 @@ TEST_CASE("status: wrong usage of it, or of reload, is exit code 2, and points t
         std::string says;
     };
     const std::vector<Case> cases = {
-        {{"status", "--json", "--prometheus"}, "status: choose one of --ports, --json and --prometheus"},
-        {{"status", "--ports", "--json"}, "status: choose one of --ports, --json and --prometheus"},
-        {{"status", "--yaml"}, "'--yaml' is not an option of status"},
-        {{"status", "7"}, "'7' is not an option of status"},
-        {{"status", "--json=3"}, "--json has no value"},
-        {{"--ports", "7", "status"}, "--ports is not for status"},
-        {{"reload", "0"}, "'0' is not allowed here: write the number of a process"},
-        {{"reload", "1", "2"}, "'2' is not an option of reload"},
-        {{"--ports", "7", "reload"}, "--ports is not for reload"},
+        {{"status", "--json", "--prometheus"}, "at most 1 options be given from [--ports,--json,--prometheus]"},
+        {{"status", "--ports", "--json"}, "at most 1 options be given from [--ports,--json,--prometheus]"},
+        {{"status", "--yaml"}, "not expected: --yaml"},
+        {{"status", "7"}, "not expected: 7"},
+        {{"status", "--json=other"}, "--json = other"},
+        {{"--ports", "7", "status"}, "status excludes --ports"},
+        {{"reload", "0"}, "PID: Value 0 not in range "},
+        {{"reload", "1", "2"}, "not expected: 2"},
+        {{"--ports", "7", "reload"}, "reload excludes --ports"},
     };
     for (const auto& [arguments, says] : cases) {
         const auto [code, output] = run(netns, echo_server(arguments));
+        CAPTURE(output);
         CHECK(code == 2);
         const auto* subcommand = std::ranges::find(arguments, "reload") != arguments.end() ? "reload" : "status";
-        CHECK(output == fmt::format("echo-server: {}; see echo-server {} --help\n", says, subcommand));
+        CHECK(output.starts_with("echo-server: "));
+        CHECK(output.find(says) != std::string::npos);
+        CHECK(output.ends_with(fmt::format("; see echo-server {} --help\n", subcommand)));
+        CHECK(count(output, "\n") == 1);
     }
-    CHECK(run(netns, echo_server({"status", "--help"})).output.find("--prometheus") != std::string::npos);
-    CHECK(run(netns, echo_server({"reload", "--help"}))
-              .output.starts_with("Usage: echo-server reload [OPTIONS] [PID]\n"));
+    CHECK(run_ok(netns, echo_server({"status", "--help"})).find("--prometheus") != std::string::npos);
+    CHECK(run_ok(netns, echo_server({"reload", "--help"})).find("echo-server reload [OPTIONS] [PID]\n") !=
+          std::string::npos);
 }
 
 }  // namespace echo_server

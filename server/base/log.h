@@ -13,21 +13,18 @@ namespace echo_server {
 /// To be called once, before a server logs: from then on no line waits for the reader of a terminal or a pipe.
 void keep_log_from_blocking();
 
-/// Writes `line` and a newline to standard output. If the reader stalls or is gone, the line is lost: the server must
-/// go on. A line of more than PIPE_BUF (4,096) bytes is cut off, and its end says so: a full pipe would block. All
-/// functions write text as copy_visible() in text.h does.
+/// Writes `line` and a newline to standard output, in one piece, as copy_printable() in text.h shows it. If the reader
+/// stalls or is gone, the line is lost: the server must go on. A line that would have more than PIPE_BUF (4,096) bytes
+/// is cut off, and its end says so: a full pipe would block. Takes nothing from the heap.
 void log_line(std::string_view line) noexcept;
+
+/// The same for each line of `text`.
+void log_text(std::string_view text) noexcept;
 
 /// The same on standard error, behind "echo-server: ", or for the journal behind the priority of sd-daemon(3). An error
 /// says that something was not done; a warning, what may harm later.
 void log_error(std::string_view line) noexcept;
 void log_warning(std::string_view line) noexcept;
-
-/// The same for `text` of several lines, in one piece if it is short enough, so that nothing gets in between.
-void log_text(std::string_view text) noexcept;
-
-/// Writes `text`, of any number of lines, to standard error in the same way, for whoever looks for a fault.
-void log_debug(std::string_view text) noexcept;
 
 /// Whether log_line() writes to the journal of systemd ($JOURNAL_STREAM in systemd.exec(5)), which knows the name, the
 /// process and the time of each line.
@@ -51,7 +48,7 @@ void log_warning(fmt::format_string<Args...> format, Args&&... args) {
 /// For a problem that every connection may have.
 class Warnings {
  public:
-    /// Logs it, max one a second. Takes nothing from the heap, because the problem may be that there is no memory. A
+    /// Logs it, at most one a second. Takes nothing from the heap, because the problem may be that there is no memory. A
     /// problem of more than 256 characters is cut off.
     template <typename... Args>
     // NOLINTNEXTLINE(bugprone-exception-escape)  fmt throws at wrong formats, and the compiler checks this one

@@ -15,16 +15,13 @@ namespace echo_server {
 /// `text` without white space at both ends.
 std::string_view trim(std::string_view text);
 
-/// `text` in ASCII that can be printed; any other byte becomes '\x0a'.
-std::string printable(std::string_view text);
-
 /// Copies `text`, as far as it fits, to the beginning of `room`, for a terminal, a log or one line of a protocol:
-/// control characters, and bytes that are no UTF-8, become '\x0a', apart from characters in `kept`. Returns the number
-/// of bytes written, and leaves in `text` what did not fit. Never writes a part of a character.
-std::size_t copy_visible(std::string_view& text, std::span<char> room, std::string_view kept = {}) noexcept;
+/// in ASCII that can be printed; any other byte becomes '\x0a'. Returns the number of bytes written, and leaves in
+/// `text` what did not fit. Needs no memory.
+std::size_t copy_printable(std::string_view& text, std::span<char> room) noexcept;
 
 /// All of `text` in the same form.
-std::string visible(std::string_view text);
+std::string printable(std::string_view text);
 
 /// `text` in single quotes, printable, and cut if it is long.
 std::string quote(std::string_view text);

@@ -100,12 +100,12 @@ void remove_ports(int map, const PortSet& ports) {
 }
 
 // The kernel's verifier can print a megabyte: it goes out line by line, like every other message.
-int print_to_stderr(libbpf_print_level /*level*/, const char* format, va_list args) {
+int log_message(libbpf_print_level /*level*/, const char* format, va_list args) {
     char* text = nullptr;
     const int size = ::vasprintf(&text, format, args);
     if (size < 0) return size;
     const std::unique_ptr<char, decltype(&std::free)> owner(text, &std::free);
-    log_debug({text, static_cast<std::size_t>(size)});
+    log_text({text, static_cast<std::size_t>(size)});
     return size;
 }
 
@@ -282,7 +282,7 @@ std::string Dispatcher::why_not_steering(const Link& link, std::uint64_t listene
     return {};
 }
 
-void set_libbpf_verbose(bool verbose) { libbpf_set_print(verbose ? print_to_stderr : nullptr); }
+void set_libbpf_verbose(bool verbose) { libbpf_set_print(verbose ? log_message : nullptr); }
 
 std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap, LoadRights rights) {
     if (error == EPERM) return fmt::format("{}; {}", error_text(error), why_not_permitted(rights));

@@ -62,7 +62,7 @@ std::string_view state_clause(const ServerStatus& server) {
 
 std::string title(const ServerStatus& server) {
     return fmt::format("echo-server {}: {}, user {}, up {}{}\n", version_of(server), process_of(server),
-                       visible(server.user.value_or("?")), server.uptime ? duration(*server.uptime) : "?",
+                       printable(server.user.value_or("?")), server.uptime ? duration(*server.uptime) : "?",
                        state_clause(server));
 }
 

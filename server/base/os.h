@@ -82,16 +82,11 @@ bool proc_is_ours();
 /// Raises the soft limit of open descriptors (RLIMIT_NOFILE) to the hard limit.
 void raise_descriptor_limit();
 
-/// Throws std::runtime_error, which says how many descriptors are needed, if the limit is too low for a server of
-/// `threads` threads and `wanted` connections (or one connection). To be called before the server opens anything of its
-/// own.
-void check_descriptor_limit(std::size_t threads, std::optional<std::size_t> wanted);
-
 /// `problem`, the message of an EMFILE, with the limit and what to do.
 std::string explain_descriptor_limit(const std::string& problem);
 
 /// The limit of open connections: `wanted`, or else the number of descriptors that are free now, less a reserve for
-/// what the server opens at times. Throws std::runtime_error if there are too few descriptors.
+/// what the server opens later. Throws std::runtime_error if that leaves too few.
 std::size_t connection_limit(std::optional<std::size_t> wanted);
 
 /// Opens /dev/null for each of standard input, output and error that the parent has left closed: the next sockets

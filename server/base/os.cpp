@@ -8,7 +8,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -23,10 +22,50 @@
 #include "base/text.h"
 
 namespace echo_server {
+namespace {
 
-SystemError::SystemError(std::string_view what, int error, std::string_view hint)
-    : std::system_error(error, std::generic_category()),
-      text_(fmt::format("{}: {}{}{}", what, error_text(error), hint.empty() ? "" : "; ", hint)) {}
+class SystemError : public std::system_error {
+ public:
+    SystemError(std::string_view what, int error, std::string_view hint)
+        : std::system_error(error, std::generic_category()),
+          text_(fmt::format("{}: {}{}{}", what, error_text(error), hint.empty() ? "" : "; ", hint)) {}
+    [[nodiscard]] const char* what() const noexcept override { return text_.what(); }
+
+ private:
+    std::runtime_error text_;  // not a string, whose copy can throw
+};
+
+std::uint64_t inode_of(const char* path) {
+    struct stat status{};
+    return ::stat(path, &status) == 0 ? status.st_ino : 0;
+}
+
+std::uint64_t start_in(const std::string& path) {
+    std::ifstream file(path);
+    std::string text;
+    std::getline(file, text, '\0');
+    // The name can have blanks, brackets and newlines.
+    std::istringstream fields(text.substr(text.rfind(')') + 1));
+    std::string start;
+    for (int field = 3; field <= 22; ++field) fields >> start;
+    return parse_number<std::uint64_t>(start).value_or(0);
+}
+
+std::size_t descriptor_limit() {
+    rlimit limit{};
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+    return limit.rlim_cur;
+}
+
+std::size_t open_descriptors() {
+    std::error_code error;
+    const std::filesystem::directory_iterator entries("/proc/self/fd", error);
+    // The listing itself needs a descriptor, and none is free.
+    if (error) return descriptor_limit();
+    return static_cast<std::size_t>(std::distance(entries, {}));
+}
+
+}  // namespace
 
 void fail(std::string_view what, int error, std::string_view hint) { throw SystemError(what, error, hint); }
 
@@ -53,15 +92,6 @@ CurrentNetns::CurrentNetns() : fd(::open("/proc/thread-self/ns/net", O_RDONLY | 
     inode = status.st_ino;
 }
 
-namespace {
-
-std::uint64_t inode_of(const char* path) {
-    struct stat status{};
-    return ::stat(path, &status) == 0 ? status.st_ino : 0;
-}
-
-}  // namespace
-
 void check_proc() {
     if (::access("/proc/thread-self/ns/net", F_OK) == 0) return;
     throw std::runtime_error(
@@ -78,24 +108,6 @@ bool in_initial_user_namespace() {
 std::uint64_t pid_namespace() { return inode_of("/proc/self/ns/pid"); }
 
 std::uint64_t time_namespace() { return inode_of("/proc/self/ns/time"); }
-
-namespace {
-
-std::uint64_t start_in(const std::string& path) {
-    std::ifstream file(path);
-    std::string text;
-    std::getline(file, text, '\0');
-    const auto end_of_name = text.rfind(')');  // the name can have blanks, brackets and newlines
-    if (end_of_name == std::string::npos) return 0;
-    std::istringstream fields(text.substr(end_of_name + 1));
-    std::string skipped;
-    for (int field = 3; field < 22; ++field) fields >> skipped;
-    std::uint64_t start = 0;
-    if (!(fields >> start)) return 0;
-    return start;
-}
-
-}  // namespace
 
 std::uint64_t start_of_this_process() { return start_in("/proc/self/stat"); }
 
@@ -115,27 +127,9 @@ bool proc_is_ours() {
     return std::filesystem::read_symlink("/proc/self", error) == std::to_string(::getpid());
 }
 
-namespace {
-
-std::size_t descriptor_limit() {
-    rlimit limit{};
-    ::getrlimit(RLIMIT_NOFILE, &limit);
-    return limit.rlim_cur;
-}
-
-std::size_t open_descriptors() {
-    std::error_code error;
-    const std::filesystem::directory_iterator entries("/proc/self/fd", error);
-    // The listing itself needs a descriptor, and none is free.
-    if (error) return descriptor_limit();
-    return static_cast<std::size_t>(std::distance(entries, {}));
-}
-
-}  // namespace
-
 void raise_descriptor_limit() {
     rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    ::getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = limit.rlim_max;
     ::setrlimit(RLIMIT_NOFILE, &limit);
 }
@@ -163,9 +157,9 @@ std::size_t connection_limit(std::optional<std::size_t> wanted) {
 
 void open_closed_standard_streams() {
     for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-        if (::fcntl(stream, F_GETFD) >= 0) continue;
         // open(2) returns the lowest free number, and all lower numbers are open by now.
-        if (::open("/dev/null", O_RDWR) < 0) fail("opening /dev/null for a standard stream that is closed");
+        if (::fcntl(stream, F_GETFD) < 0 && ::open("/dev/null", O_RDWR) < 0)
+            fail("opening /dev/null for a standard stream that is closed");
     }
 }
 

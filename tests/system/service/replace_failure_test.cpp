@@ -50,7 +50,7 @@ TEST_CASE("replace: a wrong start leaves the old process as it is") {
                                         {"--ports", "22"},
                                         {"--ports", "7", "--user", "no-such-user"},
                                         {"--ports", "7", "--pin", "/tmp"},
-                                        {"--ports", "7", "--max-connections", "10000000000"}};
+                                        {"--ports", "7", "--max-connections", "1000000000"}};
     for (auto arguments : wrong) {
         CAPTURE(arguments[1]);
         arguments.emplace_back("--replace");

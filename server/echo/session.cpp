@@ -15,98 +15,33 @@
 #include <utility>
 
 #include "base/os.h"
+#include "net/listener.h"
 
 using std::chrono::steady_clock;
 
 namespace echo_server {
 
 Pipe::Pipe() {
-    if (!make()) fail("pipe2");
-}
-
-bool Pipe::prepare() noexcept {
-    if (bytes() != 0) discard();
-    return in_ || make();
+    if (!renew()) fail("pipe2");
 }
 
 std::optional<int> Pipe::bytes() const noexcept {
-    if (!out_) return 0;
+    if (!out) return 0;
     int bytes = 0;
-    if (::ioctl(out_.get(), FIONREAD, &bytes) != 0) return {};
+    if (::ioctl(out.get(), FIONREAD, &bytes) != 0) return {};
     return bytes;
 }
 
-void Pipe::discard() noexcept {
-    in_ = Fd();
-    out_ = Fd();
-    make();  // at once: the descriptors are free now, and connections may need them later
-}
+bool Pipe::prepare() noexcept { return (out && bytes() == 0) || renew(); }
 
-bool Pipe::make() noexcept {
+bool Pipe::renew() noexcept {
+    in = Fd();
+    out = Fd();
     std::array<int, 2> ends{};
     if (::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK) != 0) return false;
-    out_ = Fd(ends[0]);
-    in_ = Fd(ends[1]);
+    out = Fd(ends[0]);
+    in = Fd(ends[1]);
     return true;
-}
-
-namespace {
-
-Transfer transfer(ssize_t moved) {
-    if (moved > 0) return {Transfer::Result::moved, static_cast<std::size_t>(moved)};
-    if (moved == 0) return {Transfer::Result::end};
-    return {errno == EAGAIN ? Transfer::Result::not_yet : Transfer::Result::failed};
-}
-
-Transfer splice(int from, int to, std::size_t size) {
-    const auto moved = ::splice(from, nullptr, to, nullptr, size, SPLICE_F_NONBLOCK);
-    // Unlike send(2), it fails with EINTR before it starts if a signal is pending.
-    if (moved < 0 && errno == EINTR) return {Transfer::Result::not_yet};
-    return transfer(moved);
-}
-
-}  // namespace
-
-// By syscall(2): the functions of glibc let the thread be cancelled meanwhile, by two atomic operations each time.
-Transfer ClientSocket::receive(std::span<char> buffer) const {
-    return transfer(::syscall(SYS_recvfrom, socket_.get(), buffer.data(), buffer.size(), 0, nullptr, nullptr));
-}
-
-Transfer ClientSocket::send(std::span<const char> bytes) const {
-    return transfer(::syscall(SYS_sendto, socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL, nullptr, 0));
-}
-
-Transfer ClientSocket::splice_to(const Pipe& pipe, std::size_t max_size) const {
-    return splice(socket_.get(), pipe.in(), max_size);
-}
-
-Transfer ClientSocket::splice_from(const Pipe& pipe, std::size_t size) const {
-    return splice(pipe.out(), socket_.get(), size);
-}
-
-int ClientSocket::unacknowledged() const {
-    int bytes = 0;
-    ::ioctl(socket_.get(), SIOCOUTQ, &bytes);
-    return bytes;
-}
-
-void ClientSocket::shut_down() const { ::shutdown(socket_.get(), SHUT_WR); }
-
-bool ClientSocket::is_over() const {
-    tcp_info info{};
-    socklen_t size = sizeof(info);
-    const bool known = ::getsockopt(socket_.get(), IPPROTO_TCP, TCP_INFO, &info, &size) == 0;
-    return !known || info.tcpi_state == TCP_CLOSE;
-}
-
-void ClientSocket::end_by_fin() const {
-    const linger none{};
-    ::setsockopt(socket_.get(), SOL_SOCKET, SO_LINGER, &none, sizeof(none));
-}
-
-void ClientSocket::limit_time_after_end() const {
-    constexpr int user_timeout = 30'000;  // ms
-    ::setsockopt(socket_.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout, sizeof(user_timeout));
 }
 
 void SessionContext::connection_ended() {
@@ -114,63 +49,96 @@ void SessionContext::connection_ended() {
     if (on_end) on_end();
 }
 
-void SessionContext::connection_refused() {
-    increase(counters.refused, 1);
-    connection_ended();
+// What a system call that moves bytes came to.
+struct Transfer {
+    enum Result {
+        moved,    // `size` bytes, at least one
+        not_yet,  // the socket is empty, or full
+        ended,    // the client has sent its FIN
+        failed,   // the client is gone, or the call is refused
+    };
+
+    Result result;
+    std::size_t size = 0;
+
+    [[nodiscard]] bool went_on() const { return result == moved || result == not_yet; }
+};
+
+namespace {
+
+Transfer transfer(ssize_t moved) {
+    if (moved > 0) return {Transfer::moved, static_cast<std::size_t>(moved)};
+    if (moved == 0) return {Transfer::ended};
+    return {errno == EAGAIN ? Transfer::not_yet : Transfer::failed};
 }
 
-Session::Session(Fd client, SessionContext& context, List::iterator place)
-    : context_(context), socket_(std::move(client)), port_(socket_.local_port()), place_(place) {
-    if (context_.has_idle_timeout) last_active_ = steady_clock::now();
+Transfer splice(const Fd& from, const Fd& to, std::size_t size) {
+    const auto moved = ::splice(from.get(), nullptr, to.get(), nullptr, size, SPLICE_F_NONBLOCK);
+    // Unlike send(2), it fails with EINTR before it starts if a signal is pending.
+    return moved < 0 && errno == EINTR ? Transfer{Transfer::not_yet} : transfer(moved);
+}
+
+}  // namespace
+
+Session::Session(Fd client, SessionContext& context)
+    : context_(context), socket_(std::move(client)), port_(local_endpoint(socket_.get()).port()) {
+    if (context_.idle_timeout.count() > 0) last_active_ = steady_clock::now();
     count(context_.port_stats[port_].accepted);
 }
 
 Session::~Session() {
-    if (waits_for_ != Poller::Event::none) context_.poller.forget(socket_.fd());
+    // Closing ends the wait only if nobody else has the socket open, and whoever looks at /proc/PID/fd has it open for
+    // a moment.
+    if (armed_ != Wait::nothing) ::epoll_ctl(context_.epoll, EPOLL_CTL_DEL, socket_.get(), nullptr);
     if (unsent_.empty() && !cut_off_) {
-        socket_.end_by_fin();
-        if (acknowledged_ != sent_) socket_.limit_time_after_end();
+        // Or else close(2) sends a reset, as the listener's SO_LINGER says.
+        const linger none{};
+        ::setsockopt(socket_.get(), SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+        // The kernel gives up a client that takes no byte after the end.
+        constexpr int user_timeout = 30'000;  // ms
+        if (acknowledged_ != sent_)
+            ::setsockopt(socket_.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout, sizeof(user_timeout));
     }
-    socket_.close();  // first: the callback may accept a client, who may need this descriptor
+    socket_ = Fd();  // first: the callback may accept a client, who may need this descriptor
     context_.connection_ended();
 }
 
 bool Session::go_on(bool only_input) {
     constexpr std::size_t enough_to_splice = 16384;  // for less, one copy more is cheaper than a pipe
     auto& buffer = context_.buffer;
-    if (waits_for_ == Poller::Event::end) return !socket_.is_over();
-    if (waits_for_ == Poller::Event::input_once) waits_for_ = Poller::Event::none;
+    if (armed_ == Wait::end) return !is_over();
+    if (armed_ == Wait::input_once) armed_ = Wait::nothing;
     if (!unsent_.empty() && !send_unsent()) return false;
     if (!unsent_.empty()) return true;
-    const Input input = splices_ ? splice_in() : receive();
-    if (input.at == Input::At::ended) return !cut_off_ && finish();
-    if (input.at == Input::At::none_yet) {
+    const auto received = streaming_ ? splice_in() : receive();
+    const bool piped = streaming_;
+    if (received.result == Transfer::ended) return finish();
+    if (received.result == Transfer::not_yet) {
         // An event has told of input, but splice(2) finds none: it is urgent data, say.
-        if (waits_for_ != Poller::Event::room) splices_ = false;
-        return wait_for(Poller::Event::input);
+        if (armed_ != Wait::room) streaming_ = false;
+        return wait_for(Wait::input);
     }
-    increase(context_.counters.received, input.size);
+    cut_off_ = received.result == Transfer::failed;
+    if (cut_off_) return false;
+    increase(context_.counters.received, received.size);
     mark_active();
-    const bool piped = input.at == Input::At::pipe;
-    const auto sent = piped ? splice_out(input.size) : send(std::span(buffer).first(input.size));
-    if (!sent) {
-        cut_off_ = true;
-        return false;
-    }
+    const auto sent = piped ? splice_out(received.size) : send(std::span(buffer).first(received.size));
+    cut_off_ = !sent;
+    if (cut_off_) return false;
     count_sent(*sent);
-    if (*sent < input.size) {
-        unsent_.assign(buffer.data() + *sent, buffer.data() + input.size);
+    if (*sent < received.size) {
+        unsent_.assign(buffer.data() + *sent, buffer.data() + received.size);
         note_acknowledged();
-        return wait_for(Poller::Event::room);
+        return wait_for(Wait::room);
     }
-    const bool small = input.size < enough_to_splice;
+    const bool small = received.size < enough_to_splice;
     // A stream has small pieces, too: the end of a message that is not a multiple of the segments' size.
-    splices_ = piped ? !small || !was_small_ : input.size == buffer.size() && context_.pipe.prepare();
-    was_small_ = small;
+    streaming_ = piped ? !small || !last_was_small_ : received.size == buffer.size() && context_.pipe.prepare();
+    last_was_small_ = small;
     // If recv(2) returns less than fits, it has taken all (epoll(7)), unless it has stopped before an end or at urgent
     // data. (A client that sends its urgent pointer only after the byte may keep its own bytes back, until its next.)
-    const bool took_all = only_input && !piped && input.size < buffer.size();
-    return wait_for(took_all ? Poller::Event::new_input : Poller::Event::input);
+    const bool took_all = only_input && !piped && received.size < buffer.size();
+    return wait_for(took_all ? Wait::edge : Wait::input);
 }
 
 bool Session::send_unsent() {
@@ -188,17 +156,30 @@ bool Session::send_unsent() {
 
 // The session stays until the client has taken what is owed: so it counts, and is_stuck() looks after it.
 bool Session::finish() {
-    if (socket_.unacknowledged() == 0) {
+    if (unacknowledged() == 0) {
         acknowledged_ = sent_;
         return false;
     }
-    socket_.shut_down();
+    ::shutdown(socket_.get(), SHUT_WR);
     ++sent_;
-    return wait_for(Poller::Event::end);
+    return wait_for(Wait::end);
+}
+
+bool Session::is_over() const {
+    tcp_info info{};
+    socklen_t size = sizeof(info);
+    const bool known = ::getsockopt(socket_.get(), IPPROTO_TCP, TCP_INFO, &info, &size) == 0;
+    return !known || info.tcpi_state == TCP_CLOSE;
+}
+
+int Session::unacknowledged() const {
+    int bytes = 0;
+    ::ioctl(socket_.get(), SIOCOUTQ, &bytes);
+    return bytes;
 }
 
 bool Session::note_acknowledged() {
-    const auto now = sent_ - static_cast<std::uint32_t>(socket_.unacknowledged());
+    const auto now = sent_ - static_cast<std::uint32_t>(unacknowledged());
     if (std::exchange(acknowledged_, now) == now) return false;
     stuck_ = 0;
     return true;
@@ -221,64 +202,62 @@ bool Session::is_stuck() {
     return !some && acknowledged_ != sent_ && stuck_++ >= times;
 }
 
-Session::Input Session::receive() {
-    const auto [result, size] = socket_.receive(context_.buffer);
-    if (result == Transfer::Result::moved) return {Input::At::buffer, size};
-    cut_off_ = result == Transfer::Result::failed;
-    return {result == Transfer::Result::not_yet ? Input::At::none_yet : Input::At::ended};
+// By syscall(2), as in send(): the functions of glibc let the thread be cancelled meanwhile, by two atomic operations
+// each time.
+Transfer Session::receive() const {
+    auto& buffer = context_.buffer;
+    return transfer(::syscall(SYS_recvfrom, socket_.get(), buffer.data(), buffer.size(), 0, nullptr, nullptr));
 }
 
-Session::Input Session::splice_in() {
+Transfer Session::splice_in() {
     auto& pipe = context_.pipe;
-    const auto [result, size] = socket_.splice_to(pipe, context_.buffer.size());
-    if (result == Transfer::Result::moved) return {Input::At::pipe, size};
+    const auto received = splice(socket_, pipe.in, context_.buffer.size());
+    if (received.result == Transfer::moved) return received;
     // Whatever it reports, no byte may stay in the pipe: it would go to another client. Where bytes stayed, or may
     // have, this client has lost its place in the stream, and is cut off.
-    const bool none_yet = result == Transfer::Result::not_yet;
     const auto left = pipe.bytes();
-    if (left != 0) pipe.discard();
-    cut_off_ = left.value_or(result == Transfer::Result::failed ? 1 : 0) > 0;
-    if (cut_off_) return {Input::At::ended};
-    if (none_yet) return {Input::At::none_yet};
+    if (left != 0) pipe.renew();
+    if (left.value_or(received.result == Transfer::failed ? 1 : 0) > 0) return {Transfer::failed};
+    if (received.result == Transfer::not_yet) return {Transfer::not_yet};
     // The end, urgent data before it, a call that is not allowed, a pipe that is gone: recv(2) tells which.
-    splices_ = false;
+    streaming_ = false;
     return receive();
 }
 
-std::optional<std::size_t> Session::send(std::span<const char> bytes) {
-    const auto [result, size] = socket_.send(bytes);
-    if (result == Transfer::Result::not_yet) return 0;
-    if (result != Transfer::Result::moved) return {};
-    return size;
+std::optional<std::size_t> Session::send(std::span<const char> bytes) const {
+    const auto sent =
+        transfer(::syscall(SYS_sendto, socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL, nullptr, 0));
+    return sent.went_on() ? std::optional(sent.size) : std::nullopt;
 }
 
 std::optional<std::size_t> Session::splice_out(std::size_t size) {
     auto& pipe = context_.pipe;
-    const auto [result, sent] = socket_.splice_from(pipe, size);
-    bool whole = result == Transfer::Result::moved || result == Transfer::Result::not_yet;
-    for (auto at = sent; whole && at < size;) {
-        const auto left = ::read(pipe.out(), context_.buffer.data() + at, size - at);
+    const auto sent = splice(pipe.out, socket_, size);
+    bool whole = sent.went_on();
+    for (auto at = sent.size; whole && at < size;) {
+        const auto left = ::read(pipe.out.get(), context_.buffer.data() + at, size - at);
         whole = left > 0;
         at += static_cast<std::size_t>(left);
     }
-    if (whole) return sent;
+    if (whole) return sent.size;
     // An error is no proof that nothing was moved: this client has lost its place, and bytes may be left.
-    pipe.discard();
+    pipe.renew();
     return {};
 }
 
-bool Session::start_waiting_for(Poller::Event event) {
+bool Session::start_waiting_for(Wait event) {
     // What a client does after its first wait is often its end: then epoll need not be asked to forget the socket.
-    if (!waited_ && event == Poller::Event::input) event = Poller::Event::input_once;
-    const auto error = context_.poller.watch(socket_.fd(), *this, event, !waited_);
-    waits_for_ = event;
-    waited_ = true;
-    if (!error) return true;
+    if (!registered_ && event == Wait::input) event = Wait::input_once;
+    epoll_event wanted{.events = static_cast<std::uint32_t>(event), .data = {.ptr = this}};
+    const int operation = registered_ ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    armed_ = event;
+    registered_ = true;
+    if (::epoll_ctl(context_.epoll, operation, socket_.get(), &wanted) == 0) return true;
+    const int error = errno;
     cut_off_ = true;
-    context_.warnings.warn("epoll: {}: a connection was cut off{}", error_text(error.value()),
-                           error == std::errc::no_space_on_device
-                               ? "; raise the limit of this user ('sysctl -w fs.epoll.max_user_watches=N')"
-                               : "");
+    context_.warnings.warn(
+        "epoll: {}: a connection was cut off{}", error_text(error),
+        error == ENOSPC ? "; raise the limit of this user ('sysctl -w fs.epoll.max_user_watches=N')" : "");
     return false;
 }
 
@@ -291,7 +270,7 @@ void Session::count_sent(std::size_t bytes) {
 }
 
 void Session::mark_active() {
-    if (!context_.has_idle_timeout) return;  // a look at the clock for each message would cost
+    if (context_.idle_timeout.count() == 0) return;  // a look at the clock for each message would cost
     last_active_ = steady_clock::now();
     auto& all = context_.sessions;
     all.splice(all.end(), all, place_);

@@ -1,25 +1,39 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "echo/worker.h"
 
+#include <sys/epoll.h>
+
+#include <array>
 #include <asio/post.hpp>
-#include <memory>
+#include <iterator>
 #include <new>
 #include <utility>
 
-#include "echo/session.h"
+#include "base/os.h"
 
 using std::error_code;
 using std::chrono::steady_clock;
+using namespace std::chrono_literals;
 
 namespace echo_server {
+namespace {
+
+int new_epoll() {
+    const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
+    if (epoll < 0) fail("epoll_create1");
+    return epoll;
+}
+
+}  // namespace
 
 Worker::Worker(echo_counters& counters, std::span<echo_port_stats> port_stats, std::chrono::seconds idle_timeout)
-    : idle_timeout_(idle_timeout),
-      context_{.poller = poller_,
+    : epoll_(io_, new_epoll()),
+      context_{.epoll = epoll_.native_handle(),
                .counters = counters,
                .port_stats = port_stats,
-               .has_idle_timeout = idle_timeout > std::chrono::seconds::zero()} {
-    if (context_.has_idle_timeout) end_idle_sessions();
+               .idle_timeout = idle_timeout} {
+    wait_for_events();
+    if (idle_timeout.count() > 0) end_idle_sessions();
     end_stuck_sessions();
 }
 
@@ -44,19 +58,37 @@ void Worker::join() {
 }
 
 void Worker::serve(Fd client) {
-    Session::List place;  // in a list of its own: nothing can fail once the session has begun
+    auto& sessions = context_.sessions;
     try {
-        place.emplace_back();
-        place.front() = std::make_unique<Session>(std::move(client), context_, place.begin());
+        sessions.emplace_back(std::move(client), context_);
     } catch (const std::bad_alloc&) {
         // cppcheck-suppress uselessAssignmentArg  ; it closes the socket, which must come before the count
         client = Fd();
-        context_.connection_refused();
+        count_refused();
         throw;
     }
-    auto& session = *place.front();
-    context_.sessions.splice(context_.sessions.end(), place);
-    go_on(session, false);  // most clients send at once
+    sessions.back().set_place(std::prev(sessions.end()));
+    go_on(sessions.back(), false);  // most clients send at once
+}
+
+void Worker::wait_for_events() {
+    epoll_.async_wait(asio::posix::stream_descriptor::wait_read,
+                      in_memory(event_memory_, [this](error_code) { handle_events(); }));
+}
+
+void Worker::handle_events() {
+    constexpr int max_events = 128;  // then other handlers have their turn: Asio calls as many at a time
+    std::array<epoll_event, max_events> events;
+    for (int handled = 0; handled < max_events;) {
+        const int ready = ::epoll_wait(context_.epoll, events.data(), max_events - handled, 0);
+        if (ready <= 0) return wait_for_events();
+        // Within a batch a session ends only by its own event, so each pointer holds.
+        for (const auto& event : std::span(events).first(static_cast<std::size_t>(ready)))
+            go_on(*static_cast<Session*>(event.data.ptr), event.events == EPOLLIN);
+        handled += ready;
+    }
+    // Not to the executor of epoll_: of any type, it would allocate.
+    asio::post(io_, in_memory(event_memory_, [this] { handle_events(); }));
 }
 
 void Worker::go_on(Session& session, bool only_input) noexcept {
@@ -73,6 +105,11 @@ void Worker::hand_over(Fd client) {
     asio::post(io_, [this, client = std::move(client)]() mutable { serve(std::move(client)); });
 }
 
+void Worker::count_refused() {
+    increase(context_.counters.refused, 1);
+    context_.connection_ended();
+}
+
 void Worker::ask_for_turn() {
     if (turn_is_due_.exchange(true)) return;
     asio::post(io_, in_memory(turn_memory_, [this] { turn_is_due_ = false; }));
@@ -81,13 +118,13 @@ void Worker::ask_for_turn() {
 void Worker::end_idle_sessions() {
     const auto now = steady_clock::now();
     auto& sessions = context_.sessions;
-    while (!sessions.empty() && sessions.front()->last_active() + idle_timeout_ <= now) {
-        if (sessions.front()->took_some()) continue;
+    while (!sessions.empty() && sessions.front().last_active() + context_.idle_timeout <= now) {
+        if (sessions.front().took_some()) continue;
         increase(context_.counters.timed_out, 1);
         sessions.pop_front();
     }
-    const auto oldest = sessions.empty() ? now : sessions.front()->last_active();
-    idle_check_.expires_at(oldest + idle_timeout_);
+    const auto oldest = sessions.empty() ? now : sessions.front().last_active();
+    idle_check_.expires_at(oldest + context_.idle_timeout);
     idle_check_.async_wait(in_memory(idle_memory_, [this](error_code) { end_idle_sessions(); }));
 }
 
@@ -95,13 +132,13 @@ void Worker::end_stuck_sessions() {
     auto& sessions = context_.sessions;
     auto next = sessions.begin();
     for (auto left = sessions.size(); left > 0; --left) {  // is_stuck() may move a session to the end
-        auto& session = **next++;
+        auto& session = *next++;
         if (!session.is_stuck()) continue;
         increase(context_.counters.timed_out, 1);
         session.cut_off();
         sessions.erase(session.place());
     }
-    stuck_check_.expires_after(std::chrono::seconds(10));
+    stuck_check_.expires_after(10s);
     stuck_check_.async_wait(in_memory(stuck_memory_, [this](error_code) { end_stuck_sessions(); }));
 }
 

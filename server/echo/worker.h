@@ -3,6 +3,7 @@
 
 #include <asio/executor_work_guard.hpp>
 #include <asio/io_context.hpp>
+#include <asio/posix/stream_descriptor.hpp>
 #include <asio/steady_timer.hpp>
 #include <atomic>
 #include <chrono>
@@ -52,25 +53,28 @@ class Worker {
     [[nodiscard]] bool has_turned() const { return !turn_is_due_; }
 
     /// Counts a connection that was accepted, and closed before a worker had it. For the worker's own thread.
-    void count_refused() { context_.connection_refused(); }
+    void count_refused();
 
     asio::io_context& io() { return io_; }
     [[nodiscard]] echo_counters& counters() const { return context_.counters; }
 
  private:
     void go_on(Session& session, bool only_input) noexcept;
+    void wait_for_events();
+    void handle_events();
     void end_idle_sessions();
     void end_stuck_sessions();
 
     HandlerMemory idle_memory_;  // all before io_, which destroys the handlers that wait in them
     HandlerMemory stuck_memory_;
-    HandlerMemory poller_memory_;
+    HandlerMemory event_memory_;
     HandlerMemory turn_memory_;
     std::atomic<bool> turn_is_due_ = false;  // turn_memory_ is in use
-    std::chrono::seconds idle_timeout_;
     // Only one thread uses its sockets: locks would only cost.
     asio::io_context io_{ASIO_CONCURRENCY_HINT_UNSAFE_IO};
-    Poller poller_{io_, poller_memory_, [this](Session& session, bool only_input) { go_on(session, only_input); }};
+    // Where the sockets of the sessions wait: a single descriptor for Asio, which would allocate and queue a handler
+    // for each wait. Here an event is a call, and a socket that goes on waiting costs nothing.
+    asio::posix::stream_descriptor epoll_;
     SessionContext context_;
     asio::executor_work_guard<asio::io_context::executor_type> keep_running_ = asio::make_work_guard(io_);
     asio::steady_timer idle_check_{io_};

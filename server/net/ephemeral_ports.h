@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -16,21 +15,19 @@ namespace echo_server {
 /// The ports from which the kernel chooses local ports.
 struct EphemeralPorts {
     PortRange range;
-    PortSet usable;               ///< the range without reserved ports
+    PortSet usable = {};          ///< the range without reserved ports
     std::string unreadable = {};  ///< why these are the kernel's defaults, not the settings; else ""
 };
 
-/// Parses net.ipv4.ip_local_port_range ("32768\t60999") and net.ipv4.ip_local_reserved_ports ("8080,9000-9010", or
-/// ""). Returns nothing if `range` is not a range.
-std::optional<EphemeralPorts> parse_ephemeral_ports(std::string_view range, std::string_view reserved);
+/// Parses net.ipv4.ip_local_port_range ("32768\t60999"; the kernel's default if it is something else) and
+/// net.ipv4.ip_local_reserved_ports ("8080,9000-9010", or "").
+EphemeralPorts parse_ephemeral_ports(std::string_view range, std::string_view reserved);
 
 /// The settings of the calling thread's network namespace; the kernel's defaults if they can't be read.
 EphemeralPorts ephemeral_ports();
 
-/// If opening `ports` leaves too few of the `local` ports closed: why, and what to do. Otherwise nothing.
-std::optional<std::string> explain_ephemeral(const PortSet& ports, const EphemeralPorts& local);
-
-/// Throws std::runtime_error if opening `ports` could leave this network namespace no port for its own connections.
-void check_ephemeral_ports(const PortSet& ports);
+/// Throws std::runtime_error, which says what to leave out, if opening `ports` leaves too few of the `local` ports
+/// closed.
+void check_ephemeral_ports(const PortSet& ports, const EphemeralPorts& local);
 
 }  // namespace echo_server

@@ -4,10 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <functional>
-#include <optional>
 
 #include "base/text.h"
 
@@ -16,33 +14,28 @@ namespace {
 
 constexpr auto all_bits = ~std::uint64_t{0};
 
-std::optional<std::uint16_t> parse_port(std::string_view text) {
-    const auto port = parse_number<std::uint16_t>(trim(text));
-    return port == 0 ? std::nullopt : port;
-}
-
-std::optional<PortRange> parse_range(std::string_view text) {
-    const auto dash = text.find('-');
-    const auto first = parse_port(text.substr(0, dash));
-    const auto last = dash == std::string_view::npos ? first : parse_port(text.substr(dash + 1));
-    if (!first || !last) return {};
-    return PortRange{*first, *last};
-}
-
 // What to write in place of a piece that is none.
-std::string hint_of_piece(std::string_view piece) {
-    // The dashes of word processors, three bytes each.
-    for (const unsigned code : {0x2010U, 0x2011U, 0x2012U, 0x2013U, 0x2014U, 0x2015U, 0x2212U}) {
-        const std::array<char, 3> dash{'\xe2', static_cast<char>(0x80U | (code >> 6U & 0x3fU)),
-                                       static_cast<char>(0x80U | (code & 0x3fU))};
-        if (piece.find(std::string_view(dash.data(), dash.size())) != std::string_view::npos)
-            return fmt::format("it has a dash that is not ASCII (U+{:04X}): write '-'", code);
-    }
-    if (const auto hint = hint_of_quotes(piece); !hint.empty()) return std::string(hint);
+std::string_view hint_of_piece(std::string_view piece) {
+    // Word processors have dashes of their own.
+    const auto is_ascii = [](unsigned char c) { return c < 128; };
+    if (!std::ranges::all_of(piece, is_ascii)) return "it has a character that is not ASCII: write '-' for a dash";
+    if (const auto hint = hint_of_quotes(piece); !hint.empty()) return hint;
     return "write ports (7), ranges (1000-2000) and exclusions (!22) from 1 to 65535, with commas between them";
 }
 
 }  // namespace
+
+std::string to_string(const PortRange& range) {
+    return range.first == range.last ? fmt::format("{}", range.first) : fmt::format("{}-{}", range.first, range.last);
+}
+
+std::optional<PortRange> parse_range(std::string_view text, char separator) {
+    const auto dash = text.find(separator);
+    const auto first = parse_number<std::uint16_t>(trim(text.substr(0, dash)));
+    const auto last = dash == std::string_view::npos ? first : parse_number<std::uint16_t>(trim(text.substr(dash + 1)));
+    if (!first || !last) return {};
+    return PortRange{*first, *last};
+}
 
 void PortSet::insert(std::uint16_t first, std::uint16_t last) {
     if (first > last) return;
@@ -72,27 +65,19 @@ bool PortSet::empty() const {
 std::vector<std::uint16_t> PortSet::to_vector() const {
     std::vector<std::uint16_t> ports;
     ports.reserve(size());
-    for (const auto& [first, last] : ranges())
-        for (std::uint32_t port = first; port <= last; ++port) ports.push_back(static_cast<std::uint16_t>(port));
+    for (std::size_t i = 0; i < words_.size(); ++i)
+        for (auto word = words_[i]; word != 0; word &= word - 1)
+            ports.push_back(static_cast<std::uint16_t>(i * 64 + static_cast<std::size_t>(std::countr_zero(word))));
     return ports;
 }
 
 std::vector<PortRange> PortSet::ranges() const {
     std::vector<PortRange> ranges;
-    for (std::size_t i = 0; i < words_.size(); ++i) {
-        auto word = words_[i];
-        while (word != 0) {
-            const auto skipped = static_cast<unsigned>(std::countr_zero(word));
-            const auto length = static_cast<unsigned>(std::countr_one(word >> skipped));
-            const auto first = static_cast<std::uint16_t>(i * 64 + skipped);
-            const auto last = static_cast<std::uint16_t>(first + length - 1);
-            if (!ranges.empty() && ranges.back().last + 1 == first)
-                ranges.back().last = last;
-            else
-                ranges.push_back({first, last});
-            // Two shifts, because a shift by 64 is undefined.
-            word = skipped + length == 64 ? 0 : word >> (skipped + length) << (skipped + length);
-        }
+    for (const auto port : to_vector()) {
+        if (!ranges.empty() && ranges.back().last + 1 == port)
+            ranges.back().last = port;
+        else
+            ranges.push_back({port, port});
     }
     return ranges;
 }
@@ -121,10 +106,6 @@ PortSet operator-(PortSet a, const PortSet& b) {
     return a;
 }
 
-std::string to_string(const PortRange& range) {
-    return range.first == range.last ? fmt::format("{}", range.first) : fmt::format("{}-{}", range.first, range.last);
-}
-
 void PortList::add(std::string_view line) {
     for (std::size_t start = 0, comma = 0; comma != std::string_view::npos; start = comma + 1) {
         comma = line.find(',', start);
@@ -140,11 +121,11 @@ void PortList::add(const PortList& other) {
 void PortList::add_piece(std::string_view piece) {
     const bool exclusion = piece.starts_with('!');
     const auto range = parse_range(piece.substr(exclusion ? 1 : 0));
-    if (range && range->last < range->first)
-        throw PortListError(fmt::format("{} runs backwards: write {}-{}", quote(piece), range->last, range->first));
-    if (!range)
+    if (!range || range->first == 0 || range->last == 0)
         throw PortListError(fmt::format("{} is not allowed here: {}", piece.empty() ? "an empty piece" : quote(piece),
                                         hint_of_piece(piece)));
+    if (range->last < range->first)
+        throw PortListError(fmt::format("{} runs backwards: write {}-{}", quote(piece), range->last, range->first));
     (exclusion ? excluded_ : included_).insert(range->first, range->last);
 }
 

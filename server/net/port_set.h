@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -18,6 +19,12 @@ struct PortRange {
 
     [[nodiscard]] std::size_t size() const { return last - first + 1U; }
 };
+
+/// "7", or "1000-2000".
+std::string to_string(const PortRange& range);
+
+/// Reads the same, with blanks wherever; `first` may be larger than `last`. Nothing if it is something else.
+std::optional<PortRange> parse_range(std::string_view text, char separator = '-');
 
 /// A set of TCP ports, 0 to 65535. (No list names port 0, but a map that others write may have it.) A set that was
 /// moved from may only be assigned to.
@@ -45,13 +52,9 @@ class PortSet {
     friend bool operator==(const PortSet&, const PortSet&) = default;
 
  private:
-    // A bit for each port; words, because with vector<bool> a reload needs a fifth more time. On the heap, because a
-    // thread's stack may be small.
+    // A bit for each port; words, because with vector<bool> a reload needs a fifth more time.
     std::vector<std::uint64_t> words_ = std::vector<std::uint64_t>(1024);
 };
-
-/// "7", or "1000-2000".
-std::string to_string(const PortRange& range);
 
 /// A wrong piece of a port list; what() quotes it and says what is allowed.
 struct PortListError : std::runtime_error {

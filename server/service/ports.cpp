@@ -221,7 +221,7 @@ PortSet wanted_ports(const Options& options) {
     if (ports.empty())
         throw std::runtime_error(
             fmt::format("reading ports file {}: after the exclusions no port is left", *options.ports_file));
-    if (!options.allow_ephemeral) check_ephemeral_ports(ports);
+    if (!options.allow_ephemeral) check_ephemeral_ports(ports, ephemeral_ports());
     return ports;
 }
 

@@ -2,7 +2,6 @@
 #include "net/port_set.h"
 
 #include <doctest/doctest.h>
-#include <fmt/format.h>
 
 #include <string>
 #include <string_view>
@@ -94,9 +93,6 @@ TEST_CASE("port list: what is not, and that the offending piece is quoted") {
         {"\x7f"
          "ELF\x02",
          "'\\x7fELF\\x02'"},
-        {"\xef\xbb\xbf"
-         "7",
-         R"('\xef\xbb\xbf7')"},
         {"aaaaaaaaaabbbbbbbbbbccccccccccdddddd", "'aaaaaaaaaabbbbbbbbbbccccccccccdd...'"},
     };
     for (const auto& row : cases) {
@@ -107,11 +103,11 @@ TEST_CASE("port list: what is not, and that the offending piece is quoted") {
     CHECK(contains(refusal(std::string_view("7\0", 2)), "'7\\x00'"));
 }
 
-TEST_CASE("port list: a dash that is not ASCII, and quotes, are said") {
+TEST_CASE("port list: a character that is not ASCII, and quotes, are said") {
     CHECK(refusal("7\u20138") ==
-          R"('7\xe2\x80\x938' is not allowed here: it has a dash that is not ASCII (U+2013): write '-')");
-    for (const std::string_view dash : {"\u2010", "\u2015", "\u2212"})
-        CHECK(contains(refusal(fmt::format("!7{}8", dash)), "it has a dash that is not ASCII (U+2"));
+          R"('7\xe2\x80\x938' is not allowed here: it has a character that is not ASCII: write '-' for a dash)");
+    for (const std::string_view piece : {"!7\u20108", "7\u22128", "\ufeff7"})
+        CHECK(contains(refusal(piece), "it has a character that is not ASCII"));
     for (const std::string_view piece : {"'7", "77'", "\"7", "7\"", "'"})
         CHECK(contains(refusal(piece), "no shell has removed the quotes"));
 }
@@ -181,8 +177,6 @@ TEST_CASE("port set: a range holds what its ports one by one hold, wherever word
             CHECK(others.to_string() == "0-65535");
         }
 }
-
-TEST_CASE("port set: it is small where it lies, as a stack may be") { CHECK(sizeof(PortSet) < 64); }
 
 TEST_CASE("port set: difference") {
     PortSet a;

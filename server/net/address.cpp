@@ -68,8 +68,8 @@ AddressPrefix parse_address_prefix(const std::string& text) {
                                                    : parse_number<unsigned>(std::string_view(text).substr(slash + 1));
     const bool scoped = !error && parsed.is_v6() && parsed.to_v6().scope_id() != 0;
     if (error || scoped || !length || *length > full_length(parsed))
-        throw std::runtime_error(
-            fmt::format("{} is no address prefix: write 192.0.2.0/24, 2001:db8::/64 or a lone address", quote(text)));
+        throw std::runtime_error(fmt::format(
+            "{} is not an address prefix: write 192.0.2.0/24, 2001:db8::/64 or a lone address", quote(text)));
     // The kernel sees such a connection as an IPv4 connection.
     if (unmapped(parsed) != parsed)
         throw std::runtime_error(fmt::format("{} is an IPv4-mapped address: write it as IPv4", quote(text)));
@@ -78,12 +78,8 @@ AddressPrefix parse_address_prefix(const std::string& text) {
         throw std::runtime_error(fmt::format("{} has host bits set: write {}", quote(text), to_string(prefix)));
     if (parsed.is_unspecified() && *length == full_length(parsed))
         throw std::runtime_error(fmt::format(
-            "{} is no address that a client can dial: write {}/0 for every IPv{} address, or leave --address out",
+            "{} is not an address that a client can dial: write {}/0 for every IPv{} address, or leave --address out",
             quote(text), parsed.to_string(), parsed.is_v4() ? 4 : 6));
-    const bool broadcast = parsed.is_v4() && parsed.to_v4() == asio::ip::address_v4::broadcast();
-    if (broadcast || (parsed.is_multicast() && *length >= (parsed.is_v4() ? 4 : 8)))
-        throw std::runtime_error(fmt::format("{} is {}, where TCP has no connections: write addresses of this host",
-                                             quote(text), broadcast ? "the broadcast address" : "multicast"));
     return prefix;
 }
 

@@ -58,18 +58,14 @@ TEST_CASE("address prefix: anything else is refused, with what to write") {
                                    "192.0.2", "2001:db8::/129", "localhost", "fe80::1%1", "192.0.2.0/ 24", "[::]/0"}) {
         CAPTURE(text);
         CHECK(refusal(text) ==
-              "'" + text + "' is no address prefix: write 192.0.2.0/24, 2001:db8::/64 or a lone address");
+              "'" + text + "' is not an address prefix: write 192.0.2.0/24, 2001:db8::/64 or a lone address");
     }
     for (const std::string text : {"0.0.0.0", "0.0.0.0/32"})
-        CHECK(refusal(text) == "'" + text +
-                                   "' is no address that a client can dial: write 0.0.0.0/0 for every IPv4 address, or "
-                                   "leave --address out");
-    CHECK(refusal("::").find("write ::/0 for every IPv6 address") != std::string::npos);
-    for (const std::string text : {"224.0.0.1", "224.0.0.0/4", "239.1.0.0/16", "ff02::1", "ff00::/8"})
         CHECK(refusal(text) ==
-              "'" + text + "' is multicast, where TCP has no connections: write addresses of this host");
-    CHECK(refusal("255.255.255.255").find("' is the broadcast address, ") != std::string::npos);
-    CHECK(refusal("224.0.0.0/3") == "taken as 224.0.0.0/3");  // it has other addresses too
+              "'" + text +
+                  "' is not an address that a client can dial: write 0.0.0.0/0 for every IPv4 address, or "
+                  "leave --address out");
+    CHECK(refusal("::").find("write ::/0 for every IPv6 address") != std::string::npos);
     CHECK(refusal("192.0.2.7/24") == "'192.0.2.7/24' has host bits set: write 192.0.2.0/24");
     CHECK(refusal("::ffff:192.0.2.0/120") == "'::ffff:192.0.2.0/120' is an IPv4-mapped address: write it as IPv4");
 }

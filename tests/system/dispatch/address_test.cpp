@@ -58,8 +58,9 @@ TEST_CASE("address: a prefix without a local address is said, by a start and by 
         CAPTURE(prefix);
         CHECK(warnings(prefix) == 0);
     }
-    // No address; the subnet's broadcast, the neighbour's address.
-    for (const std::string prefix : {"198.51.100.0/24", "192.0.2.255", Network::host_ip4, "2001:db8:1::/48"}) {
+    // No address; the subnet's broadcast, the neighbour's address; multicast.
+    for (const std::string prefix :
+         {"198.51.100.0/24", "192.0.2.255", Network::host_ip4, "2001:db8:1::/48", "224.0.0.1", "ff02::1"}) {
         CAPTURE(prefix);
         CHECK(warnings(prefix) == 1);
     }

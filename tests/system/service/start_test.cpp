@@ -95,7 +95,7 @@ TEST_CASE("start: wrong usage is one line and exit code 2") {
         {{"--ports", "7", "--max-connections", "0"}, "--max-connections: Value 0 not in range ", " 2147483647"},
         {{"--ports", "7", "--address", "192.0.2.7/24"},
          "--address: '192.0.2.7/24' has host bits set: write 192.0.2.0/24"},
-        {{"--ports", "7", "--address", "here"}, "--address: 'here' is no address prefix: write 192.0.2.0/24, "},
+        {{"--ports", "7", "--address", "here"}, "--address: 'here' is not an address prefix: write 192.0.2.0/24, "},
         {{"--ports", "7", "two\nlines"}, R"(not expected: two\x0alines; )"},
     };
     for (const auto& row : cases) {

@@ -48,8 +48,8 @@ void log_warning(fmt::format_string<Args...> format, Args&&... args) {
 /// For a problem that every connection may have.
 class Warnings {
  public:
-    /// Logs it, at most one a second. Takes nothing from the heap, because the problem may be that there is no memory. A
-    /// problem of more than 256 characters is cut off.
+    /// Logs it, at most one a second. Takes nothing from the heap, because the problem may be that there is no memory.
+    /// A problem of more than 256 characters is cut off.
     template <typename... Args>
     // NOLINTNEXTLINE(bugprone-exception-escape)  fmt throws at wrong formats, and the compiler checks this one
     void warn(fmt::format_string<Args...> format, Args&&... args) noexcept {

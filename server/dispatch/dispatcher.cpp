@@ -3,7 +3,6 @@
 
 #include <bpf/bpf.h>
 #include <fmt/format.h>
-#include <linux/capability.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -20,7 +19,6 @@
 
 #include "base/log.h"
 #include "base/os.h"
-#include "base/privileges.h"
 #include "echo_dispatch.skel.h"
 
 namespace echo_server {
@@ -109,32 +107,15 @@ int log_message(libbpf_print_level /*level*/, const char* format, va_list args) 
     return size;
 }
 
-LoadRights load_rights() {
-    if (!in_initial_user_namespace()) return LoadRights::of_another_user_namespace;
-    const auto has = [capabilities = read_capabilities().effective](int capability) {
-        return (capabilities & capability_bit(capability)) != 0;
-    };
-    const bool there = (has(CAP_BPF) || has(CAP_SYS_ADMIN)) && has(CAP_NET_ADMIN);
-    return there ? LoadRights::there : LoadRights::missing;
-}
+constexpr std::string_view what_bpf_needs =
+    "CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): start echo-server as root, "
+    "or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a container; where docker does not know "
+    "CAP_BPF: '--user 0 --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add SETUID --cap-add SETGID'); if it has both, a "
+    "seccomp filter (for a container, see CONTAINERS in the manual) or a security module refuses bpf()";
 
-std::string_view why_not_permitted(LoadRights rights) {
-    switch (rights) {
-        case LoadRights::missing: break;
-        case LoadRights::there:
-            return "CAP_BPF and CAP_NET_ADMIN are there, so something else refuses bpf(): a seccomp filter (for "
-                   "a container, see CONTAINERS in the manual), a security module, or before Linux 5.11 the limit of "
-                   "locked memory ('ulimit -l unlimited')";
-        case LoadRights::of_another_user_namespace:
-            return "bpf() needs CAP_BPF and CAP_NET_ADMIN of the initial user namespace, and this is another one (of a "
-                   "rootless container, or by PrivateUsers= in a systemd unit): start echo-server outside of it";
-    }
-    return "CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): start "
-           "echo-server as "
-           "root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a container; where docker "
-           "does not know CAP_BPF: '--user 0 --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add SETUID --cap-add "
-           "SETGID')";
-}
+constexpr std::string_view why_not_in_a_user_namespace =
+    "bpf() needs CAP_BPF and CAP_NET_ADMIN of the initial user namespace, and this is another one (of a rootless "
+    "container, or by PrivateUsers= in a systemd unit): start echo-server outside of it";
 
 }  // namespace
 
@@ -173,8 +154,9 @@ void Dispatcher::load() {
     const bool unknown = error == -EINVAL;
     const bool has_sk_lookup = !unknown || libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SK_LOOKUP, nullptr) != 0;
     const bool has_sockmap = !unknown || libbpf_probe_bpf_map_type(BPF_MAP_TYPE_SOCKMAP, nullptr) != 0;
-    throw std::runtime_error(fmt::format("loading the BPF program: {}",
-                                         explain_load_error(-error, has_sk_lookup, has_sockmap, load_rights())));
+    throw std::runtime_error(
+        fmt::format("loading the BPF program: {}",
+                    explain_load_error(-error, has_sk_lookup, has_sockmap, in_initial_user_namespace())));
 }
 
 void Dispatcher::bind(const bpf_map* map) const {
@@ -284,8 +266,10 @@ std::string Dispatcher::why_not_steering(const Link& link, std::uint64_t listene
 
 void set_libbpf_verbose(bool verbose) { libbpf_set_print(verbose ? log_message : nullptr); }
 
-std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap, LoadRights rights) {
-    if (error == EPERM) return fmt::format("{}; {}", error_text(error), why_not_permitted(rights));
+std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap, bool in_initial_user_ns) {
+    if (error == EPERM)
+        return fmt::format("{}; {}", error_text(error),
+                           in_initial_user_ns ? what_bpf_needs : why_not_in_a_user_namespace);
     if (error == ENOSYS) return "this kernel has no bpf(): one built with CONFIG_BPF_SYSCALL=y is needed";
     if (!has_sk_lookup)
         return "this kernel has no sk_lookup programs: Linux 5.10 or newer is needed, built with CONFIG_INET=y and "

@@ -127,10 +127,7 @@ class Dispatcher {
 /// Lets libbpf's own messages go to standard error, or nowhere.
 void set_libbpf_verbose(bool verbose);
 
-/// Whether the capabilities of the process let it load the program.
-enum class LoadRights { missing, there, of_another_user_namespace };
-
 /// Why the program could not be loaded, for the user; `error` is the errno of the attempt.
-std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap, LoadRights rights);
+std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap, bool in_initial_user_ns);
 
 }  // namespace echo_server

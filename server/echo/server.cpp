@@ -28,6 +28,8 @@ using namespace std::chrono_literals;
 namespace echo_server {
 namespace {
 
+constexpr std::chrono::milliseconds no_pause{0};
+
 // `hint` says what to do, behind ": ".
 [[noreturn]] void fail_to_start(std::size_t threads, const error_code& why, std::string_view hint) {
     throw std::runtime_error(fmt::format("starting {}: {}{}{}", plural(threads, "thread"), error_text(why.value()),
@@ -71,7 +73,7 @@ EchoServer::EchoServer(Fd listener, Settings settings, std::span<echo_counters> 
     for (auto& worker : workers_) worker->on_connection_end([this] { on_connection_end(); });
     listener_.non_blocking(true);
     // Start with a pause of 0: the first use of a timer allocates, and later there may be no memory.
-    pause_accepting(0ms);
+    pause_accepting(no_pause);
 }
 
 EchoServer::~EchoServer() {
@@ -119,7 +121,7 @@ void EchoServer::drain(std::chrono::seconds timeout, Backlog backlog) {
     accept_pause_.cancel();
     if (backlog == Backlog::leave) listener_.close();
     // Accept now, so that the caller can tell how many connections there are to wait for.
-    while (listener_.is_open() && steady_clock::now() < drain_limit_.expiry() && accept_some() == 0ms) continue;
+    while (listener_.is_open() && steady_clock::now() < drain_limit_.expiry() && accept_some() == no_pause) continue;
 }
 
 void EchoServer::wait_for_clients() {
@@ -157,7 +159,7 @@ std::optional<std::chrono::milliseconds> EchoServer::accept_some() {
         if (draining_) listener_.close();
         return {};
     }
-    return 0ms;  // the open connections have their turn
+    return no_pause;  // the open connections have their turn
 }
 
 int EchoServer::accept_one() {

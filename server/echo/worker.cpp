@@ -37,10 +37,6 @@ Worker::Worker(echo_counters& counters, std::span<echo_port_stats> port_stats, s
     end_stuck_sessions();
 }
 
-void Worker::start_thread() {
-    thread_ = std::thread([this] { run(); });
-}
-
 void Worker::run() {
     for (;;) {
         try {

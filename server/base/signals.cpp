@@ -4,8 +4,11 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include <csignal>
+#include <array>
+#include <cstddef>
+#include <system_error>
 
+#include "base/log.h"
 #include "base/os.h"
 
 namespace echo_server {
@@ -18,6 +21,19 @@ sigset_t set_of(std::initializer_list<int> signals) {
     return set;
 }
 
+// Destructors would wait for what hangs.
+[[noreturn]] void end_start() {
+    log_error("stopped by a signal before the start was complete");
+    ::_exit(1);
+}
+
+void wait_for_stop() {
+    const auto stops = set_of({SIGINT, SIGTERM});
+    siginfo_t taken{};
+    while (::sigwaitinfo(&stops, &taken) < 0) continue;
+    if (taken.si_pid != ::getpid()) end_start();  // else it is the destructor's
+}
+
 }  // namespace
 
 void block_signals() {
@@ -25,14 +41,23 @@ void block_signals() {
     ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 }
 
-bool is_pending(int signal) {
-    sigset_t pending;
-    ::sigpending(&pending);
-    return ::sigismember(&pending, signal) == 1;
+StopsStart::StopsStart() {
+    try {
+        thread_ = std::thread(wait_for_stop);
+    } catch (const std::system_error& error) {
+        fail("starting a thread", error.code().value());
+    }
 }
 
-void check_stop_signals() {
-    if (is_pending(SIGINT) || is_pending(SIGTERM)) throw StoppedAtStart();
+StopsStart::~StopsStart() {
+    ::pthread_kill(thread_.native_handle(), SIGINT);
+    thread_.join();
+}
+
+void start_is_complete() {
+    sigset_t pending;
+    ::sigpending(&pending);
+    if (::sigismember(&pending, SIGINT) == 1 || ::sigismember(&pending, SIGTERM) == 1) end_start();
 }
 
 Fd signal_descriptor(std::initializer_list<int> signals) {
@@ -42,9 +67,14 @@ Fd signal_descriptor(std::initializer_list<int> signals) {
     return descriptor;
 }
 
-void consume_signal(int descriptor) {
-    signalfd_siginfo taken{};
-    [[maybe_unused]] const auto size = ::read(descriptor, &taken, sizeof(taken));
+sigset_t take_signals(int descriptor) {
+    // In a storm one can come again while the others are taken: leave room.
+    std::array<signalfd_siginfo, 8> taken{};
+    const auto size = ::read(descriptor, taken.data(), sizeof(taken));
+    auto set = set_of({});
+    for (std::size_t i = 0; size > 0 && i < static_cast<std::size_t>(size) / sizeof(taken[0]); ++i)
+        ::sigaddset(&set, static_cast<int>(taken[i].ssi_signo));
+    return set;
 }
 
 }  // namespace echo_server

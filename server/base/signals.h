@@ -1,34 +1,41 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <csignal>
 #include <initializer_list>
-#include <stdexcept>
+#include <thread>
 
 #include "base/fd.h"
 
 namespace echo_server {
 
-// SIGHUP, SIGUSR1, SIGUSR2, SIGINT and SIGTERM are blocked, and read from signalfds in the event loop. Of each signal
-// max one is pending, so a flood of SIGHUPs becomes one reload after the other, with time for clients in between.
-
-/// Blocks them in the calling thread and in threads that it starts.
+/// Blocks SIGHUP, SIGUSR1, SIGUSR2, SIGINT and SIGTERM in the calling thread and in threads that it starts. From then
+/// on they are read from descriptors; of each the kernel keeps one.
 void block_signals();
 
-/// Whether a signal that is blocked has come, and was not read yet.
-bool is_pending(int signal);
+/// As long as it exists, SIGINT and SIGTERM end the process at once, with a line and exit code 1: whatever hangs in the
+/// start, and also if it is process 1 of a container. (By a thread: a handler does not run while the only thread
+/// waits for a dead file server, which the kernel calls TASK_KILLABLE.)
+class StopsStart {
+ public:
+    /// To be made with signals blocked. Throws std::system_error if there can be no thread.
+    StopsStart();
+    ~StopsStart();
+    StopsStart(const StopsStart&) = delete;
+    StopsStart& operator=(const StopsStart&) = delete;
 
-/// A start that was told to stop.
-struct StoppedAtStart : std::runtime_error {
-    StoppedAtStart() : std::runtime_error("stopped by a signal before the start was complete") {}
+ private:
+    std::thread thread_;
 };
 
-/// Throws StoppedAtStart if SIGINT or SIGTERM is pending: such a start must not end the process that it was to replace.
-void check_stop_signals();
+/// Ends the process in the same way if SIGINT or SIGTERM has come: such a start must not end the process that it was to
+/// replace. To be called once, when nothing of the start can fail any more.
+void start_is_complete();
 
-/// A signalfd(2) that is readable while one of `signals` is pending. Throws std::system_error.
+/// A signalfd(2) that is readable while one of `signals`, which are blocked, is pending. Throws std::system_error.
 Fd signal_descriptor(std::initializer_list<int> signals);
 
-/// Reads one pending signal.
-void consume_signal(int descriptor);
+/// Takes all of these that are pending. Needs no memory.
+sigset_t take_signals(int descriptor);
 
 }  // namespace echo_server

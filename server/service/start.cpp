@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -25,6 +26,7 @@
 #include "net/address.h"
 #include "net/listener.h"
 #include "net/sockets.h"
+#include "service/housekeeper.h"
 #include "service/lifecycle.h"
 #include "service/ports.h"
 #include "service/replacement.h"
@@ -123,6 +125,14 @@ void announce(const Options& options, const User& user, const std::string& open,
     log_line("  stop       Ctrl-C, or {}", pid.empty() ? "send SIGTERM" : fmt::format("{}kill{}", sudo, pid));
 }
 
+// This can hang with the file system of the ports file; nothing else of the start can.
+PortSet plan_first_ports(const Options& options, int listener) {
+    const StopsStart stops_start;
+    auto plan = plan_ports(options, {}, socket_cookie(listener));
+    for (const auto& warning : plan.warnings) log_warning(warning);
+    return std::move(plan.ports);
+}
+
 void serve(const Options& options, DescriptorStore& store) {
     const std::string_view sudo = ::geteuid() == 0 ? "sudo " : "";
     const User user = find_user(options.user);
@@ -130,37 +140,41 @@ void serve(const Options& options, DescriptorStore& store) {
 
     // Whatever was made last goes first, at the end and if a step fails: ports close before the socket does.
     set_libbpf_verbose(options.verbose);
-    Dispatcher dispatcher(options.addresses, options.threads);
+    const auto shared_dispatcher = std::make_shared<Dispatcher>(options.addresses, options.threads);
+    auto& dispatcher = *shared_dispatcher;
     auto replacement = prepare_replacement(options.replace);
     Lifecycle::Memory memory;
     EchoServer server(find_listener(options, replacement, store),
                       {.log_connections = options.verbose, .idle_timeout = options.idle_timeout}, dispatcher.counters(),
                       dispatcher.port_stats());
     dispatcher.set_listener(server.listener());
-    Lifecycle lifecycle(options, dispatcher, server, store, memory);
-    const PortSet ports = lifecycle.plan_ports();
+    const auto gate = std::make_shared<Gate>();
+    Lifecycle lifecycle(options.drain_timeout, server, *gate, store, memory);
+    const PortSet ports = plan_first_ports(options, server.listener());
     warn_of_addresses(options);
-    Pins pins;
-    // echo_ports comes last: a start that is killed between the two leaves the user the echo_ports of the running
-    // server.
-    if (options.pin)
-        pins.add(*options.pin, {{"echo_socket", dispatcher.socket_fd()}, {"echo_ports", dispatcher.ports_fd()}});
     server.set_max_connections(connection_limit(options.max_connections));
 
     // Open the ports. In a replacement the new program wins, and both servers accept from the socket that they share.
     dispatcher.set_ports(ports);
     const auto identity = identity_of(server, lifecycle.replaced_event());
     dispatcher.publish(identity);
-    const int link = lifecycle.own(dispatcher.attach());
+    gate->link = dispatcher.attach();
     const auto program = dispatcher.program_id();  // before Linux 5.19, nobody may ask without CAP_BPF
     check_alone(program, replacement, count_links(store));
     auto self = dispatcher.as_instance(identity);
+    Pins pins;
+    // echo_ports comes last: a start that is killed between the two leaves the user the echo_ports of the running
+    // server.
+    if (options.pin)
+        pins.add(*options.pin, {{"echo_socket", dispatcher.socket_fd()}, {"echo_ports", dispatcher.ports_fd()}});
 
     const bool kept_cap_bpf = drop_capabilities([&] { return !dispatcher.may_use_maps(); });
     server.start_threads();  // a thread has capabilities of its own
-    lifecycle.begin(std::move(self));
-    check_stop_signals();
+    lifecycle.begin();
+    const Housekeeper housekeeper(
+        {options, user, shared_dispatcher, gate, server.listener(), std::move(self), server.io()});
     // It replaces the pins of the running server, so not before all other steps are done.
+    start_is_complete();
     if (pins.publish() && !replacement)
         log_warning("pins of another echo-server in {} were replaced; if it still runs, its user has lost them",
                     *options.pin);
@@ -175,7 +189,7 @@ void serve(const Options& options, DescriptorStore& store) {
     }
     // systemd keeps the program attached by the link, and the backlog by the listener, while this process drains and
     // the next one starts.
-    store.replace({{fmt::format("{}{}", link_prefix, program), link},
+    store.replace({{fmt::format("{}{}", link_prefix, program), bpf_link__fd(gate->link.get())},
                    {fmt::format("{}{:x}", listener_prefix, socket_cookie(server.listener())), server.listener()}});
     const auto open = describe_open(ports);
     notify("READY=1", open);
@@ -212,8 +226,6 @@ void serve(const Options& options) {
     DescriptorStore store;
     try {
         serve(options, store);
-    } catch (const StoppedAtStart&) {
-        throw;  // a restart may have stopped it: the next process gets what is in the store
     } catch (const std::exception& error) {
         store.clear();  // nothing stays open that nobody serves
         notify("", fmt::format("Failed: {}", error.what()));

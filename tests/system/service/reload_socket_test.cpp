@@ -31,42 +31,53 @@ namespace echo_server {
 
 namespace {
 
+// The lines of /proc/net/unix that have the name of a server: its listening socket, and connections to it.
+std::list<std::string> sockets_of_servers(const Netns& netns) {
+    std::list<std::string> lines;
+    std::thread([&] {
+        const Netns::Entered entered(netns);
+        std::ifstream file("/proc/thread-self/net/unix");
+        for (std::string line; std::getline(file, line);)
+            if (line.find("@echo-server/") != std::string::npos) lines.push_back(line);
+    }).join();
+    return lines;
+}
+
 // A server whose reload hangs until let_go().
 class HangingServer {
  public:
     HangingServer(const Netns& netns, const TempFile& file)
-        : flag_(file.path() + ".hang"),
+        : netns_(netns),
+          flag_(file.path() + ".hang"),
           server(netns, {"--ports-file", file.path(), "--threads", "1"}, [&] { hang_at(file.path()); }) {
         std::ofstream(flag_).close();
         server.signal(SIGHUP);
         REQUIRE(eventually([&] { return std::filesystem::remove(file.path() + ".hangs"); }));
-        descriptors_ = descriptors_of(server);
     }
     ~HangingServer() { let_go(); }
     HangingServer(const HangingServer&) = delete;
     HangingServer& operator=(const HangingServer&) = delete;
 
-    // Whether so many commands wait for an answer.
-    [[nodiscard]] bool has_waiting(std::ptrdiff_t commands) const {
-        return eventually([&] { return descriptors_of(server) == descriptors_ + commands; });
+    // Whether so many commands wait for an answer. Each has asked first who listens, by a connection of its own.
+    [[nodiscard]] bool has_waiting(std::size_t commands) const {
+        return eventually([&] { return sockets_of_servers(netns_).size() == 1 + 2 * commands; });
     }
     void let_go() const { std::filesystem::remove(flag_); }
 
  private:
+    const Netns& netns_;
     std::string flag_;
-    std::ptrdiff_t descriptors_ = 0;
 
  public:
     Server server;
 };
 
 // The address of the only server's socket for commands, and its size.
-std::pair<sockaddr_un, socklen_t> address_of_socket() {
-    std::ifstream file("/proc/thread-self/net/unix");
-    for (std::string line; std::getline(file, line);) {
-        const auto at = line.find("@echo-server/");
-        if (at == std::string::npos || line.find(" 00010000 ") == std::string::npos) continue;
-        const auto name = line.substr(at + 1);
+using Address = std::pair<sockaddr_un, socklen_t>;
+Address address_of_socket(const Netns& netns) {
+    for (const auto& line : sockets_of_servers(netns)) {
+        if (line.find(" 00010000 ") == std::string::npos) continue;
+        const auto name = line.substr(line.find('@') + 1);
         sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
         name.copy(address.sun_path + 1, name.size());
         return {address, static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size())};
@@ -75,18 +86,15 @@ std::pair<sockaddr_un, socklen_t> address_of_socket() {
     return {};
 }
 
-// Connects to the server as another user does who knows the protocol, so many times at once.
-std::list<Fd> connect_as(uid_t user, const Netns& netns, int count) {
+// Connects to the server as a program of this user does, so many times at once.
+std::list<Fd> connect_as(uid_t user, const Netns& netns, const Address& to, int count) {
     std::list<Fd> sockets;
     std::thread([&] {  // the bare system call changes the user of this thread alone
         const Netns::Entered entered(netns);
-        const auto [address, size] = address_of_socket();
         if (::syscall(SYS_setresuid, -1, user, -1) != 0) std::abort();
         for (int i = 0; i < count; ++i) {
             Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-            char greeting = 0;
-            if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), size) == 0 &&
-                ::recv(socket.get(), &greeting, 1, 0) == 1)
+            if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&to.first), to.second) == 0)
                 sockets.push_back(std::move(socket));
         }
         ::syscall(SYS_setresuid, -1, 0, -1);  // it has to leave the namespace
@@ -119,19 +127,19 @@ TEST_CASE("reload command: one that comes during a reload waits for the next") {
     CHECK(command.output() == fmt::format("reloaded {}: added 9; removed none; 2 ports open\n", file.path()));
 }
 
-TEST_CASE("reload command: who may not reload gets no word of the ports file by the socket") {
+TEST_CASE("reload command: who may not reload is told so at once, and nothing is reloaded") {
     const Netns netns;
     const TempFile file("7\n");
     Server server(netns, {"--ports-file", file.path()});
     file.write("a secret\n");
-    const auto strangers = connect_as(ordinary_user, netns, 1);
-    const auto users = connect_as(nobody, netns, 1);
-    server.reload();
-    CHECK(read_all(strangers.front()) == "-");
-    CHECK(read_all(users.front()).find("'a secret'") != std::string::npos);
+    const auto address = address_of_socket(netns);
+    CHECK(read_all(connect_as(ordinary_user, netns, address, 1).front()) ==
+          "-reloading this server: only root and user nobody may reload it");
+    CHECK(server.output().find("secret") == std::string::npos);
+    CHECK(read_all(connect_as(nobody, netns, address, 1).front()).find("'a secret'") != std::string::npos);
 }
 
-TEST_CASE("reload command: a stop answers those who wait; after that, it finds the successor") {
+TEST_CASE("reload command: a server that stops answers those who wait; meanwhile a command finds the successor") {
     const Netns netns;
     const TempFile file("7\n");
     const HangingServer hanging(netns, file);
@@ -139,66 +147,56 @@ TEST_CASE("reload command: a stop answers those who wait; after that, it finds t
     client.send("x");
     REQUIRE(client.receive(1) == "x");
     Process command_in_a_stop(netns, echo_server({"reload"}));
-    REQUIRE(hanging.has_waiting(2));  // the client is one
-    const Server successor(netns, {"--ports-file", file.path(), "--replace"});
-    CHECK(command_in_a_stop.wait() == 1);
-    CHECK(command_in_a_stop.output() == "echo-server: SIGHUP: the server is stopping; nothing is reloaded\n");
-    CHECK(run(netns, echo_server({"reload"})).code == 0);
+    REQUIRE(hanging.has_waiting(1));
+    const TempFile of_successor("7\n");
+    const Server successor(netns, {"--ports-file", of_successor.path(), "--replace"});
+    REQUIRE(eventually([&] { return run(netns, echo_server({"reload"})).code == 0; }));
     CHECK(run(netns, echo_server({"reload", std::to_string(successor.pid())})).code == 0);
     CHECK(run(netns, echo_server({"reload", std::to_string(hanging.server.pid())})).code == 1);
-}
-
-TEST_CASE("reload command: a flood of connections by others pushes out none that waits, nor costs descriptors") {
-    const Netns netns;
-    const TempFile file("7\n");
-    const HangingServer hanging(netns, file);
-    Process command(netns, echo_server({"reload"}));
-    REQUIRE(hanging.has_waiting(1));
-    const auto flood = connect_as(ordinary_user, netns, 1000);
-    CHECK(flood.size() == 1000);
-    CHECK(hanging.has_waiting(8));
     hanging.let_go();
-    CHECK(command.wait() == 0);
-    CHECK(run(netns, echo_server({"reload"})).code == 0);
-    CHECK(echoes(netns, "127.0.0.1", 7));
+    CHECK(command_in_a_stop.wait() == 1);
+    CHECK(command_in_a_stop.output() == "echo-server: reload: the server is stopping; nothing is reloaded\n");
 }
 
-TEST_CASE("reload command: of too many that wait, the oldest is told to try again") {
+TEST_CASE("reload command: a flood of connections by others keeps nobody waiting, and costs no descriptors") {
     const Netns netns;
     const TempFile file("7\n");
     HangingServer hanging(netns, file);
-    const auto sockets = connect_as(0, netns, 9);
-    CHECK(read_all(sockets.front()) == "-too many commands wait for a reload: try again");
+    Process command(netns, echo_server({"reload"}));
+    REQUIRE(hanging.has_waiting(1));
+    const auto descriptors = descriptors_of(hanging.server);
+    const auto address = address_of_socket(netns);
+    const auto waiting = connect_as(ordinary_user, netns, address, 1000);
+    CHECK(waiting.size() == 1000);
+    CHECK(descriptors_of(hanging.server) == descriptors);
     hanging.let_go();
-    hanging.server.reload();
-    for (const auto& socket : sockets)
-        if (&socket != &sockets.front()) CHECK(read_all(socket).starts_with("+reloaded "));
+    CHECK(command.wait() == 0);
+
+    std::jthread flood([&](const std::stop_token& stop) {
+        while (!stop.stop_requested()) connect_as(ordinary_user, netns, address, 100);
+    });
+    for (int i = 0; i < 10; ++i) {
+        CHECK(run(netns, echo_server({"reload"})).code == 0);
+        hanging.server.signal(SIGUSR2);
+        hanging.server.wait_for("SIGUSR2");
+        CHECK(echoes(netns, "127.0.0.1", 7));
+    }
 }
 
-TEST_CASE("reload command: what another program says in place of a server moves no signal to a third") {
+TEST_CASE("reload command: a flood of commands that read no answer leaves time for clients, signals and a stop") {
     const Netns netns;
-    // Its parent has the PID that the kernel tells of the socket.
-    const Process pretender(netns, {"sleep", "3600"}, [] {
-        constexpr std::string_view name = "echo-server/0";
-        sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
-        name.copy(address.sun_path + 1, name.size());
-        const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
-        const int listener = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (::bind(listener, reinterpret_cast<const sockaddr*>(&address), size) != 0 || ::listen(listener, 1) != 0)
-            std::abort();
-        go_on_in_child();
-        const int command = ::accept(listener, nullptr, nullptr);
-        if (::send(command, "\n", 1, 0) != 1) std::abort();
+    const TempFile file("1-30000,!7777\n");
+    Server server(netns, {"--ports-file", file.path(), "--threads", "1"});
+    const auto address = address_of_socket(netns);
+    const auto unread = connect_as(0, netns, address, 100);
+    std::jthread flood([&](const std::stop_token& stop) {
+        while (!stop.stop_requested()) connect_as(0, netns, address, 1);
     });
-    std::string output;
-    REQUIRE(eventually([&] {
-        output = run(netns, echo_server({"reload"})).output;
-        return output.find("no echo-server runs") == std::string::npos;
-    }));
-    CHECK(output.ends_with(fmt::format(" answers in place of process {}: it is no echo-server\n", pretender.pid())));
-    siginfo_t ended{};
-    REQUIRE(::waitid(P_PID, static_cast<id_t>(pretender.pid()), &ended, WEXITED | WNOHANG | WNOWAIT) == 0);
-    CHECK(ended.si_pid == 0);  // SIGHUP would have killed it
+    for (int i = 0; i < 100; ++i) CHECK(echoes(netns, "127.0.0.1", 7));
+    server.signal(SIGUSR2);
+    server.wait_for("SIGUSR2");
+    server.signal(SIGTERM);
+    CHECK(server.wait() == 0);
 }
 
 }  // namespace echo_server

@@ -111,7 +111,7 @@ TEST_CASE("reload: without a ports file there is nothing to re-read") {
     const Netns netns;
     Server server(netns, {"--ports", "7"});
     CHECK(server.reload() ==
-          "echo-server: SIGHUP: there is nothing to re-read without --ports-file; the ports stay as they are");
+          "echo-server: reload: there is nothing to re-read without --ports-file; the ports stay as they are");
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
@@ -164,8 +164,8 @@ TEST_CASE("reload: a SIGHUP that finds the program detached ends the server, and
         server.signal(SIGHUP);
         CHECK(server.wait() == 1);
         CHECK(server.output().ends_with(
-            "\necho-server: SIGHUP: the BPF program was detached from the network namespace (for example by "
-            "'bpftool link detach'): the ports are closed. The server ends, so that it can be started anew\n"));
+            "\necho-server: reload: the BPF program was detached from the network namespace (for example by "
+            "'bpftool link detach'): the ports are closed. The server ends, so that it can be started again\n"));
     }
 }
 
@@ -182,9 +182,9 @@ TEST_CASE("reload: a SIGHUP that finds the listener destroyed ends the server, e
     REQUIRE(ends(server));
     CHECK(server.wait() == 1);
     CHECK(server.output().ends_with(
-        "\necho-server: SIGHUP: the listening socket was destroyed from outside (for example by 'ss -K'): the "
+        "\necho-server: reload: the listening socket was destroyed from outside (for example by 'ss -K'): the "
         "ports are closed. "
-        "The server ends, so that it can be started anew\n"));
+        "The server ends, so that it can be started again\n"));
 }
 
 TEST_CASE("reload: as many as come cost no stream a byte") {

@@ -43,7 +43,7 @@ TEST_CASE("stop: ports close, open connections may finish") {
     CHECK(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
     CHECK(try_connect(netns, "127.0.0.1", 7777) == ECONNREFUSED);
     CHECK(who_answers(netns, NamedServer::Protocol::tcp, "127.0.0.1", 77) == "other");  // who has its port back
-    CHECK(server.reload() == "echo-server: SIGHUP: the server is stopping; nothing is reloaded");
+    CHECK(server.reload() == "echo-server: reload: the server is stopping; nothing is reloaded");
     client.send("after");
     CHECK(client.receive(5) == "after");
     client.shutdown_write();

@@ -49,7 +49,7 @@ TEST_CASE("store: a server whose program was detached ends, and leaves nothing")
     detach_program(netns);
     service.process->signal(SIGHUP);
     CHECK(service.process->wait() == 1);
-    service.systemd.wait_for("STATUS=Failed: SIGHUP: the BPF program was detached");
+    service.systemd.wait_for("STATUS=Failed: reload: the BPF program was detached");
     CHECK(service.systemd.stored.empty());
 }
 

@@ -40,7 +40,7 @@ TEST_CASE("store: clients wait while a process drains") {
     auto idle = service.start_with_idle_client();
     service.process->signal(SIGTERM);
     CHECK(service.process->wait_for("stopping") ==
-          "stopping: newcomers wait for the next start; waiting up to 3600 s for 1 connection");
+          "stopping: new connections wait for the next start; waiting up to 3600 s for 1 connection");
     auto client = newcomer(netns, 7);
     idle.shutdown_write();
     CHECK(idle.at_end());

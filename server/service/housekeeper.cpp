@@ -60,7 +60,7 @@ class Housework {
         if (::sigismember(&signals, SIGUSR1) == 1) log_status();
         if (::sigismember(&signals, SIGUSR2) != 1) return;
         facts_.dispatcher->reset_port_stats();
-        log_line("SIGUSR2: no port counts as reached any more");
+        log_line("SIGUSR2: the figures by port are reset");
     }
 
     void answer_command() {

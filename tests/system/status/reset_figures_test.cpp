@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// The figures by port begin anew: by SIGUSR2, and with a new process.
+// The figures by port are reset: by SIGUSR2, and by a new process.
 #include <doctest/doctest.h>
 
 #include <cerrno>
@@ -13,7 +13,7 @@
 
 namespace echo_server {
 
-TEST_CASE("levels: SIGUSR2 and --replace begin anew, and SIGUSR2 leaves all other figures") {
+TEST_CASE("levels: SIGUSR2 and --replace reset the figures by port, and SIGUSR2 leaves all others") {
     const Netns netns;
     Server server(netns, {"--ports", "1-100"});
     Client open(netns, "127.0.0.1", 1);
@@ -22,7 +22,7 @@ TEST_CASE("levels: SIGUSR2 and --replace begin anew, and SIGUSR2 leaves all othe
     check_levels(netns, {{"echoed", "2-10"}, {"connected", "1"}, {"attempted", "none"}, {"not_reached", "11-100"}});
     const auto reset_port_stats = [&](Server& which) {
         which.signal(SIGUSR2);
-        CHECK(which.wait_for("SIGUSR2") == "SIGUSR2: no port counts as reached any more");
+        CHECK(which.wait_for("SIGUSR2") == "SIGUSR2: the figures by port are reset");
         CHECK(levels(netns) == fresh);
         CHECK(only_status(netns)["attempts"]["steered"] == 0);
         CHECK(only_status(netns)["by_port"].empty());
@@ -47,7 +47,7 @@ TEST_CASE("levels: SIGUSR2 and --replace begin anew, and SIGUSR2 leaves all othe
     reset_port_stats(newer);
 }
 
-TEST_CASE("levels: SIGUSR1 and SIGUSR2 at once log the figures first, and then begin anew") {
+TEST_CASE("levels: SIGUSR1 and SIGUSR2 at once log the figures first, and then reset them") {
     const Netns netns;
     Server server(netns, {"--ports", "1-100"});
     for (const bool status_first : {true, false}) {
@@ -56,7 +56,7 @@ TEST_CASE("levels: SIGUSR1 and SIGUSR2 at once log the figures first, and then b
         for (const int number : {status_first ? SIGUSR1 : SIGUSR2, status_first ? SIGUSR2 : SIGUSR1, SIGCONT})
             server.signal(number);
         CHECK(server.wait_for("echoed") == "  echoed       1 port: 7");
-        server.wait_for("SIGUSR2: no port counts as reached any more");
+        server.wait_for("SIGUSR2: the figures by port are reset");
         CHECK(status_shows(netns, "  echoed       none\n"));
     }
 }
@@ -72,7 +72,7 @@ TEST_CASE("levels: a storm of SIGUSR2 costs no client its connection, and a stop
     for (std::uint16_t port = 1; port <= 1000; ++port)
         if (echoes(netns, port % 2 == 0 ? "127.0.0.1" : "::1", port)) ++served;
     CHECK(served == 1000);
-    for (int i = 0; i < 10; ++i) CHECK(server.wait_for("SIGUSR2").ends_with(": no port counts as reached any more"));
+    for (int i = 0; i < 10; ++i) CHECK(server.wait_for("SIGUSR2").ends_with(": the figures by port are reset"));
     CHECK(eventually([&] { return status_shows(netns, "  echoed       none\n"); }));
     server.signal(SIGTERM);
     CHECK(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED; }));

@@ -152,6 +152,11 @@ void serve(const Options& options, DescriptorStore& store) {
     Lifecycle lifecycle(options.drain_timeout, server, *gate, store, memory);
     const PortSet ports = plan_first_ports(options, server.listener());
     warn_of_addresses(options);
+    Pins pins;
+    // echo_ports comes last: a start that is killed between the two leaves the user the echo_ports of the running
+    // server.
+    if (options.pin)
+        pins.add(*options.pin, {{"echo_socket", dispatcher.socket_fd()}, {"echo_ports", dispatcher.ports_fd()}});
     server.set_max_connections(connection_limit(options.max_connections));
 
     // Open the ports. In a replacement the new program wins, and both servers accept from the socket that they share.
@@ -162,11 +167,6 @@ void serve(const Options& options, DescriptorStore& store) {
     const auto program = dispatcher.program_id();  // before Linux 5.19, nobody may ask without CAP_BPF
     check_alone(program, replacement, count_links(store));
     auto self = dispatcher.as_instance(identity);
-    Pins pins;
-    // echo_ports comes last: a start that is killed between the two leaves the user the echo_ports of the running
-    // server.
-    if (options.pin)
-        pins.add(*options.pin, {{"echo_socket", dispatcher.socket_fd()}, {"echo_ports", dispatcher.ports_fd()}});
 
     const bool kept_cap_bpf = drop_capabilities([&] { return !dispatcher.may_use_maps(); });
     server.start_threads();  // a thread has capabilities of its own

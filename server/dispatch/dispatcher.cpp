@@ -108,10 +108,10 @@ int log_message(libbpf_print_level /*level*/, const char* format, va_list args) 
 }
 
 constexpr std::string_view what_bpf_needs =
-    "CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): start echo-server as root, "
-    "or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a container; where docker does not know "
-    "CAP_BPF: '--user 0 --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add SETUID --cap-add SETGID'); if it has both, a "
-    "seccomp filter (for a container, see CONTAINERS in the manual) or a security module refuses bpf()";
+    "CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): start echo-server as "
+    "root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a container; where docker does not "
+    "know CAP_BPF: '--user 0 --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add SETUID --cap-add SETGID'); if it has "
+    "both, a seccomp filter (for a container, see CONTAINERS in the manual) or a security module refuses bpf()";
 
 constexpr std::string_view why_not_in_a_user_namespace =
     "bpf() needs CAP_BPF and CAP_NET_ADMIN of the initial user namespace, and this is another one (of a rootless "

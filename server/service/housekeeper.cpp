@@ -44,7 +44,7 @@ class Housework {
         for (;;) {
             std::array ready{pollfd{.fd = end_.get(), .events = POLLIN, .revents = 0},
                              pollfd{.fd = signals_.get(), .events = POLLIN, .revents = 0},
-                             pollfd{.fd = commands_, .events = POLLIN, .revents = 0}};
+                             pollfd{.fd = commands(), .events = POLLIN, .revents = 0}};
             if (::poll(ready.data(), ready.size(), -1) < 0) continue;
             if (ready[0].revents != 0) return;
             // In turns, so that neither a storm of signals nor a flood of commands keeps the other waiting.
@@ -63,10 +63,16 @@ class Housework {
         log_line("SIGUSR2: the figures by port are reset");
     }
 
+    // -1, which poll(2) passes over, once the gate is closed.
+    int commands() {
+        const std::lock_guard lock(facts_.gate->mutex);
+        return facts_.gate->commands.get();
+    }
+
     void answer_command() {
-        const Fd command = accept_reload(commands_, facts_.user);
+        Fd command;
+        while_open([&] { command = accept_reload(facts_.gate->commands.get(), facts_.user); });
         if (command) return reload(command);
-        if (errno == EINVAL) commands_ = -1;  // the gate is closed, and nobody waits any more
         if (errno == EMFILE || errno == ENFILE) std::this_thread::sleep_for(std::chrono::milliseconds(100));
     }
 
@@ -184,7 +190,6 @@ class Housework {
     Housekeeper::Facts facts_;
     Fd end_;
     Fd signals_ = signal_descriptor({SIGHUP, SIGUSR1, SIGUSR2});
-    int commands_ = facts_.gate->commands.get();
     std::uint64_t listener_cookie_ = socket_cookie(facts_.listener);
 };
 
@@ -195,7 +200,11 @@ void Gate::close(bool keep_open) {
     closed = true;
     stays_open = keep_open;
     link = {};
-    ::shutdown(commands.get(), SHUT_RDWR);  // the next command finds nobody; the housekeeper answers those that wait
+    // Closed here, as the housekeeper may hang; the shutdown ends its poll(2), which would keep the socket.
+    ::shutdown(commands.get(), SHUT_RDWR);
+    while (const Fd command{::accept4(commands.get(), nullptr, nullptr, SOCK_CLOEXEC)})
+        answer_reload(command, false, no_reload_in_a_stop);
+    commands = Fd();
 }
 
 Housekeeper::Housekeeper(Facts facts) : gate_(facts.gate) {

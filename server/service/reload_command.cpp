@@ -7,6 +7,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -31,7 +32,7 @@ using namespace std::chrono_literals;
 namespace echo_server {
 namespace {
 
-// Behind it comes a number that nobody can guess, or another user could have the address first.
+// Behind it come the PID, and a number that nobody can guess, or another user could have the address first.
 constexpr std::string_view name_prefix = "echo-server/";
 
 // The first byte of an answer; the text follows, and the end of the connection ends it.
@@ -71,7 +72,7 @@ Fd open_reload_socket() {
     std::uint64_t number = 0;
     Fd socket = unix_socket();
     if (::getrandom(&number, sizeof(number), 0) < 0) fail("making a random number");
-    const AbstractAddress address(fmt::format("{}{:016x}", name_prefix, number));
+    const AbstractAddress address(fmt::format("{}{}/{:016x}", name_prefix, ::getpid(), number));
     if (::bind(socket.get(), address.get(), address.size) != 0 || ::listen(socket.get(), SOMAXCONN) != 0)
         fail("listening for 'echo-server reload'");
     return socket;
@@ -79,11 +80,8 @@ Fd open_reload_socket() {
 
 Fd accept_reload(int listener, const User& user) {
     errno = 0;
-    sockaddr_un address{};
-    socklen_t size = sizeof(address);
-    Fd command(::accept4(listener, reinterpret_cast<sockaddr*>(&address), &size, SOCK_CLOEXEC));
-    // A peer that has a name only asks who listens here: see connect_to().
-    if (!command || size > sizeof(sa_family_t)) return {};
+    Fd command(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+    if (!command) return {};
     if (const auto peer = peer_of(command).uid; peer == 0 || peer == user.uid) return command;
     answer_reload(command, false, fmt::format("reloading this server: only root and user {} may reload it", user.name));
     return {};
@@ -96,43 +94,34 @@ void answer_reload(const Fd& command, bool success, std::string_view text) noexc
 
 namespace {
 
-// Their names in /proc/net/unix, where the name ends the line (proc(5)).
-std::vector<std::string> names_of_servers() {
+// A server, as the name of its socket tells. Any local user can make a socket of such a name.
+struct Listener {
+    std::string name;
+    pid_t pid;
+};
+
+// All of them, or those with this PID, in /proc/net/unix, where the name ends the line (proc(5)).
+std::vector<Listener> find_listeners(std::optional<pid_t> pid) {
     constexpr std::string_view listens = " 00010000 ";
     std::ifstream file("/proc/net/unix");
     if (!file) fail("reading /proc/net/unix");
-    std::vector<std::string> names;
-    for (std::string line; std::getline(file, line);)
-        if (const auto at = line.find(fmt::format(" @{}", name_prefix));
-            at != std::string::npos && line.find(listens) < at)
-            names.push_back(line.substr(at + 2));
-    return names;
+    std::vector<Listener> found;
+    for (std::string line; std::getline(file, line);) {
+        const auto at = line.find(fmt::format(" @{}", name_prefix));
+        if (at == std::string::npos || line.find(listens) > at) continue;
+        const auto name = line.substr(at + 2);
+        const auto rest = std::string_view(name).substr(name_prefix.size());
+        const auto number = parse_number<pid_t>(rest.substr(0, rest.find('/')));
+        if (number && (!pid || *number == *pid)) found.push_back({name, *number});
+    }
+    return found;
 }
-
-// Returns nothing, with errno set, if nobody listens there (ECONNREFUSED), or too many connections wait there (EAGAIN).
-// A connection from a socket that has a name itself `only_asks` who listens there, and is no request.
-Fd connect_to(const std::string& name, bool only_asks) {
-    Fd socket = unix_socket();
-    const sockaddr any{.sa_family = AF_UNIX, .sa_data = {}};  // the kernel chooses a name
-    if (only_asks && ::bind(socket.get(), &any, sizeof(any.sa_family)) != 0) fail("naming a UNIX socket");
-    const AbstractAddress address(name);
-    if (::connect(socket.get(), address.get(), address.size) == 0) return socket;
-    const int error = errno;
-    socket = {};
-    errno = error;
-    return {};
-}
-
-// A server, by the name of its socket; its PID is 0 if it is in another PID namespace.
-using Listener = std::pair<std::string, pid_t>;
 
 [[noreturn]] void fail_to_choose(const std::vector<Listener>& servers) {
-    // With their users: any local user can make a socket of that name.
     std::set<std::string> processes;
     for (const auto& [name, pid] : servers) {
         const auto user = user_of(pid);
-        processes.insert(pid == 0 ? "one in another PID namespace"
-                                  : fmt::format("{} of {}", pid, user ? user->name : "?"));
+        processes.insert(fmt::format("{} of {}", pid, user ? user->name : "?"));
     }
     throw std::runtime_error(fmt::format(
         "several processes take reloads in this network namespace: name one of them, {}, as in 'echo-server reload "
@@ -140,59 +129,41 @@ using Listener = std::pair<std::string, pid_t>;
         fmt::join(processes, ", ")));
 }
 
-// A request that waits for its answer.
-struct Request {
-    Fd socket;
-    std::string server;  // for messages
-};
-
-// Returns nothing if a server, which may be the right one, has too many connections that wait.
-std::optional<Request> try_to_request(std::optional<pid_t> pid) {
-    std::vector<Listener> servers;
-    bool is_full = false;
-    for (const auto& name : names_of_servers()) {
-        const Fd socket = connect_to(name, true);
-        if (!socket)
-            is_full |= errno == EAGAIN;
-        else if (const auto peer = peer_of(socket).pid; !pid || peer == *pid)
-            servers.emplace_back(name, peer);
+// Returns nothing if all are gone, or have too many connections that wait. `pid` is the process that it must be.
+Fd connect_to(const std::vector<Listener>& servers, std::optional<pid_t> pid, steady_clock::time_point deadline) {
+    for (bool is_full = true; is_full && steady_clock::now() < deadline; std::this_thread::sleep_for(50ms)) {
+        is_full = false;
+        for (const auto& server : servers) {
+            Fd socket = unix_socket();
+            const AbstractAddress address(server.name);
+            if (::connect(socket.get(), address.get(), address.size) != 0)
+                is_full |= errno == EAGAIN;
+            else if (!pid || peer_of(socket).pid == *pid)
+                return socket;
+        }
     }
-    if (is_full && (!pid || servers.empty())) return {};
-    if (servers.empty() && pid)
-        throw std::runtime_error(fmt::format(
-            "process {} is no echo-server of this network namespace, or it is stopping: 'echo-server status' shows all",
-            *pid));
-    if (servers.size() > 1 && !pid) fail_to_choose(servers);
-    if (!servers.empty()) {
-        const auto& [name, peer] = servers.front();
-        Fd socket = connect_to(name, false);
-        if (!socket && errno == EAGAIN) return {};
-        if (socket)
-            return Request{std::move(socket),
-                           peer == 0 ? "the process in another PID namespace" : fmt::format("process {}", peer)};
-    }
-    throw std::runtime_error("no echo-server runs in this network namespace, or it is stopping: start one");
+    return {};
 }
 
-std::string read_answer(const Request& request, steady_clock::time_point deadline) {
+std::string read_answer(const Fd& socket, pid_t pid, steady_clock::time_point deadline) {
     constexpr std::size_t longest = 65536;
     std::string answer;
     std::array<char, 4096> buffer;
     while (answer.size() < longest) {
-        pollfd ready{.fd = request.socket.get(), .events = POLLIN, .revents = 0};
+        pollfd ready{.fd = socket.get(), .events = POLLIN, .revents = 0};
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - steady_clock::now()).count();
         if (left <= 0 || ::poll(&ready, 1, static_cast<int>(left)) <= 0)
             throw std::runtime_error(
-                fmt::format("{} does not answer in {} s: it is stopped (its state in 'ps' is T), or reading its "
-                            "ports file hangs; it may still reload later",
-                            request.server, longest_wait.count()));
-        const auto size = ::recv(request.socket.get(), buffer.data(), buffer.size(), 0);
+                fmt::format("process {} does not answer in {} s: it is stopped (its state in 'ps' is T), or reading "
+                            "its ports file hangs; it may still reload later",
+                            pid, longest_wait.count()));
+        const auto size = ::recv(socket.get(), buffer.data(), buffer.size(), 0);
         if (size <= 0) break;
         answer.append(buffer.data(), static_cast<std::size_t>(size));
     }
     if (answer.empty())
         throw std::runtime_error(
-            fmt::format("{} has ended, or begun to stop, without an answer: its log says why", request.server));
+            fmt::format("process {} has ended, or begun to stop, without an answer: its log says why", pid));
     return answer;
 }
 
@@ -200,14 +171,17 @@ std::string read_answer(const Request& request, steady_clock::time_point deadlin
 
 void reload_server(std::optional<pid_t> pid) {
     const auto deadline = steady_clock::now() + longest_wait;
-    auto request = try_to_request(pid);
-    for (; !request; request = try_to_request(pid)) {
-        if (steady_clock::now() > deadline)
-            throw std::runtime_error(
-                "an echo-server in this network namespace takes no commands: name yours by its PID");
-        std::this_thread::sleep_for(50ms);
-    }
-    const auto answer = read_answer(*request, deadline);
+    const auto servers = find_listeners(pid);
+    if (!pid && servers.size() > 1) fail_to_choose(servers);
+    const Fd server = connect_to(servers, pid, deadline);
+    if (!server && pid)
+        throw std::runtime_error(
+            fmt::format("process {} is not an echo-server of this network namespace, or it is "
+                        "stopping: 'echo-server status' shows all",
+                        *pid));
+    if (!server)
+        throw std::runtime_error("no echo-server runs in this network namespace, or it is stopping: start one");
+    const auto answer = read_answer(server, servers.front().pid, deadline);
     const auto text = printable(answer.substr(1));
     if (answer.front() != success_mark) throw std::runtime_error(text);
     if (!logs_to_journal()) log_line(text);  // the server's own line is there

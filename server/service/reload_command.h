@@ -18,9 +18,9 @@ namespace echo_server {
 /// The server's listening socket. Throws std::system_error.
 Fd open_reload_socket();
 
-/// Takes the next connection to `listener`. Returns nothing, with errno set or 0, if there is none, or if it does not
-/// ask for a reload, or may not: only root and `user`, who runs the server, may; all others are told so. Needs no
-/// memory unless it refuses.
+/// Takes the next connection to `listener`. Returns nothing, with errno set or 0, if there is none, or if who connects
+/// may not reload: only root and `user`, who runs the server, may; all others are told so. Needs no memory unless it
+/// refuses.
 Fd accept_reload(int listener, const User& user);
 
 /// Tells `command` whether its reload succeeded, and `text`, one line. Needs no memory.

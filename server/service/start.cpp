@@ -99,15 +99,48 @@ void warn_of_addresses(const Options& options) {
             to_string(prefix));
 }
 
+// What the user, whom the process has become, will not be able to do.
 void warn_of_lost_rights(const Options& options, const User& user, bool may_use_maps, bool kept_cap_bpf) {
     if (options.pin && (kept_cap_bpf || !may_use_maps))
         log_warning("user {} can't use the pins: that needs root (CAP_BPF), or Linux 5.19", user.name);
     if (options.ports_file && !may_use_maps) log_warning("SIGHUP will fail: {}", why_maps_are_refused);
 }
 
+// Returns the id of the program.
+std::uint32_t attach(Dispatcher& dispatcher, Link& link, const std::optional<Replacement>& replacement,
+                     DescriptorStore& store) {
+    link = dispatcher.attach();
+    const auto program = dispatcher.program_id();  // before Linux 5.19, nobody may ask without CAP_BPF
+    check_alone(program, replacement, count_links(store));
+    return program;
+}
+
+// It replaces the pins of the running server, so not before all other steps are done.
+void publish(Pins& pins, const Options& options) {
+    if (pins.publish() && !options.replace)
+        log_warning("pins of another echo-server in {} were replaced; if it still runs, its user has lost them",
+                    *options.pin);
+}
+
+void let_go(std::optional<Replacement>& replacement, Dispatcher& dispatcher) {
+    if (!replacement) return;
+    replacement->complete();
+    // Since the program was attached, its lookups led to the old process: they would look like clients that never
+    // connected.
+    dispatcher.reset_port_stats();
+}
+
+// systemd keeps the program attached by the link, and the backlog by the listener, while this process drains and the
+// next one starts.
+void keep(DescriptorStore& store, std::uint32_t program, const Link& link, int listener) {
+    store.replace({{fmt::format("{}{}", link_prefix, program), bpf_link__fd(link.get())},
+                   {fmt::format("{}{:x}", listener_prefix, socket_cookie(listener)), listener}});
+}
+
 // In the journal one line, without the commands, as they are systemctl's there.
-void announce(const Options& options, const User& user, const std::string& open, int listener,
-              const std::string& replaced, std::string_view sudo, bool kept_cap_bpf) {
+void announce(const Options& options, const User& user, const PortSet& ports, int listener,
+              const std::optional<Replacement>& replacement, std::string_view sudo, bool kept_cap_bpf) {
+    const auto open = describe_open(ports);
     const auto bound = to_string(local_endpoint(listener));
     if (logs_to_journal())
         return log_line("version {}, {}; socket {}, user {}", ECHO_SERVER_VERSION, open, bound, user.name);
@@ -117,7 +150,7 @@ void announce(const Options& options, const User& user, const std::string& open,
     if (!options.addresses.empty()) log_line("  addresses  {}", to_string(options.addresses));
     log_line("  user       {}, {}", user.name, kept_cap_bpf ? "with CAP_BPF alone" : "without any capability");
     if (options.pin) log_line("  pinned     {}/echo_ports, echo_socket", *options.pin);
-    if (!replaced.empty()) log_line("  replaces   {}", replaced);
+    if (replacement) log_line("  replaces   {}", replacement->description());
     // Process 1 of a container is another process where its log is read.
     const auto pid = ::getpid() == 1 ? "" : fmt::format(" {}", ::getpid());
     if (options.ports_file)
@@ -130,6 +163,7 @@ PortSet plan_first_ports(const Options& options, int listener) {
     const StopsStart stops_start;
     auto plan = plan_ports(options, {}, socket_cookie(listener));
     for (const auto& warning : plan.warnings) log_warning(warning);
+    warn_of_addresses(options);
     return std::move(plan.ports);
 }
 
@@ -151,7 +185,6 @@ void serve(const Options& options, DescriptorStore& store) {
     const auto gate = std::make_shared<Gate>();
     Lifecycle lifecycle(options.drain_timeout, server, *gate, store, memory);
     const PortSet ports = plan_first_ports(options, server.listener());
-    warn_of_addresses(options);
     Pins pins;
     // echo_ports comes last: a start that is killed between the two leaves the user the echo_ports of the running
     // server.
@@ -163,9 +196,7 @@ void serve(const Options& options, DescriptorStore& store) {
     dispatcher.set_ports(ports);
     const auto identity = identity_of(server, lifecycle.replaced_event());
     dispatcher.publish(identity);
-    gate->link = dispatcher.attach();
-    const auto program = dispatcher.program_id();  // before Linux 5.19, nobody may ask without CAP_BPF
-    check_alone(program, replacement, count_links(store));
+    const auto program = attach(dispatcher, gate->link, replacement, store);
     auto self = dispatcher.as_instance(identity);
 
     const bool kept_cap_bpf = drop_capabilities([&] { return !dispatcher.may_use_maps(); });
@@ -173,27 +204,15 @@ void serve(const Options& options, DescriptorStore& store) {
     lifecycle.begin();
     const Housekeeper housekeeper(
         {options, user, shared_dispatcher, gate, server.listener(), std::move(self), server.io()});
-    // It replaces the pins of the running server, so not before all other steps are done.
     start_is_complete();
-    if (pins.publish() && !replacement)
-        log_warning("pins of another echo-server in {} were replaced; if it still runs, its user has lost them",
-                    *options.pin);
+    publish(pins, options);
     warn_of_lost_rights(options, user, dispatcher.may_use_maps(), kept_cap_bpf);
 
-    // From here on nothing fails, nor hangs with a file system: let the running server go.
-    if (replacement) {
-        replacement->complete();
-        // Since the program was attached, its lookups led to the old process: they would look like clients that never
-        // connected.
-        dispatcher.reset_port_stats();
-    }
-    // systemd keeps the program attached by the link, and the backlog by the listener, while this process drains and
-    // the next one starts.
-    store.replace({{fmt::format("{}{}", link_prefix, program), bpf_link__fd(gate->link.get())},
-                   {fmt::format("{}{:x}", listener_prefix, socket_cookie(server.listener())), server.listener()}});
-    const auto open = describe_open(ports);
-    notify("READY=1", open);
-    announce(options, user, open, server.listener(), replacement ? replacement->description() : "", sudo, kept_cap_bpf);
+    // From here on nothing fails, nor hangs with a file system.
+    let_go(replacement, dispatcher);
+    keep(store, program, gate->link, server.listener());
+    notify("READY=1", describe_open(ports));
+    announce(options, user, ports, server.listener(), replacement, sudo, kept_cap_bpf);
 
     server.run();
     lifecycle.end();

@@ -58,9 +58,9 @@ class HangingServer {
     HangingServer(const HangingServer&) = delete;
     HangingServer& operator=(const HangingServer&) = delete;
 
-    // Whether so many commands wait for an answer. Each has asked first who listens, by a connection of its own.
+    // Whether so many commands wait for an answer.
     [[nodiscard]] bool has_waiting(std::size_t commands) const {
-        return eventually([&] { return sockets_of_servers(netns_).size() == 1 + 2 * commands; });
+        return eventually([&] { return sockets_of_servers(netns_).size() == 1 + commands; });
     }
     void let_go() const { std::filesystem::remove(flag_); }
 
@@ -197,6 +197,25 @@ TEST_CASE("reload command: a flood of commands that read no answer leaves time f
     server.wait_for("SIGUSR2");
     server.signal(SIGTERM);
     CHECK(server.wait() == 0);
+}
+
+TEST_CASE("reload command: a socket that another process has under a server's name is passed over") {
+    const Netns netns;
+    const TempFile file("7\n");
+    const Server server(netns, {"--ports-file", file.path()});
+    const auto name = fmt::format("echo-server/{}/0", server.pid());
+    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+    name.copy(address.sun_path + 1, name.size());
+    const Fd other = [&] {
+        const Netns::Entered entered(netns);
+        return Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    }();
+    const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+    REQUIRE(::bind(other.get(), reinterpret_cast<const sockaddr*>(&address), size) == 0);
+    REQUIRE(::listen(other.get(), 1) == 0);
+    for (int i = 0; i < 3; ++i)  // it is full then
+        CHECK(run_ok(netns, echo_server({"reload", std::to_string(server.pid())})) ==
+              fmt::format("reloaded {}: nothing changed; 1 port open\n", file.path()));
 }
 
 }  // namespace echo_server

@@ -33,7 +33,6 @@ struct echo_instance {
     char version[20];      /* ends with 0 */
     __u64 started_wall;    /* CLOCK_REALTIME at the start, ns; 0 if not known */
     __u64 process_start;   /* field 22 of /proc/PID/stat: tells it from a later process with that PID; 0 if not known */
-    __u64 time_namespace;  /* inode of the time namespace whose boot time `started` and `process_start` count from */
 };
 
 /* The values of the map echo_port_stats, by port. The program writes the first figure, the server writes the

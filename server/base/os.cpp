@@ -107,8 +107,6 @@ bool in_initial_user_namespace() {
 
 std::uint64_t pid_namespace() { return inode_of("/proc/self/ns/pid"); }
 
-std::uint64_t time_namespace() { return inode_of("/proc/self/ns/time"); }
-
 std::uint64_t start_of_this_process() { return start_in("/proc/self/stat"); }
 
 Fd open_process(pid_t pid, std::uint64_t start) {

@@ -43,9 +43,6 @@ bool in_initial_user_namespace();
 /// Inode of the process's PID namespace, or 0 if it can't be read.
 std::uint64_t pid_namespace();
 
-/// The same for its time namespace.
-std::uint64_t time_namespace();
-
 /// The network namespace of the calling thread (other threads of the process may be in another).
 struct CurrentNetns {
     /// Throws std::runtime_error.

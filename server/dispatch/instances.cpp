@@ -151,12 +151,8 @@ bool in_this_pid_namespace(const echo_instance& identity) {
     return identity.pid_namespace != 0 && identity.pid_namespace == pid_namespace();
 }
 
-bool in_this_time_namespace(const echo_instance& identity) { return identity.time_namespace == time_namespace(); }
-
 Fd open_process_of(const echo_instance& identity) {
-    // In another time namespace /proc counts from another boot.
-    return open_process(static_cast<pid_t>(identity.pid),
-                        in_this_time_namespace(identity) ? identity.process_start : 0);
+    return open_process(static_cast<pid_t>(identity.pid), identity.process_start);
 }
 
 bool has_ended(const echo_instance& identity) {

@@ -81,7 +81,6 @@ echo_instance identity_of(EchoServer& server, int replaced_event) {
     identity.started = static_cast<__u64>(time_of(CLOCK_BOOTTIME).count());
     identity.started_wall = static_cast<__u64>(time_of(CLOCK_REALTIME).count());
     identity.process_start = start_of_this_process();
-    identity.time_namespace = time_namespace();
     identity.max_connections = server.max_connections();
     identity.listener = server.listener();
     identity.replaced_event = replaced_event;

@@ -132,8 +132,8 @@ ServerStatus read_status(const Instance& server, const std::optional<std::vector
         if (status.pid && proc_is_ours())
             if (auto user = user_of(static_cast<pid_t>(*status.pid))) status.user = std::move(user->name);
         // The process wrote it: it may be nonsense.
-        if (const auto now = time_of(CLOCK_BOOTTIME); !status.ended && in_this_time_namespace(*identity) &&
-                                                      identity->started <= static_cast<std::uint64_t>(now.count()))
+        if (const auto now = time_of(CLOCK_BOOTTIME);
+            !status.ended && identity->started <= static_cast<std::uint64_t>(now.count()))
             status.uptime = now - std::chrono::nanoseconds(identity->started);
     }
     status.addresses = read_addresses(server.map("echo_addresses"));

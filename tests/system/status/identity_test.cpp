@@ -2,22 +2,15 @@
 // The trust of 'status' and --replace in the map echo_instance, in which a server says who it is.
 #include <bpf/bpf.h>
 #include <doctest/doctest.h>
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <climits>
 #include <cstdlib>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
-#include <string_view>
 
 #include "base/os.h"
 #include "echo_dispatch.h"
@@ -30,8 +23,6 @@
 namespace echo_server {
 
 namespace {
-
-using nlohmann::json;
 
 /// Our program, attached by somebody who writes lies about himself into echo_instance.
 class StandIn {
@@ -68,26 +59,11 @@ class StandIn {
     std::unique_ptr<bpf_link, Destroy> link_;
 };
 
-/// The inode of this test's namespace; 0 if the kernel has no namespaces of that kind.
-std::uint64_t namespace_of(const std::string& kind) {
-    struct stat status{};
-    return ::stat(("/proc/self/ns/" + kind).c_str(), &status) == 0 ? status.st_ino : 0;
-}
-
-void enter_time_with_another_boot() {
-    constexpr std::string_view offset = "boottime 100000 0";
-    if (::unshare(CLONE_NEWTIME) != 0) std::abort();
-    const Fd offsets(::open("/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC));
-    if (::write(offsets.get(), offset.data(), offset.size()) != static_cast<ssize_t>(offset.size())) std::abort();
-    go_on_in_child();  // the new namespace holds only its children
-}
-
 /// The echo_instance of a server with `pid` that started at `start`.
 echo_instance identity_of(const Netns& netns, pid_t pid, std::uint64_t start) {
     echo_instance identity{};
     identity.netns = netns.inode();
-    identity.pid_namespace = namespace_of("pid");
-    identity.time_namespace = namespace_of("time");
+    identity.pid_namespace = pid_namespace();
     identity.pid = static_cast<__u32>(pid);
     identity.process_start = start;
     return identity;
@@ -137,21 +113,6 @@ TEST_CASE("status: the process that a server says it is, is the process that is 
         CHECK(run(netns, echo_server({"--ports", "7"})).output.find(fmt::format("(process {})", ::getpid())) !=
               std::string::npos);
     }
-}
-
-TEST_CASE("status: a server is the same from a time namespace with another boot") {
-    const Netns netns;
-    Server older(netns, {"--ports", "7"});
-    const auto shown = run(netns, echo_server({"status", "--json"}), enter_time_with_another_boot);
-    const auto row = json::parse(shown.output)["instances"].at(0);
-    CHECK(row["pid"] == older.pid());
-    CHECK(row["uptime_seconds"] == nullptr);
-    const auto second = run(netns, echo_server({"--ports", "7"}), enter_time_with_another_boot);
-    CHECK(second.output.find(fmt::format("(process {})", older.pid())) != std::string::npos);
-    // As another user it would no longer be killed with its parent.
-    const Server newer(netns, {"--ports", "7", "--user", "root", "--replace"}, enter_time_with_another_boot);
-    CHECK(older.wait() == 0);
-    CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
 #ifdef NDEBUG  // sanitizers need memory too

@@ -44,27 +44,12 @@ constexpr std::uint64_t about_files = capability_bit(CAP_CHOWN) | capability_bit
                                       capability_bit(CAP_DAC_READ_SEARCH) | capability_bit(CAP_FOWNER) |
                                       capability_bit(CAP_FSETID) | capability_bit(CAP_MAC_OVERRIDE);
 
-void raise(std::uint64_t wanted) {
-    auto capabilities = read_capabilities();
-    capabilities.effective |= capabilities.permitted & wanted;
-    set_capabilities(capabilities);
-}
-
-void change_ids(const User& user) {
-    const auto refuse = [&](int error = errno) {
-        fail(fmt::format("becoming user {}", user.name), error, hint_of_user(error));
-    };
-    // A change from root to another user drops all capabilities, unless they are to be kept.
-    if (::prctl(PR_SET_KEEPCAPS, 1) != 0) refuse();
-    if (user.uid != ::geteuid() || user.gid != ::getegid() || ::getgroups(0, nullptr) != 0) {
-        if (::setgroups(0, nullptr) != 0 && user.uid != 0) refuse();
-        if (::setresgid(user.gid, user.gid, user.gid) != 0) refuse();
-        if (::setresuid(user.uid, user.uid, user.uid) != 0) refuse();
-    }
-    ::prctl(PR_SET_KEEPCAPS, 0);
-}
-
-}  // namespace
+// capget(2) and capset(2), of the calling thread; glibc has no wrappers.
+struct Capabilities {
+    std::uint64_t permitted = 0;
+    std::uint64_t effective = 0;
+    std::uint64_t inheritable = 0;
+};
 
 Capabilities read_capabilities() {
     __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
@@ -87,6 +72,28 @@ void set_capabilities(const Capabilities& wanted) {
     // This also clears the ambient set.
     if (::syscall(SYS_capset, &header, data.data()) != 0) fail("changing the capabilities");
 }
+
+void raise(std::uint64_t wanted) {
+    auto capabilities = read_capabilities();
+    capabilities.effective |= capabilities.permitted & wanted;
+    set_capabilities(capabilities);
+}
+
+void change_ids(const User& user) {
+    const auto refuse = [&](int error = errno) {
+        fail(fmt::format("becoming user {}", user.name), error, hint_of_user(error));
+    };
+    // A change from root to another user drops all capabilities, unless they are to be kept.
+    if (::prctl(PR_SET_KEEPCAPS, 1) != 0) refuse();
+    if (user.uid != ::geteuid() || user.gid != ::getegid() || ::getgroups(0, nullptr) != 0) {
+        if (::setgroups(0, nullptr) != 0 && user.uid != 0) refuse();
+        if (::setresgid(user.gid, user.gid, user.gid) != 0) refuse();
+        if (::setresuid(user.uid, user.uid, user.uid) != 0) refuse();
+    }
+    ::prctl(PR_SET_KEEPCAPS, 0);
+}
+
+}  // namespace
 
 User find_user(const std::optional<std::string>& name) {
     const auto self = ::geteuid();
@@ -134,11 +141,19 @@ void become(const User& user) {
     set_capabilities({.permitted = permitted, .effective = permitted & ~about_files});
 }
 
-SightOfProcesses::SightOfProcesses() : before_(read_capabilities()) {
+SightOfProcesses::SightOfProcesses() : before_(read_capabilities().effective) {
     raise(capability_bit(CAP_DAC_READ_SEARCH) | capability_bit(CAP_SYS_PTRACE));
 }
 
-SightOfProcesses::~SightOfProcesses() { set_capabilities(before_); }
+SightOfProcesses::~SightOfProcesses() {
+    try {
+        auto capabilities = read_capabilities();
+        capabilities.effective = before_;
+        set_capabilities(capabilities);
+    } catch (const std::runtime_error&) {
+        // They go with all others, once the program is attached.
+    }
+}
 
 bool drop_capabilities(const std::function<bool()>& needs_cap_bpf) {
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail("setting no_new_privs");

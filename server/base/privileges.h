@@ -27,17 +27,8 @@ User find_user(const std::optional<std::string>& name);
 /// The effective user of the process `pid`; nothing if /proc does not show it.
 std::optional<User> user_of(pid_t pid);
 
-/// Capabilities of the calling thread, with a bit for each, such as 1 << CAP_BPF.
-struct Capabilities {
-    std::uint64_t permitted = 0;
-    std::uint64_t effective = 0;
-    std::uint64_t inheritable = 0;
-};
+/// The bit of a capability, such as CAP_BPF, in a set.
 constexpr std::uint64_t capability_bit(int capability) { return std::uint64_t{1} << static_cast<unsigned>(capability); }
-
-/// capget(2) and capset(2); glibc has no wrappers. Both throw std::runtime_error.
-Capabilities read_capabilities();
-void set_capabilities(const Capabilities& wanted);
 
 /// Makes effective what is permitted: the file of a program may give it capabilities that are permitted alone, as in
 /// 'setcap cap_bpf=p'. (With 'ep', a program that may not have them can't be executed, and can't say why.) Throws
@@ -59,7 +50,7 @@ class SightOfProcesses {
     SightOfProcesses& operator=(const SightOfProcesses&) = delete;
 
  private:
-    Capabilities before_;
+    std::uint64_t before_;  // the effective set
 };
 
 /// Drops all capabilities, for good (no_new_privs). CAP_BPF is kept if `needs_cap_bpf`, called last, returns true;

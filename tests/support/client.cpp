@@ -89,6 +89,13 @@ void Client::shutdown_write() {
     if (error_ == 0 && ::shutdown(fd_.get(), SHUT_WR) != 0) error_ = errno;
 }
 
+Client connected(const Netns& netns, std::uint16_t port, const std::string& address) {
+    Client client(netns, address, port);
+    client.send("x");
+    REQUIRE(client.receive(1) == "x");
+    return client;
+}
+
 void reset(Client client) {
     const linger now{.l_onoff = 1, .l_linger = 0};
     REQUIRE(::setsockopt(client.fd(), SOL_SOCKET, SO_LINGER, &now, sizeof(now)) == 0);

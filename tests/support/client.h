@@ -34,6 +34,9 @@ class Client {
     int error_ = 0;
 };
 
+/// A client whose connection the server has accepted: a byte has come back. Fails the test otherwise.
+Client connected(const Netns& netns, std::uint16_t port, const std::string& address = "127.0.0.1");
+
 /// Ends the connection by a RST instead of a FIN.
 void reset(Client client);
 

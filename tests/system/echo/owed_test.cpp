@@ -121,8 +121,7 @@ TEST_CASE("owed: an end with bytes owed is a reset, and an end without any a FIN
         Server server(netns, flags);
         auto owed = small_client(netns, "127.0.0.1");
         make_owe(netns, owed);
-        Client idle(netns, "127.0.0.1", 7);
-        REQUIRE(echo_once(idle) == "x");
+        Client idle = connected(netns, 7);
         row.end(server);
         CHECK(end_of(idle) == row.end_of_idle);
         CHECK(end_of(owed) == ECONNRESET);
@@ -197,8 +196,7 @@ TEST_CASE("owed: who takes nothing is gone after a minute or so, half-closed or 
     for (auto* client : {&half_closed, &in_kernel}) client->send(std::string(50 * piece, 'k'));
     auto slow = small_client(network.host, Network::vm_ip6, 65536);
     make_owe(network.vm, slow);
-    Client idle(network.host, Network::vm_ip4, 7);
-    REQUIRE(echo_once(idle) == "x");
+    Client idle = connected(network.host, 7, Network::vm_ip4);
     REQUIRE(is_known(network.vm, half_closed));
 
     const auto start = std::chrono::steady_clock::now();
@@ -231,9 +229,8 @@ TEST_CASE("owed: who takes nothing is gone after a minute or so, half-closed or 
 TEST_CASE("owed: a peer that is dead is gone after two minutes; an idle one stays, though probes are lost") {
     const Network network;
     const Server server(network.vm, {"--ports", "7"});
-    Client dead(network.host, Network::vm_ip4, 7);
-    Client idle(network.host, Network::vm_ip4, 7);
-    for (auto* client : {&dead, &idle}) REQUIRE(echo_once(*client) == "x");
+    Client dead = connected(network.host, 7, Network::vm_ip4);
+    Client idle = connected(network.host, 7, Network::vm_ip4);
     const auto nft = [&](const std::string& text) { return run_ok(network.vm, {"nft", text}); };
     nft("add table inet t");
     nft("add chain inet t c { type filter hook output priority 0; }");

@@ -55,8 +55,7 @@ TEST_CASE("reset: in whatever state a connection is, it harms nobody else and le
     };
     const Network network;
     Server server(network.vm, {"--ports", "7", "--threads", "2"});
-    Client witness(network.host, Network::vm_ip4, 7);
-    go_through(witness, 1);
+    Client witness = connected(network.host, 7, Network::vm_ip4);
     const auto settled = [&] { return status_shows(network.vm, "  1 open of at most "); };
     REQUIRE(settled());
     const auto descriptors = descriptors_of(server);
@@ -76,8 +75,7 @@ TEST_CASE("reset: in whatever state a connection is, it harms nobody else and le
 TEST_CASE("reset: connections that are gone before they are accepted harm nobody else") {
     const Network network;
     const Server server(network.vm, {"--ports", "7"});
-    Client witness(network.host, Network::vm_ip4, 7);
-    go_through(witness, 1);
+    Client witness = connected(network.host, 7, Network::vm_ip4);
     server.freeze();
     for (int i = 0; i < 100; ++i) {
         Client client(network.host, i % 2 == 0 ? Network::vm_ip4 : Network::vm_ip6, 7);
@@ -95,9 +93,8 @@ TEST_CASE("reset: what a drain waits for may end by a RST as well") {
     Server server(network.vm, {"--ports", "7", "--threads", "2", "--drain-timeout", "3600"});
     std::list<Client> clients;
     for (int i = 0; i < 10; ++i) {
-        auto& client = clients.emplace_back(network.host, Network::vm_ip4, 7);
-        go_through(client, 1);
-        if (i % 2 == 0) fill(client);
+        clients.push_back(connected(network.host, 7, Network::vm_ip4));
+        if (i % 2 == 0) fill(clients.back());
     }
     server.signal(SIGTERM);
     server.wait_for("waiting up to 3600 s for 10 connections");

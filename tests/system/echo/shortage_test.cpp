@@ -37,15 +37,9 @@ TEST_CASE("limits: out of memory it cuts off connections and goes on") {
     const Netns netns;
     const TempFile shortage("");
     Server server(netns, {"--ports", "7"}, [&] { fail_memory(shortage.path()); });
-    Client other(netns, "127.0.0.1", 7);
-    other.send("before");
-    CHECK(other.receive(6) == "before");
+    Client other = connected(netns, 7);
     std::list<Client> clients;
-    for (int i = 0; i < 10; ++i) {
-        auto& client = clients.emplace_back(netns, "127.0.0.1", 7);
-        client.send("open");
-        CHECK(client.receive(4) == "open");
-    }
+    for (int i = 0; i < 10; ++i) clients.push_back(connected(netns, 7));
 
     shortage.write("now");
     // The server keeps up to 64 KiB for each client that does not read, if it can.
@@ -71,9 +65,7 @@ TEST_CASE("limits: without memory for new connections it lets them wait without 
     const Netns netns;
     const TempFile shortage("");
     Server server(netns, {"--ports", "7", "--threads", "2"}, [&] { fail_memory(shortage.path()); });
-    Client other(netns, "127.0.0.1", 7);
-    other.send("before");
-    CHECK(other.receive(6) == "before");
+    Client other = connected(netns, 7);
 
     const auto start = std::chrono::steady_clock::now();
     const auto cpu = server.cpu_time();

@@ -80,10 +80,7 @@ TEST_CASE("threads: a drain waits for the connections of all of them, and for no
     const Netns netns;
     Server server(netns, {"--ports", "7", "--threads", "4", "--drain-timeout", "3600"});
     std::list<Client> clients;
-    for (int i = 0; i < 8; ++i) {
-        clients.emplace_back(netns, "127.0.0.1", 7).send("x");
-        REQUIRE(clients.back().receive(1) == "x");
-    }
+    for (int i = 0; i < 8; ++i) clients.push_back(connected(netns, 7));
     server.signal(SIGTERM);
     CHECK(server.wait_for("stopping").ends_with("waiting up to 3600 s for 8 connections"));
     for (auto& client : clients) {

@@ -79,9 +79,7 @@ TEST_CASE("guest: a wall clock that jumps ends no connection early, and none lat
         CHECK(steady_clock::now() - start >= 2s);
         CHECK(status_shows(netns, ", up "));
     }
-    Client client(netns, "127.0.0.1", 7);
-    client.send("x");
-    REQUIRE(client.receive(1) == "x");
+    Client client = connected(netns, 7);
     server.signal(SIGTERM);
     server.wait_for("waiting up to 3600 s for 1 connection");
     move_wall_clock(ten_years);

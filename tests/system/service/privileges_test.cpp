@@ -75,9 +75,7 @@ TEST_CASE("privileges: from root it becomes nobody, and still reloads, drains an
     CHECK(server.reload() == fmt::format("reloaded {}: added 8; removed 7; 1 port open", file.path()));
     CHECK(echoes(netns, "::1", 8));
     CHECK(status_shows(netns, "user nobody, up "));
-    Client client(netns, "127.0.0.1", 8);
-    client.send("x");
-    REQUIRE(client.receive(1) == "x");
+    Client client = connected(netns, 8);
     server.signal(SIGTERM);
     server.wait_for("waiting up to 5 s for 1 connection");
     client.shutdown_write();

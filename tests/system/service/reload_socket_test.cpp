@@ -143,9 +143,7 @@ TEST_CASE("reload command: a server that stops answers those who wait; meanwhile
     const Netns netns;
     const TempFile file("7\n");
     const HangingServer hanging(netns, file);
-    Client client(netns, "127.0.0.1", 7);
-    client.send("x");
-    REQUIRE(client.receive(1) == "x");
+    const Client held = connected(netns, 7);
     Process command_in_a_stop(netns, echo_server({"reload"}));
     REQUIRE(hanging.has_waiting(1));
     const TempFile of_successor("7\n");

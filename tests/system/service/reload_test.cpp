@@ -172,9 +172,7 @@ TEST_CASE("reload: a SIGHUP that finds the program detached ends the server, and
 TEST_CASE("reload: a SIGHUP that finds the listener destroyed ends the server, even while it accepts nobody") {
     const Netns netns;
     Server server(netns, {"--ports", "7", "--max-connections", "1"});
-    Client client(netns, "127.0.0.1", 7);
-    client.send("x");
-    REQUIRE(client.receive(1) == "x");
+    const Client held = connected(netns, 7);
     const Client newcomer(netns, "127.0.0.1", 7);
     server.wait_for("new connections wait");
     run_ok(netns, {"ss", "-K", "-tl", "sport = 7777"});

@@ -165,9 +165,7 @@ TEST_CASE("replace: connections that nobody has accepted yet are served by the n
 TEST_CASE("replace: the old process ends its connections within its drain timeout") {
     const Netns netns;
     Server older(netns, {"--ports", "7", "--drain-timeout", "1"});
-    Client client(netns, "127.0.0.1", 7);
-    client.send("x");
-    REQUIRE(client.receive(1) == "x");
+    Client client = connected(netns, 7);
     const Server newer(netns, {"--ports", "7", "--replace"});
     CHECK(older.wait_for("stopping") == "stopping; waiting up to 1 s for 1 connection");
     CHECK(older.wait() == 0);

@@ -91,9 +91,7 @@ TEST_CASE("stop: connections that do not finish are cut off after the drain time
     const Netns netns;
     for (const std::string timeout : {"0", "1"}) {
         Server server(netns, {"--ports", "7", "--drain-timeout", timeout});
-        Client client(netns, "127.0.0.1", 7);
-        client.send("x");
-        REQUIRE(client.receive(1) == "x");
+        Client client = connected(netns, 7);
         server.signal(SIGTERM);
         CHECK(server.wait() == 0);
         CHECK(server.output().ends_with("\nstopped; 1 connection cut off\n"));
@@ -104,9 +102,7 @@ TEST_CASE("stop: connections that do not finish are cut off after the drain time
 TEST_CASE("stop: a second signal ends the wait") {
     const Netns netns;
     Server server(netns, {"--ports", "7", "--drain-timeout", "3600"});
-    Client client(netns, "127.0.0.1", 7);
-    client.send("x");
-    REQUIRE(client.receive(1) == "x");
+    const Client held = connected(netns, 7);
     server.signal(SIGTERM);
     server.wait_for("waiting up to 3600 s for 1 connection");
     server.signal(SIGINT);

@@ -49,9 +49,7 @@ TEST_CASE("surroundings: a wall clock that jumps ends no connection early, and n
     // Each look at the wall clock shows another year. (guest_test.cpp changes the kernel's own clock.)
     Server server(netns, {"--ports", "7", "--idle-timeout", "2"}, [] { jump_wall_clock(); });
     const auto start = steady_clock::now();
-    Client client(netns, "127.0.0.1", 7);
-    client.send("x");
-    CHECK(client.receive(1) == "x");
+    Client client = connected(netns, 7);
     CHECK(client.at_end());
     CHECK(steady_clock::now() - start >= 2s);
     server.signal(SIGTERM);

@@ -40,9 +40,7 @@ TEST_CASE("systemd: it is told of the start, each reload and the stop") {
             "65535, with commas between them");
     file.write("8\n");
     reloads("1 TCP port open: 8");
-    Client client(netns, "127.0.0.1", 8);
-    client.send("x");
-    REQUIRE(client.receive(1) == "x");
+    Client client = connected(netns, 8);
     server.signal(SIGTERM);
     CHECK(systemd.receive() == "STOPPING=1\nSTATUS=Draining: 1 connection open");
     client.shutdown_write();
@@ -162,9 +160,7 @@ TEST_CASE("systemd: a server that is replaced says so") {
     ServiceManager systemd(netns);
     const Server old_server(netns, {"--ports", "7"}, ServiceManager::start);
     systemd.wait_for("READY=1");
-    Client client(netns, "127.0.0.1", 7);
-    client.send("x");
-    REQUIRE(client.receive(1) == "x");
+    const Client held = connected(netns, 7);
     const Server new_server(netns, {"--ports", "7", "--replace"});
     CHECK(systemd.receive() == "STOPPING=1\nSTATUS=Replaced by another process, draining: 1 connection open");
     old_server.signal(SIGTERM);

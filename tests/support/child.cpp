@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "support/child.h"
 
+#include <doctest/doctest.h>
 #include <grp.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -19,6 +20,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
+#include <system_error>
 #include <utility>
 
 namespace echo_server {
@@ -128,6 +130,23 @@ void go_on_in_child() {
         std::_Exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
     }
     require(::prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
+}
+
+void at_each_step(const Netns& netns, const Command& command, int error, const std::vector<Step>& steps,
+                  const std::function<void(StepEnd)>& check) {
+    for (const auto& step : steps) {
+        CAPTURE(step.name);
+        const auto failed = run(netns, command, [&] { refuse_system_call(step.number, step.first_argument, error); });
+        CHECK(failed.code == 1);
+        CHECK(failed.output.find(std::generic_category().message(error)) != std::string::npos);
+        check(StepEnd::failed);
+    }
+    for (const auto& step : steps) {
+        CAPTURE(step.name);
+        const auto killed = run(netns, command, [&] { kill_at_system_call(step.number, step.first_argument); });
+        CHECK(killed.code == -SIGSYS);
+        check(StepEnd::killed);
+    }
 }
 
 }  // namespace echo_server

@@ -3,8 +3,12 @@
 
 #include <linux/capability.h>
 
+#include <functional>
 #include <initializer_list>
 #include <string>
+#include <vector>
+
+#include "support/process.h"
 
 namespace echo_server {
 
@@ -42,5 +46,21 @@ void close_standard_streams(unsigned streams);
 /// Goes on in a child process; the parent waits for it, and ends with its exit code. The child is killed with its
 /// parent, as long as it stays the same user.
 void go_on_in_child();
+
+// For the test itself.
+
+/// A step of a start: a system call, with a `first_argument` of 0 or more only with this first argument.
+struct Step {
+    std::string name;
+    int number;
+    int first_argument = -1;
+};
+
+enum class StepEnd { failed, killed };
+
+/// Runs `command` for each step, first with `error` at this step, then killed there. Checks that it ends so and, after
+/// a failure, that it names the error; calls `check` after each run.
+void at_each_step(const Netns& netns, const Command& command, int error, const std::vector<Step>& steps,
+                  const std::function<void(StepEnd)>& check);
 
 }  // namespace echo_server

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
+#include <cerrno>
 #include <csignal>
 #include <memory>
 #include <string>
@@ -63,34 +64,20 @@ TEST_CASE("replace: a wrong start leaves the old process as it is") {
 TEST_CASE("replace: a new process that fails or is killed at any step leaves the old one serving") {
     const Netns netns;
     Server older(netns, {"--ports", "7"});
-    struct Step {
-        std::string name;
-        int number;
-        int first_argument;
-    };
     const std::vector<Step> steps = {
         {"load the program", SYS_bpf, BPF_PROG_LOAD},
         {"find the running one", SYS_bpf, BPF_PROG_GET_NEXT_ID},
-        {"open it", SYS_pidfd_open, -1},
-        {"duplicate its socket", SYS_pidfd_getfd, -1},
+        {"open it", SYS_pidfd_open},
+        {"duplicate its socket", SYS_pidfd_getfd},
         {"ask for listeners", SYS_socket, AF_NETLINK},
         {"open the ports", SYS_bpf, BPF_MAP_UPDATE_BATCH},
         {"attach", SYS_bpf, BPF_LINK_CREATE},
-        {"drop the groups", SYS_setgroups, -1},
-        {"become the user", SYS_setresuid, -1},
-        {"drop capabilities", SYS_capset, -1},
+        {"drop the groups", SYS_setgroups},
+        {"become the user", SYS_setresuid},
+        {"drop capabilities", SYS_capset},
     };
-    for (const auto& step : steps) {
-        CAPTURE(step.name);
-        const auto command = echo_server({"--ports", "7,8", "--replace"});
-        const auto failed = run(netns, command, [&] { refuse_system_call(step.number, step.first_argument, EACCES); });
-        CHECK(failed.code == 1);
-        CHECK(failed.output.find("Permission denied") != std::string::npos);
-        CHECK(echoes(netns, "127.0.0.1", 7));
-        const auto killed = run(netns, command, [&] { kill_at_system_call(step.number, step.first_argument); });
-        CHECK(killed.code == -SIGSYS);
-        CHECK(echoes(netns, "127.0.0.1", 7));
-    }
+    at_each_step(netns, echo_server({"--ports", "7,8", "--replace"}), EACCES, steps,
+                 [&](StepEnd) { CHECK(echoes(netns, "127.0.0.1", 7)); });
     // libbpf updates one element first, for the constants; the second update puts the socket into its map.
     const auto no_socket =
         run(netns, echo_server({"--ports", "7,8", "--replace"}), [] { fail_bpf(BPF_MAP_UPDATE_ELEM, after(1)); });

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <bit>
 #include <functional>
+#include <stdexcept>
 
 #include "base/text.h"
 
@@ -58,10 +59,6 @@ std::size_t PortSet::size() const {
     return count;
 }
 
-bool PortSet::empty() const {
-    return std::ranges::all_of(words_, [](auto word) { return word == 0; });
-}
-
 std::vector<std::uint16_t> PortSet::to_vector() const {
     std::vector<std::uint16_t> ports;
     ports.reserve(size());
@@ -109,24 +106,22 @@ PortSet operator-(PortSet a, const PortSet& b) {
 void PortList::add(std::string_view line) {
     for (std::size_t start = 0, comma = 0; comma != std::string_view::npos; start = comma + 1) {
         comma = line.find(',', start);
-        add_piece(trim(line.substr(start, comma - start)));
+        const auto piece = trim(line.substr(start, comma - start));
+        const bool exclusion = piece.starts_with('!');
+        const auto range = parse_range(piece.substr(exclusion ? 1 : 0));
+        if (!range || range->first == 0 || range->last == 0)
+            throw std::runtime_error(fmt::format(
+                "{} is not allowed here: {}", piece.empty() ? "an empty piece" : quote(piece), hint_of_piece(piece)));
+        if (range->last < range->first)
+            throw std::runtime_error(
+                fmt::format("{} runs backwards: write {}-{}", quote(piece), range->last, range->first));
+        (exclusion ? excluded_ : included_).insert(range->first, range->last);
     }
 }
 
 void PortList::add(const PortList& other) {
     included_ |= other.included_;
     excluded_ |= other.excluded_;
-}
-
-void PortList::add_piece(std::string_view piece) {
-    const bool exclusion = piece.starts_with('!');
-    const auto range = parse_range(piece.substr(exclusion ? 1 : 0));
-    if (!range || range->first == 0 || range->last == 0)
-        throw PortListError(fmt::format("{} is not allowed here: {}", piece.empty() ? "an empty piece" : quote(piece),
-                                        hint_of_piece(piece)));
-    if (range->last < range->first)
-        throw PortListError(fmt::format("{} runs backwards: write {}-{}", quote(piece), range->last, range->first));
-    (exclusion ? excluded_ : included_).insert(range->first, range->last);
 }
 
 }  // namespace echo_server

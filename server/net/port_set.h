@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,7 +35,7 @@ class PortSet {
 
     [[nodiscard]] bool contains(std::uint16_t port) const { return (words_[port / 64U] >> port % 64U & 1U) != 0; }
     [[nodiscard]] std::size_t size() const;
-    [[nodiscard]] bool empty() const;
+    [[nodiscard]] bool empty() const { return size() == 0; }
 
     /// All ports, ascending.
     [[nodiscard]] std::vector<std::uint16_t> to_vector() const;
@@ -56,17 +55,12 @@ class PortSet {
     std::vector<std::uint64_t> words_ = std::vector<std::uint64_t>(1024);
 };
 
-/// A wrong piece of a port list; what() quotes it and says what is allowed.
-struct PortListError : std::runtime_error {
-    using std::runtime_error::runtime_error;
-};
-
 /// A port list as users write it: "7, 77, 1000-2000, !1022". An exclusion wins over every inclusion, wherever either
 /// stands, so lists can be merged in any order.
 class PortList {
  public:
-    /// Adds the pieces of one line: commas stand between them, and blanks may. Throws PortListError; pieces before
-    /// the wrong piece are added then.
+    /// Adds the pieces of one line: commas stand between them, and blanks may. Throws std::runtime_error, which quotes
+    /// the first wrong piece and says what is allowed; the pieces before it are added then.
     void add(std::string_view line);
     void add(const PortList& other);
 
@@ -75,8 +69,6 @@ class PortList {
     [[nodiscard]] PortSet ports() const { return included_ - excluded_; }
 
  private:
-    void add_piece(std::string_view piece);
-
     PortSet included_;
     PortSet excluded_;
 };

@@ -204,7 +204,7 @@ PortList parse_ports_file(std::string_view text, const std::string& path) {
         if (line.empty()) continue;
         try {
             list.add(line);
-        } catch (const PortListError& error) {
+        } catch (const std::runtime_error& error) {
             throw std::runtime_error(fmt::format("{}:{}: {}", path, number, error.what()));
         }
     }

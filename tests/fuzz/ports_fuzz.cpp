@@ -18,7 +18,7 @@ void read_list(std::string_view text) {
     PortList list;
     try {
         list.add(text);
-    } catch (const PortListError&) {
+    } catch (const std::runtime_error&) {
         return;
     }
     const auto ports = list.ports();

@@ -114,21 +114,20 @@ class Housework {
         const auto& options = facts_.options;
         if (!while_open(notify_reloading)) throw std::runtime_error(no_reload_in_a_stop);
         if (!options.ports_file) throw std::runtime_error("reload: there is nothing to re-read without --ports-file");
-        const auto plan = plan_ports(options, facts_.dispatcher->ports(), listener_cookie_);
+        const PortSet ports = plan_ports(options, facts_.dispatcher->ports(), listener_cookie_);
         if (!is_open()) throw std::runtime_error(no_reload_in_a_stop);
-        for (const auto& warning : plan.warnings) log_warning(warning);
         result = fmt::format("not all ports are as {} has them until a reload succeeds", *options.ports_file);
-        const auto [added, removed] = facts_.dispatcher->set_ports(plan.ports);
+        const auto [added, removed] = facts_.dispatcher->set_ports(ports);
         const auto what = added.empty() && removed.empty()
                               ? "nothing changed"
                               : fmt::format("added {}; removed {}", added.to_string(ranges_in_a_line),
                                             removed.to_string(ranges_in_a_line));
-        return fmt::format("reloaded {}: {}; {} open", *options.ports_file, what, plural(plan.ports.size(), "port"));
+        return fmt::format("reloaded {}: {}; {} open", *options.ports_file, what, plural(ports.size(), "port"));
     }
 
     [[nodiscard]] std::string status_line(const std::string& failure) const {
         try {
-            return describe_status(facts_.dispatcher->ports(), failure);
+            return describe_open(facts_.dispatcher->ports(), failure);
         } catch (const std::runtime_error& error) {
             return error.what();
         }

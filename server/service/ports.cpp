@@ -20,11 +20,11 @@
 #include <utility>
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/os.h"
 #include "base/privileges.h"
 #include "base/text.h"
 #include "net/ephemeral_ports.h"
-#include "net/sockets.h"
 
 namespace echo_server {
 
@@ -218,44 +218,38 @@ PortSet wanted_ports(const Options& options) {
     PortList list = options.ports;
     if (options.ports_file) list.add(read_ports_file(*options.ports_file));
     PortSet ports = list.ports();
-    if (ports.empty())
-        throw std::runtime_error(
-            fmt::format("reading ports file {}: after the exclusions no port is left", *options.ports_file));
+    if (ports.empty()) fail_to_read(*options.ports_file, "after the exclusions no port is left");
     if (!options.allow_ephemeral) check_ephemeral_ports(ports, ephemeral_ports());
     return ports;
 }
 
-// Throws if another socket listens on one of `ports`, unless --shadow-listeners allows it. Returns warnings.
-std::vector<std::string> check_listeners(const Options& options, const PortSet& ports, std::uint64_t listener_cookie) {
+// Throws if another socket listens on one of `ports`, or warns, if --shadow-listeners allows it.
+void check_listeners(const Options& options, const PortSet& ports, std::uint64_t listener_cookie) {
     std::vector<ListeningSocket> others;
     try {
         others = shadowed(listening_sockets(), ports, options.addresses, listener_cookie);
     } catch (const std::runtime_error& error) {
-        if (options.shadow_listeners) return {fmt::format("{}; ports may be taken from other listeners", error.what())};
+        if (options.shadow_listeners) return log_warning("{}; ports may be taken from other listeners", error.what());
         throw std::runtime_error(
             fmt::format("{}. --shadow-listeners starts without knowing whom a port is taken from", error.what()));
     }
-    if (others.empty()) return {};
+    if (others.empty()) return;
     const auto text = explain_conflicts(others, options.shadow_listeners);
     if (!options.shadow_listeners) throw std::runtime_error(text);
-    return {text};
+    log_warning(text);
 }
 
 }  // namespace
 
-std::string describe_open(const PortSet& ports) {
-    return fmt::format("{} open: {}", plural(ports.size(), "TCP port"), ports.to_string(ranges_in_a_line));
+std::string describe_open(const PortSet& ports, const std::string& failure) {
+    return fmt::format("{} open: {}{}{}", plural(ports.size(), "TCP port"), ports.to_string(ranges_in_a_line),
+                       failure.empty() ? "" : "; the last reload failed: ", failure);
 }
 
-std::string describe_status(const PortSet& ports, const std::string& failure) {
-    return failure.empty() ? describe_open(ports)
-                           : fmt::format("{}; the last reload failed: {}", describe_open(ports), failure);
-}
-
-PortPlan plan_ports(const Options& options, const PortSet& open, std::uint64_t listener_cookie) {
-    PortPlan plan{.ports = wanted_ports(options), .warnings = {}};
-    plan.warnings = check_listeners(options, plan.ports - open, listener_cookie);
-    return plan;
+PortSet plan_ports(const Options& options, const PortSet& open, std::uint64_t listener_cookie) {
+    PortSet ports = wanted_ports(options);
+    check_listeners(options, ports - open, listener_cookie);
+    return ports;
 }
 
 }  // namespace echo_server

@@ -34,24 +34,16 @@ PortList read_ports_file(const std::string& path);
 /// read_ports_file() for `text`, the contents of the file. `path` is for messages alone.
 PortList parse_ports_file(std::string_view text, const std::string& path);
 
-/// The ports that a start or a reload will open.
-struct PortPlan {
-    PortSet ports;
-    std::vector<std::string> warnings;  ///< for the log
-};
-
-/// Merges the ports of the flags and of the ports file, and asks the kernel for other listeners on ports that are not
-/// yet `open`; `listener_cookie` names our own socket. Can be as slow as the file system and /proc. Throws
-/// std::runtime_error if the ports may not be opened.
-PortPlan plan_ports(const Options& options, const PortSet& open, std::uint64_t listener_cookie);
+/// The ports that a start or a reload will open: those of the flags and of the ports file. Asks the kernel for other
+/// listeners on ports that are not yet `open`, and logs a warning where ports are taken from them; `listener_cookie`
+/// names our own socket. Can be as slow as the file system and /proc. Throws std::runtime_error if the ports may not be
+/// opened.
+PortSet plan_ports(const Options& options, const PortSet& open, std::uint64_t listener_cookie);
 
 /// How many ranges of ports a line shows before it only counts the rest.
 constexpr std::size_t ranges_in_a_line = 16;
 
-/// "3 TCP ports open: 7,77,777", shortened where that is long.
-std::string describe_open(const PortSet& ports);
-
-/// The same for systemd, with the reason why the last reload failed, if it did.
-std::string describe_status(const PortSet& ports, const std::string& failure);
+/// "3 TCP ports open: 7,77,777", shortened where that is long, and why the last reload failed, if it did.
+std::string describe_open(const PortSet& ports, const std::string& failure = {});
 
 }  // namespace echo_server

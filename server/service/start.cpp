@@ -160,10 +160,9 @@ void announce(const Options& options, const User& user, const PortSet& ports, in
 // This can hang with the file system of the ports file; nothing else of the start can.
 PortSet plan_first_ports(const Options& options, int listener) {
     const StopsStart stops_start;
-    auto plan = plan_ports(options, {}, socket_cookie(listener));
-    for (const auto& warning : plan.warnings) log_warning(warning);
+    PortSet ports = plan_ports(options, {}, socket_cookie(listener));
     warn_of_addresses(options);
-    return std::move(plan.ports);
+    return ports;
 }
 
 void serve(const Options& options, DescriptorStore& store) {
@@ -257,15 +256,14 @@ void check_start(const Options& options) {
     const auto running = find_running_server();
     const auto listener = running ? running->listener_cookie() : 0;
     become(find_user_of(running, options));
-    const auto plan = plan_ports(options, {}, listener);
-    for (const auto& warning : plan.warnings) log_warning(warning);
+    const PortSet ports = plan_ports(options, {}, listener);
     // Without --listen, a server that runs has its socket.
     if (listener == 0 || (options.listen && !has_port(listener, *options.listen)))
         check_address(listen_address(options));
     if (options.pin) Pins::check_folder(*options.pin);
     connection_limit(options.max_connections);
     warn_of_addresses(options);
-    log_line("nothing is wrong; {}: {}", plural(plan.ports.size(), "TCP port"), plan.ports.to_string(ranges_in_a_line));
+    log_line("nothing is wrong; {}: {}", plural(ports.size(), "TCP port"), ports.to_string(ranges_in_a_line));
 }
 
 }  // namespace echo_server

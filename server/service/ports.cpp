@@ -11,7 +11,6 @@
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
-#include <functional>
 #include <map>
 #include <set>
 #include <stdexcept>
@@ -34,25 +33,18 @@ namespace fs = std::filesystem;
 
 bool overlap(const ListeningSocket& socket, const AddressPrefix& prefix) {
     const auto address = unmapped(socket.local.address());
-    const bool everywhere = address.is_unspecified();
-    return everywhere ? prefix.address.is_v4() == address.is_v4() || (address.is_v6() && socket.both_families)
-                      : prefix.contains(address);
+    if (!address.is_unspecified()) return prefix.contains(address);
+    return prefix.address.is_v4() == address.is_v4() || (address.is_v6() && socket.both_families);
 }
 
 using PortsByInode = std::unordered_multimap<std::uint32_t, std::uint16_t>;  // sockets of the kernel share inode 0
 using Owners = std::set<std::string>;
 
-// A process chooses its own name: make it printable.
-std::string name_of_process(const fs::path& folder) {
-    std::ifstream file(folder / "comm");
-    std::string line;
-    std::getline(file, line);
-    return printable(line);
-}
-
 // Adds the process at `folder`, /proc/PID, to the owners of each port that it has.
 void add_process(const fs::path& folder, const PortsByInode& ports, std::map<std::uint16_t, Owners>& owners) {
-    const auto name = name_of_process(folder);
+    std::ifstream file(folder / "comm");
+    std::string name;  // which the process chooses itself
+    std::getline(file, name);
     std::error_code error;
     for (fs::directory_iterator entry(folder / "fd", error), end; !error && entry != end; entry.increment(error)) {
         std::error_code gone;
@@ -60,7 +52,7 @@ void add_process(const fs::path& folder, const PortsByInode& ports, std::map<std
         if (!target.starts_with("socket:[")) continue;
         const auto inode = parse_number<std::uint32_t>(std::string_view(target).substr(8, target.size() - 9));
         const auto [first, last] = ports.equal_range(inode.value_or(0));
-        for (auto found = first; found != last; ++found) owners[found->second].insert(name);
+        for (auto found = first; found != last; ++found) owners[found->second].insert(printable(name));
     }
 }
 
@@ -78,11 +70,21 @@ std::map<std::uint16_t, Owners> owners_of_ports(const std::vector<ListeningSocke
     return owners;
 }
 
+// A message must fit into a line of a log: leaves the first ranges alone, and returns the number of ports in the others,
+// as in " and 9 more"; "" if there are none.
+template <typename Range>
+std::string shorten(std::vector<Range>& ranges) {
+    std::size_t left = 0;
+    for (; ranges.size() > ranges_in_a_line; ranges.pop_back()) left += ranges.back().size();
+    return left == 0 ? "" : fmt::format(" and {} more", left);
+}
+
 struct OwnedRange : PortRange {
     Owners owners;
 };
 
-std::vector<OwnedRange> owned_ranges(const std::vector<ListeningSocket>& sockets) {
+// "22 (sshd), 80-89 (nginx), 443"
+std::string with_owners(const std::vector<ListeningSocket>& sockets) {
     std::vector<OwnedRange> ranges;
     for (const auto& [port, owners] : owners_of_ports(sockets)) {
         if (!ranges.empty() && ranges.back().last + 1 == port && ranges.back().owners == owners)
@@ -90,37 +92,22 @@ std::vector<OwnedRange> owned_ranges(const std::vector<ListeningSocket>& sockets
         else
             ranges.push_back({{port, port}, owners});
     }
-    return ranges;
-}
-
-// The texts of the first ranges, and the number of ports in the others: a message must fit into a line of a log.
-template <typename Range>
-std::string join(const std::vector<Range>& ranges, std::string_view format, std::string_view separator,
-                 const std::function<std::string(const Range&)>& text) {
-    std::vector<std::string> shown;
-    std::size_t left = 0;
+    const auto more = shorten(ranges);
+    std::string text;
     for (const auto& range : ranges) {
-        if (shown.size() < ranges_in_a_line)
-            shown.push_back(text(range));
-        else
-            left += range.size();
+        text += fmt::format("{}{}", text.empty() ? "" : ", ", to_string(range));
+        if (!range.owners.empty()) text += fmt::format(" ({})", fmt::join(range.owners, ", "));
     }
-    const auto joined = fmt::format(fmt::runtime(format), fmt::join(shown, separator));
-    return left == 0 ? joined : fmt::format("{} and {} more", joined, left);
-}
-
-// "22 (sshd), 80-89 (nginx), 443"
-std::string with_owners(const std::vector<OwnedRange>& ranges) {
-    return join<OwnedRange>(ranges, "{}", ", ", [](const auto& range) {
-        const auto owners = range.owners.empty() ? "" : fmt::format(" ({})", fmt::join(range.owners, ", "));
-        return to_string(range) + owners;
-    });
+    return text + more;
 }
 
 // "'!22,!80-81'"
 std::string exclusions(const PortSet& ports) {
-    return join<PortRange>(ports.ranges(), "'{}'", ",",
-                           [](const auto& range) { return fmt::format("!{}", to_string(range)); });
+    auto ranges = ports.ranges();
+    const auto more = shorten(ranges);
+    std::string text;
+    for (const auto& range : ranges) text += fmt::format("{}!{}", text.empty() ? "'" : ",", to_string(range));
+    return text + "'" + more;
 }
 
 }  // namespace
@@ -141,7 +128,7 @@ std::string explain_conflicts(const std::vector<ListeningSocket>& sockets, bool 
     const bool one = ports.size() == 1;
     const auto what = fmt::format(fmt::runtime(one ? "port {} is already served by another socket"
                                                    : "ports {} are already served by other sockets"),
-                                  with_owners(owned_ranges(sockets)));
+                                  with_owners(sockets));
     const auto* whose = one ? "its" : "their";
     if (taken) return fmt::format("{}: --shadow-listeners takes {} new connections", what, whose);
     return fmt::format("{}: leave {} out ({}), or pass --shadow-listeners to take {} new connections", what,
@@ -193,17 +180,11 @@ PortList parse_ports_file(std::string_view text, const std::string& path) {
     constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";  // Windows editors write it
     if (text.starts_with(byte_order_mark)) text.remove_prefix(byte_order_mark.size());
     PortList list;
-    int number = 0;
-    for (std::size_t start = 0; start < text.size();) {
-        const auto end = text.find('\n', start);
-        auto line = text.substr(start, end - start);
-        start = end == std::string::npos ? text.size() : end + 1;
-        ++number;
-
-        line = trim(line.substr(0, line.find('#')));
-        if (line.empty()) continue;
+    for (int number = 1; !text.empty(); ++number) {
+        const auto line = text.substr(0, text.find('\n'));
+        text.remove_prefix(std::min(line.size() + 1, text.size()));
         try {
-            list.add(line);
+            if (const auto ports = trim(line.substr(0, line.find('#'))); !ports.empty()) list.add(ports);
         } catch (const std::runtime_error& error) {
             throw std::runtime_error(fmt::format("{}:{}: {}", path, number, error.what()));
         }

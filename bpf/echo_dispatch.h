@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the dispatch program, the server and 'echo-server status' must know of each other. 'status' may meet a server
- * of another version: fields are only ever appended; a reader treats a missing field as unknown. */
+/* What the dispatch program, the server and 'echo-server status' must know of each other. 'status' and --replace may meet
+ * a server of another version: they read its echo_instance, to which fields are only ever appended (a missing field is
+ * 0: unknown), and the cookie in its echo_socket. */
 #pragma once
 
 #include <linux/types.h>

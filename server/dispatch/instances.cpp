@@ -6,9 +6,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <map>
+#include <span>
 
 #include "base/os.h"
 
@@ -21,39 +23,45 @@ constexpr std::string_view program_name = "echo_dispatch";
 constexpr std::size_t max_value_size = 4096;
 constexpr std::size_t max_maps = 64;
 
+// What 'status' reads of a server, as this version makes it.
+struct Shape {
+    std::string_view name;
+    __u32 type;
+    __u32 key_size;
+    __u32 value_size;
+};
+constexpr std::array shapes{
+    Shape{"echo_ports", BPF_MAP_TYPE_HASH, sizeof(__u16), 1},
+    Shape{"echo_addresses", BPF_MAP_TYPE_LPM_TRIE, sizeof(echo_prefix), 1},
+    Shape{"echo_drops", BPF_MAP_TYPE_ARRAY, sizeof(__u32), sizeof(__u64)},
+    Shape{"echo_port_stats", BPF_MAP_TYPE_ARRAY, sizeof(__u32), sizeof(echo_port_stats)},
+    Shape{"echo_counters", BPF_MAP_TYPE_ARRAY, sizeof(__u32), sizeof(echo_counters)},
+};
+
+// False if there is no such object any more. Links of some kinds have reasons of their own to tell nothing, for example
+// a device that is gone; what could hit an object of ours too is an error.
 template <typename Info>
 bool get_info(const Fd& fd, Info& info) {
     __u32 size = sizeof(info);
-    return fd && bpf_obj_get_info_by_fd(fd.get(), &info, &size) == 0;
-}
-
-// The same for an object that may be of any kind. Some kinds have reasons of their own to tell nothing, for example a
-// device that is gone; what could hit an object of ours too is an error.
-template <typename Info>
-bool get_info_of_any(const Fd& fd, Info& info) {
-    if (get_info(fd, info)) return true;
+    if (fd && bpf_obj_get_info_by_fd(fd.get(), &info, &size) == 0) return true;
     if (errno == ENOMEM || errno == EPERM || errno == EACCES) fail("asking about a BPF object");
     return false;
-}
-
-[[noreturn]] void fail_to_look() {
-    fail("looking for echo-servers among the BPF programs", errno,
-         errno == EPERM ? "that needs CAP_SYS_ADMIN: start it as root" : "");
 }
 
 // Calls `visit` with the descriptor of each object of a kind. Skips an object that ends meanwhile (ENOENT), and a
 // link that is not ready yet (EAGAIN).
 template <typename Visit>
 void for_each(int (*next_id)(__u32, __u32*), int (*open)(__u32), Visit visit) {
-    __u32 id = 0;
-    while (next_id(id, &id) == 0) {
+    for (__u32 id = 0; next_id(id, &id) == 0;) {
         const Fd fd(open(id));
         if (fd)
             visit(fd);
         else if (errno != ENOENT && errno != EAGAIN)
-            fail_to_look();
+            break;
     }
-    if (errno != ENOENT) fail_to_look();
+    if (errno != ENOENT)
+        fail("looking for echo-servers among the BPF programs", errno,
+             errno == EPERM ? "that needs CAP_SYS_ADMIN: start it as root" : "");
 }
 
 // The network namespace (inode) of each program with an sk_lookup link; 0 if it was detached.
@@ -61,20 +69,13 @@ std::map<__u32, std::uint64_t> linked_programs() {
     std::map<__u32, std::uint64_t> programs;
     for_each(bpf_link_get_next_id, bpf_link_get_fd_by_id, [&](const Fd& fd) {
         bpf_link_info info{};
-        if (get_info_of_any(fd, info) && info.type == BPF_LINK_TYPE_NETNS && info.netns.attach_type == BPF_SK_LOOKUP)
+        if (get_info(fd, info) && info.type == BPF_LINK_TYPE_NETNS && info.netns.attach_type == BPF_SK_LOOKUP)
             programs[info.prog_id] = info.netns.netns_ino;
     });
     return programs;
 }
 
-std::vector<MapHandle> maps_of(const Fd& program) {
-    bpf_prog_info info{};
-    if (!get_info(program, info)) fail("asking for the maps of a BPF program");
-    std::vector<__u32> ids(std::min<std::size_t>(info.nr_map_ids, max_maps));
-    info = {};
-    info.nr_map_ids = static_cast<__u32>(ids.size());
-    info.map_ids = reinterpret_cast<__u64>(ids.data());
-    if (!get_info(program, info)) fail("asking for the maps of a BPF program");
+std::vector<MapHandle> open_maps(std::span<const __u32> ids) {
     std::vector<MapHandle> maps;
     for (const auto id : ids) {
         MapHandle map{Fd(bpf_map_get_fd_by_id(id)), {}};
@@ -86,31 +87,19 @@ std::vector<MapHandle> maps_of(const Fd& program) {
     return maps;
 }
 
-// The program of a replaced server is detached as well, while somebody looks at its link: that server drains.
-void tell_replaced(std::vector<Instance>& servers) {
-    for (auto& server : servers) {
-        const bool serves_elsewhere = std::ranges::any_of(servers, [&](const Instance& other) {
-            return other.attached() && other.listener_cookie() == server.listener_cookie();
-        });
-        if (server.state == Instance::State::detached && serves_elsewhere) server.state = Instance::State::draining;
-    }
-}
-
 }  // namespace
 
-bool MapHandle::read(const void* key, std::size_t key_size, void* value, std::size_t value_size) const {
-    // Per-CPU maps would write past value_size.
-    if (info.type != BPF_MAP_TYPE_ARRAY && info.type != BPF_MAP_TYPE_HASH && info.type != BPF_MAP_TYPE_SOCKMAP)
-        return false;
-    if (info.key_size != key_size || info.value_size > max_value_size) return false;
-    // For values of another size the kernel refuses to read a sockmap.
-    if (info.type == BPF_MAP_TYPE_SOCKMAP && info.value_size != sizeof(__u64)) return false;
+bool MapHandle::read(__u32 key, void* value, std::size_t size) const {
+    // Other types could write more than value_size; of a sockmap the kernel reads values of that size alone.
+    const bool readable =
+        info.type == BPF_MAP_TYPE_ARRAY || (info.type == BPF_MAP_TYPE_SOCKMAP && info.value_size == sizeof(__u64));
+    if (!readable || info.value_size > max_value_size) return false;
     std::vector<char> whole(info.value_size);
-    if (bpf_map_lookup_elem(fd.get(), key, whole.data()) != 0) {
+    if (bpf_map_lookup_elem(fd.get(), &key, whole.data()) != 0) {
         if (errno == ENOENT) return false;
         fail_to_read();
     }
-    std::memcpy(value, whole.data(), std::min(whole.size(), value_size));
+    std::memcpy(value, whole.data(), std::min(whole.size(), size));
     return true;
 }
 
@@ -121,10 +110,18 @@ const MapHandle* Instance::map(std::string_view name) const {
     return found == maps.end() ? nullptr : &*found;
 }
 
+bool Instance::is_of_this_version() const {
+    return identity && std::ranges::all_of(shapes, [&](const Shape& shape) {
+               const auto* found = map(shape.name);
+               return found != nullptr && found->info.type == shape.type && found->info.key_size == shape.key_size &&
+                      found->info.value_size == shape.value_size;
+           });
+}
+
 std::uint64_t Instance::listener_cookie() const {
     std::uint64_t cookie = 0;
     const auto* socket = map("echo_socket");
-    return socket != nullptr && socket->read(__u32{0}, cookie) ? cookie : 0;
+    return socket != nullptr && socket->read(0, &cookie, sizeof(cookie)) ? cookie : 0;
 }
 
 Instance::State state_of(const Instance& server, std::optional<bool> attached) {
@@ -142,7 +139,7 @@ MapHandle duplicate_map(int map) {
 std::optional<echo_instance> read_identity(const Instance& server) {
     echo_instance identity{};
     const auto* map = server.map("echo_instance");
-    if (map == nullptr || !map->read(__u32{0}, identity)) return {};
+    if (map == nullptr || !map->read(0, &identity, sizeof(identity))) return {};
     identity.version[sizeof(identity.version) - 1] = '\0';
     return identity;
 }
@@ -168,20 +165,23 @@ std::vector<Instance> find_instances() {
     const auto linked = linked_programs();
     std::vector<Instance> servers;
     for_each(bpf_prog_get_next_id, bpf_prog_get_fd_by_id, [&](const Fd& fd) {
+        std::array<__u32, max_maps> maps{};
         bpf_prog_info info{};
-        if (!get_info_of_any(fd, info) || info.type != BPF_PROG_TYPE_SK_LOOKUP || info.name != program_name) return;
+        info.nr_map_ids = maps.size();
+        info.map_ids = reinterpret_cast<__u64>(maps.data());
+        if (!get_info(fd, info) || info.type != BPF_PROG_TYPE_SK_LOOKUP || info.name != program_name) return;
         std::optional<bool> attached;
         if (const auto found = linked.find(info.id); found != linked.end()) {
             attached = found->second != 0;
             if (*attached && found->second != here) return;
         }
-        Instance server{.program = info.id, .maps = maps_of(fd), .identity = {}};
+        const auto ids = std::span(maps).first(std::min<std::size_t>(info.nr_map_ids, max_maps));
+        Instance server{.program = info.id, .maps = open_maps(ids), .identity = {}};
         server.identity = read_identity(server);
         server.state = state_of(server, attached);
         const bool was_here = server.identity && server.identity->pid != 0 && server.identity->netns == here;
         if (server.attached() || was_here) servers.push_back(std::move(server));
     });
-    tell_replaced(servers);
     return servers;
 }
 

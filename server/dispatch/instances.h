@@ -20,19 +20,12 @@ struct MapHandle {
     Fd fd;
     bpf_map_info info;
 
-    /// Reads the value at `key` into `value`, if the map has keys of that size, and is an array or a hash. A shorter
-    /// value leaves the rest of `value` as it is. Returns false if there is no value. Throws std::system_error if it
-    /// can't be read.
-    template <typename Key, typename Value>
-    bool read(const Key& key, Value& value) const {
-        return read(&key, sizeof(key), &value, sizeof(value));
-    }
+    /// Reads the value at `key` of an array or a sockmap into `value`, at most `size` bytes; a shorter value leaves the
+    /// rest as it is. Returns false if there is no value. Throws std::system_error if it can't be read.
+    bool read(__u32 key, void* value, std::size_t size) const;
 
     /// Throws std::system_error, which names the map.
     [[noreturn]] void fail_to_read(int error = errno) const;
-
- private:
-    bool read(const void* key, std::size_t key_size, void* value, std::size_t value_size) const;
 };
 
 /// An echo-server in the network namespace of the calling thread. Found by its BPF program: nobody asks the process.
@@ -52,6 +45,9 @@ struct Instance {
 
     [[nodiscard]] bool attached() const { return state == State::serving || state == State::socketless; }
     [[nodiscard]] const MapHandle* map(std::string_view name) const;
+    /// False for another version: only its identity and its listener_cookie() can be read. If true, its maps are there,
+    /// of the type and with keys and values of the size that this version makes, and of any number of entries.
+    [[nodiscard]] bool is_of_this_version() const;
     /// The socket in its echo_socket, by its cookie; 0 for none. Throws std::system_error if it can't be read.
     [[nodiscard]] std::uint64_t listener_cookie() const;
 };

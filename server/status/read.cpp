@@ -25,22 +25,15 @@ namespace echo_server {
 
 namespace {
 
-// Whether a map is of the kind that this version makes. Other kinds are not understood.
-bool is(const MapHandle* map, __u32 type, __u32 key_size, __u32 value_size) {
-    return map != nullptr && map->info.type == type && map->info.key_size == key_size &&
-           map->info.value_size == value_size;
-}
-
-std::optional<std::vector<AddressPrefix>> read_addresses(const MapHandle* map) {
-    if (!is(map, BPF_MAP_TYPE_LPM_TRIE, sizeof(echo_prefix), 1)) return {};
+std::vector<AddressPrefix> read_addresses(const MapHandle& map) {
     constexpr __u32 max_prefixes = 65536;
     std::vector<AddressPrefix> prefixes;
     echo_prefix key{};
     const void* previous = nullptr;
     // If a key is removed meanwhile, the search starts again: limit the number of steps.
-    for (__u32 i = 0; i < std::min(map->info.max_entries, max_prefixes); ++i) {
-        if (bpf_map_get_next_key(map->fd.get(), previous, &key) != 0) {
-            if (errno != ENOENT) map->fail_to_read();
+    for (__u32 i = 0; i < std::min(map.info.max_entries, max_prefixes); ++i) {
+        if (bpf_map_get_next_key(map.fd.get(), previous, &key) != 0) {
+            if (errno != ENOENT) map.fail_to_read();
             break;
         }
         previous = &key;
@@ -49,29 +42,26 @@ std::optional<std::vector<AddressPrefix>> read_addresses(const MapHandle* map) {
     return prefixes;
 }
 
-// The values of an array.
+// The first `count` values of an array; zeroes where it has less.
 template <typename Value>
-std::optional<std::vector<Value>> read_values(const MapHandle* map) {
-    if (!is(map, BPF_MAP_TYPE_ARRAY, sizeof(__u32), sizeof(Value))) return {};
-    __u32 count = std::min(map->info.max_entries, __u32{65536});
+std::vector<Value> read_values(const MapHandle& map, __u32 count) {
     std::vector<__u32> keys(count);
     std::vector<Value> values(count);
     __u32 position = 0;
     const int error =
-        bpf_map_lookup_batch(map->fd.get(), nullptr, &position, keys.data(), values.data(), &count, nullptr);
-    if (error != 0 && error != -ENOENT) map->fail_to_read(-error);
+        bpf_map_lookup_batch(map.fd.get(), nullptr, &position, keys.data(), values.data(), &count, nullptr);
+    if (error != 0 && error != -ENOENT) map.fail_to_read(-error);
     return values;
 }
 
 // The sum over the threads of a server.
-std::optional<echo_counters> read_counters(const MapHandle* map) {
+echo_counters read_counters(const MapHandle& map) {
     echo_counters sum{};
     echo_counters of_thread{};
-    if (map == nullptr || map->info.max_entries > ECHO_MAX_THREADS) return {};
     // The first thread last: it alone counts the beginnings of connections, so each end that was read before has its
     // beginning in the sum.
-    for (__u32 thread = map->info.max_entries; thread-- > 0;) {
-        if (!map->read(thread, of_thread)) return {};
+    for (auto thread = std::min<__u32>(map.info.max_entries, ECHO_MAX_THREADS); thread-- > 0;) {
+        map.read(thread, &of_thread, sizeof(of_thread));
         for (auto member : {&echo_counters::ended, &echo_counters::accepted, &echo_counters::refused,
                             &echo_counters::timed_out, &echo_counters::received, &echo_counters::sent})
             sum.*member += of_thread.*member;
@@ -136,13 +126,13 @@ ServerStatus read_status(const Instance& server, const std::optional<std::vector
             !status.ended && identity->started <= static_cast<std::uint64_t>(now.count()))
             status.uptime = now - std::chrono::nanoseconds(identity->started);
     }
-    status.addresses = read_addresses(server.map("echo_addresses"));
-    status.counters = read_counters(server.map("echo_counters"));
-    status.port_stats = read_values<echo_port_stats>(server.map("echo_port_stats"));
-    if (const auto drops = read_values<std::uint64_t>(server.map("echo_drops"));
-        drops && drops->size() >= ECHO_DROP_REASONS) {
-        status.drops.emplace();
-        std::copy_n(drops->begin(), ECHO_DROP_REASONS, status.drops->begin());
+    const bool known = server.is_of_this_version();
+    if (known) {
+        status.addresses = read_addresses(*server.map("echo_addresses"));
+        status.counters = read_counters(*server.map("echo_counters"));
+        status.port_stats = read_values<echo_port_stats>(*server.map("echo_port_stats"), 65536);
+        const auto drops = read_values<std::uint64_t>(*server.map("echo_drops"), ECHO_DROP_REASONS);
+        std::ranges::copy(drops, status.drops.emplace().begin());
     }
     if (server.state == Instance::State::draining) return status;
 
@@ -158,8 +148,7 @@ ServerStatus read_status(const Instance& server, const std::optional<std::vector
     if (status.state == Instance::State::serving && status.listener && !has_listener(status))
         status.state = Instance::State::waiting;
     if (status.state != Instance::State::serving && status.state != Instance::State::waiting) return status;
-    if (const auto* ports = server.map("echo_ports"); is(ports, BPF_MAP_TYPE_HASH, sizeof(__u16), 1))
-        status.ports = read_ports(ports->fd.get());
+    if (known) status.ports = read_ports(server.map("echo_ports")->fd.get());
     return status;
 }
 

@@ -35,15 +35,15 @@ std::string duration(std::chrono::nanoseconds time) {
 }
 
 std::string addresses_of(const ServerStatus& server) {
-    if (!server.addresses) return "unknown";
     return server.addresses->empty() ? "any" : to_string(*server.addresses);
 }
 
 std::string line(std::string_view name, std::string_view value) { return fmt::format("  {:<11}  {}\n", name, value); }
 
 std::string process_of(const ServerStatus& server) {
-    if (!server.identity) return fmt::format("BPF program {} of another version", server.program);
-    return fmt::format("process {}{}", server.identity->pid,
+    const auto version = server.addresses ? "" : " of another version";
+    if (!server.identity) return fmt::format("BPF program {}{}", server.program, version);
+    return fmt::format("process {}{}{}", server.identity->pid, version,
                        server.pid     ? ""
                        : server.ended ? ", which has ended"
                                       : " of another PID namespace");
@@ -97,6 +97,7 @@ std::string counter_lines(const echo_counters& counters, const std::optional<ech
 
 std::string to_text(const ServerStatus& server) {
     auto text = title(server);
+    if (!server.addresses) return text;
     if (server.ports) text += ports_line(*server.ports);
     if (server.port_stats) text += level_lines(levels_of(*server.port_stats, server.ports));
     text += line("addresses", addresses_of(server));

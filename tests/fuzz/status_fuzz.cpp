@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Real BPF maps as an older, newer or broken server may leave them: 'status' shows all that it understands, and prints
-// well-formed text.
+// Real BPF maps as an older, newer or broken server may leave them: 'status' reads no more than it understands, and
+// prints well-formed text.
 #include <bpf/bpf.h>
 #include <fuzzer/FuzzedDataProvider.h>
 #include <sys/resource.h>

@@ -93,7 +93,8 @@ TEST_CASE("status: a later process with the PID of a server that ended is not ta
     CHECK(shown["pid_in_its_namespace"] == ::getpid());
     CHECK(shown["user"] == nullptr);
     CHECK(shown["uptime_seconds"] == nullptr);
-    CHECK(status_shows(netns, fmt::format(": process {}, which has ended, user ?, up ?", ::getpid())));
+    CHECK(
+        status_shows(netns, fmt::format(": process {} of another version, which has ended, user ?, up ?", ::getpid())));
     // It is not in the way, and can't be replaced.
     for (const bool replace : {false, true}) {
         CAPTURE(replace);

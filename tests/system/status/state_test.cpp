@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // A server that has lost its program or its socket: 'status' shows it, and another takes over.
-#include <bpf/bpf.h>
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
@@ -8,7 +7,6 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "base/fd.h"
 #include "support/client.h"
 #include "support/server.h"
 #include "support/shown_status.h"
@@ -80,22 +78,6 @@ TEST_CASE("state: a server whose socket is gone is shown as that, and --replace 
     CHECK(older.wait() >= 0);  // it drains when told, or when accept(2) finds that its socket is gone
     CHECK(echoes(netns, "127.0.0.1", 7));
     CHECK(only_status(netns)["state"] == "serving");
-}
-
-TEST_CASE("state: one that was detached and then replaced drains, even while somebody looks at its link") {
-    const Netns netns;
-    Server older(netns, {"--ports", "7", "--drain-timeout", "3600"});
-    Client client(netns, "127.0.0.1", 7);
-    client.send("x");
-    REQUIRE(client.receive(1) == "x");
-    const Fd kept(bpf_link_get_fd_by_id(static_cast<__u32>(std::stoul(BpfObjects(netns).link))));
-    REQUIRE(kept);
-    detach_program(netns);
-    const Server newer(netns, {"--ports", "7", "--replace"});
-    older.wait_for("waiting up to");
-    const auto servers = status(netns);
-    REQUIRE(servers.size() == 2);
-    for (const auto& shown : servers) CHECK(shown["state"] == (shown["pid"] == newer.pid() ? "serving" : "draining"));
 }
 
 }  // namespace echo_server

@@ -14,6 +14,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/os.h"
 #include "base/text.h"
@@ -47,15 +48,18 @@ std::string_view hint(int error) {
 constexpr int receive_buffer = 9 << 19;  // more, because segments need more room than their bytes
 constexpr int send_buffer = 13 << 18;
 
-// A peer that is silent for a minute is asked for a sign of life, six times.
-constexpr int probe_after = 60;
-constexpr int probe_every = 10;
-constexpr int probes = 6;
-
 template <typename Value>
 void set(const Fd& socket, int level, int name, const Value& value) {
     if (::setsockopt(socket.get(), level, name, &value, sizeof(value)) != 0)
         fail("setting options of the listening socket");
+}
+
+// Zero if `fd` is not a socket.
+template <typename Value>
+Value get(int fd, int name) {
+    Value value{};
+    socklen_t size = sizeof(value);
+    return ::getsockopt(fd, SOL_SOCKET, name, &value, &size) == 0 ? value : Value{};
 }
 
 // The kernel enlarges a buffer as long as its size is not set, up to the last number of `sysctl`.
@@ -68,36 +72,34 @@ void limit_buffer(const Fd& socket, int option, const std::string& sysctl, int s
     set(socket, SOL_SOCKET, option, size / 2);
 }
 
-// Accepted sockets inherit all of it.
-void set_options(const Fd& socket) {
+// Accepted sockets inherit the options. `address` is for messages alone.
+Fd listen_with_options(Fd socket, const tcp::endpoint& address) {
     limit_buffer(socket, SO_RCVBUFFORCE, "net/ipv4/tcp_rmem", receive_buffer);
     limit_buffer(socket, SO_SNDBUFFORCE, "net/ipv4/tcp_wmem", send_buffer);
+    // A peer that is silent for a minute is asked for a sign of life, six times.
     set(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
-    set(socket, IPPROTO_TCP, TCP_KEEPIDLE, probe_after);
-    set(socket, IPPROTO_TCP, TCP_KEEPINTVL, probe_every);
-    set(socket, IPPROTO_TCP, TCP_KEEPCNT, probes);
+    set(socket, IPPROTO_TCP, TCP_KEEPIDLE, 60);
+    set(socket, IPPROTO_TCP, TCP_KEEPINTVL, 10);
+    set(socket, IPPROTO_TCP, TCP_KEEPCNT, 6);
     // However the process ends, a connection ends by a reset, unless its session knows that no byte is owed.
     set(socket, SOL_SOCKET, SO_LINGER, linger{.l_onoff = 1, .l_linger = 0});
     set(socket, SOL_SOCKET, SO_OOBINLINE, 1);
     set(socket, IPPROTO_TCP, TCP_NODELAY, 1);
-}
-
-// The kernel cuts the backlog down to net.core.somaxconn.
-bool begin_to_listen(const Fd& socket) { return ::listen(socket.get(), std::numeric_limits<int>::max()) == 0; }
-
-// An IPv6 socket bound to ::1 would refuse IPv4. Bound to ::ffff:127.0.0.1, it gets both families from the dispatch
-// program.
-tcp::endpoint map_to_v6(const tcp::endpoint& address) {
-    if (address.address().is_v6()) return address;
-    return {asio::ip::make_address_v6(asio::ip::v4_mapped, address.address().to_v4()), address.port()};
+    // The kernel cuts the backlog down to net.core.somaxconn.
+    if (::listen(socket.get(), std::numeric_limits<int>::max()) != 0) fail_to_listen(address);
+    return socket;
 }
 
 // Bound, and not listening yet.
 Fd bind_socket(const tcp::endpoint& address) {
-    tcp::endpoint bound = map_to_v6(address);
+    // An IPv6 socket bound to ::1 would refuse IPv4. Bound to ::ffff:127.0.0.1, it gets both families from the dispatch
+    // program.
+    const bool v4 = address.address().is_v4();
+    tcp::endpoint bound = address;
+    if (v4) bound.address(asio::ip::make_address_v6(asio::ip::v4_mapped, address.address().to_v4()));
     constexpr int type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
     Fd socket(::socket(AF_INET6, type, IPPROTO_TCP));
-    if (!socket && errno == EAFNOSUPPORT && address.address().is_v4()) {
+    if (!socket && errno == EAFNOSUPPORT && v4) {
         bound = address;
         socket = Fd(::socket(AF_INET, type, IPPROTO_TCP));
     }
@@ -111,28 +113,18 @@ Fd bind_socket(const tcp::endpoint& address) {
 
 }  // namespace
 
-Fd open_listener(const tcp::endpoint& address) {
-    Fd socket = bind_socket(address);
-    set_options(socket);
-    if (!begin_to_listen(socket)) fail_to_listen(address);
-    return socket;
-}
+Fd open_listener(const tcp::endpoint& address) { return listen_with_options(bind_socket(address), address); }
 
 void check_address(const tcp::endpoint& address) { bind_socket(address); }
 
 Fd adopt_listener(Fd socket) {
     // listen(2) would make any socket listen.
     if (!is_listening(socket.get())) throw std::runtime_error("the listening socket does not listen any more");
-    set_options(socket);
-    if (!begin_to_listen(socket)) fail("setting the backlog of the listening socket");
-    return socket;
+    const auto address = local_endpoint(socket.get());
+    return listen_with_options(std::move(socket), address);
 }
 
-bool is_listening(int fd) {
-    int value = 0;
-    socklen_t size = sizeof(value);
-    return ::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &size) == 0 && value == 1;
-}
+bool is_listening(int fd) { return get<int>(fd, SO_ACCEPTCONN) == 1; }
 
 bool is_of_another_netns(const Fd& socket) {
     const Fd netns(::ioctl(socket.get(), SIOCGSKNS));
@@ -140,11 +132,7 @@ bool is_of_another_netns(const Fd& socket) {
     return netns && ::fstat(netns.get(), &status) == 0 && status.st_ino != CurrentNetns().inode;
 }
 
-std::uint64_t socket_cookie(int fd) {
-    std::uint64_t cookie = 0;
-    socklen_t size = sizeof(cookie);
-    return ::getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 ? cookie : 0;
-}
+std::uint64_t socket_cookie(int fd) { return get<std::uint64_t>(fd, SO_COOKIE); }
 
 tcp::endpoint local_endpoint(int fd) {
     tcp::endpoint bound;

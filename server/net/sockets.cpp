@@ -15,11 +15,9 @@
 #include <asio/ip/address_v6.hpp>
 #include <cerrno>
 #include <functional>
-#include <optional>
 #include <string_view>
 #include <system_error>
 #include <utility>
-#include <vector>
 
 #include "base/fd.h"
 #include "base/os.h"
@@ -116,16 +114,6 @@ std::string_view hint_of_diag(int error) {
     }
 }
 
-// The destination of a route, if its type is local. The route to a subnet's broadcast address is of another type.
-std::optional<AddressPrefix> local_destination_in(const nlmsghdr* header) {
-    const auto* route = static_cast<const rtmsg*>(NLMSG_DATA(header));
-    if (route->rtm_type != RTN_LOCAL) return {};
-    const auto bytes = attribute<rtmsg>(header, RTA_DST);  // none for a default route
-    return AddressPrefix{address_of(route->rtm_family, bytes), route->rtm_dst_len};
-}
-
-bool overlap(const AddressPrefix& a, const AddressPrefix& b) { return a.contains(b.address) || b.contains(a.address); }
-
 }  // namespace
 
 std::vector<ListeningSocket> listening_sockets() {
@@ -154,8 +142,13 @@ std::vector<AddressPrefix> without_local_address(std::vector<AddressPrefix> pref
             rtmsg wanted{};
             wanted.rtm_family = family;
             dump(NETLINK_ROUTE, RTM_GETROUTE, wanted, [&](const nlmsghdr* header) {
-                const auto local = local_destination_in(header);
-                if (local) std::erase_if(prefixes, [&](const auto& prefix) { return overlap(*local, prefix); });
+                const auto* route = static_cast<const rtmsg*>(NLMSG_DATA(header));
+                if (route->rtm_type != RTN_LOCAL) return;              // as that to a subnet's broadcast address
+                const auto bytes = attribute<rtmsg>(header, RTA_DST);  // none for a default route
+                const AddressPrefix local{address_of(route->rtm_family, bytes), route->rtm_dst_len};
+                std::erase_if(prefixes, [&](const auto& prefix) {
+                    return local.contains(prefix.address) || prefix.contains(local.address);
+                });
             });
         }
     } catch (const std::system_error&) {

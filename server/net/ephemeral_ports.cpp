@@ -11,9 +11,6 @@
 namespace echo_server {
 namespace {
 
-// Linux's default since 4.2.
-constexpr PortRange default_range{32768, 60999};
-
 PortSet parse_reserved(std::string_view text) {
     PortSet ports;
     for (std::size_t start = 0, comma = 0; comma != std::string_view::npos; start = comma + 1) {
@@ -23,22 +20,11 @@ PortSet parse_reserved(std::string_view text) {
     return ports;
 }
 
-// How many of so many ports must stay closed.
-std::size_t needed(std::size_t usable) {
-    constexpr std::size_t enough = 1024;
-    return usable < enough ? (usable + 1) / 2 : enough;
-}
-
-// The shortest range at the end of `open` that has `count` open ports.
-PortRange last_of(const PortSet& open, std::size_t count) {
-    const auto ports = open.to_vector();
-    return {ports[ports.size() - count], ports.back()};
-}
-
 }  // namespace
 
 EphemeralPorts parse_ephemeral_ports(std::string_view range, std::string_view reserved) {
-    EphemeralPorts local{.range = parse_range(range, '\t').value_or(default_range)};
+    // Linux's default since 4.2.
+    EphemeralPorts local{.range = parse_range(range, '\t').value_or(PortRange{32768, 60999})};
     local.usable.insert(local.range.first, local.range.last);
     local.usable = local.usable - parse_reserved(reserved);
     return local;
@@ -55,8 +41,12 @@ EphemeralPorts ephemeral_ports() {
 
 void check_ephemeral_ports(const PortSet& ports, const EphemeralPorts& local) {
     const auto closed = local.usable - ports;
-    const auto must_stay = needed(local.usable.size());
+    constexpr std::size_t enough = 1024;
+    const auto must_stay = local.usable.size() < enough ? (local.usable.size() + 1) / 2 : enough;
     if (closed.size() >= must_stay) return;
+    // The shortest range at the end that has as many open ports as are missing.
+    const auto open = (local.usable - closed).to_vector();
+    const PortRange left_out{open[open.size() - (must_stay - closed.size())], open.back()};
     const std::string name = "net.ipv4.ip_local_port_range";
     const auto source = local.unreadable.empty()
                             ? name
@@ -65,8 +55,7 @@ void check_ephemeral_ports(const PortSet& ports, const EphemeralPorts& local) {
         "too few of ports {} stay closed: the host takes the local ports of its own connections from these ({}), and "
         "can connect nowhere while clients hold a connection on each; it needs {} that nobody can take, and the list "
         "leaves it {}: leave some out ('!{}'), or pass --allow-ephemeral in a network namespace of its own",
-        to_string(local.range), source, must_stay, closed.size(),
-        to_string(last_of(local.usable - closed, must_stay - closed.size()))));
+        to_string(local.range), source, must_stay, closed.size(), to_string(left_out)));
 }
 
 }  // namespace echo_server

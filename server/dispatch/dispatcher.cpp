@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -13,19 +12,93 @@
 #include <cstdarg>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
+#include <initializer_list>
 #include <iterator>
+#include <stdexcept>
 #include <string_view>
-#include <vector>
 
 #include "base/log.h"
 #include "base/os.h"
 #include "echo_dispatch.skel.h"
 
 namespace echo_server {
-
 namespace {
 
 constexpr unsigned family_bits = 32;  // they come before the address
+
+// A process that lacks CAP_BPF, where the kernel wants that, may not even look.
+bool may_use(int map) {
+    const std::uint16_t port = 0;
+    std::uint8_t value = 0;
+    return bpf_map_lookup_elem(map, &port, &value) == 0 || errno != EPERM;
+}
+
+[[noreturn]] void fail_to_change(int map, std::string_view what, int error) {
+    fail(what, error,
+         error == EPERM && may_use(map)
+             ? "somebody who may write to the map has frozen it: restart the server, which makes a new one"
+             : "");
+}
+
+void add_ports(int map, const PortSet& ports) {
+    const auto keys = ports.to_vector();
+    const std::vector<std::uint8_t> values(keys.size());
+    auto count = static_cast<__u32>(keys.size());
+    if (count == 0) return;
+    const int error = bpf_map_update_batch(map, keys.data(), values.data(), &count, nullptr);
+    if (error != 0) fail_to_change(map, "opening ports in the map echo_ports", -error);
+}
+
+void remove_ports(int map, const PortSet& ports) {
+    const auto keys = ports.to_vector();
+    for (std::size_t done = 0; done < keys.size();) {
+        auto count = static_cast<__u32>(keys.size() - done);
+        const int error = bpf_map_delete_batch(map, keys.data() + done, &count, nullptr);
+        done += count;
+        if (error == 0) continue;
+        if (error != -ENOENT) fail_to_change(map, "closing ports in the map echo_ports", -error);
+        ++done;  // somebody else has deleted that key: the port is closed, which was the aim
+    }
+}
+
+// The kernel's verifier can print a megabyte: it goes out line by line, like every other message.
+int log_message(libbpf_print_level /*level*/, const char* format, va_list args) {
+    char* text = nullptr;
+    const int size = ::vasprintf(&text, format, args);
+    if (size < 0) return size;
+    const std::unique_ptr<char, decltype(&std::free)> owner(text, &std::free);
+    log_text({text, static_cast<std::size_t>(size)});
+    return size;
+}
+
+void load(echo_dispatch_bpf& skeleton) {
+    const int error = echo_dispatch_bpf::load(&skeleton);
+    if (error == 0) return;
+    // A kernel that lacks a program or map type answers EINVAL. Probe only then: probes fail for other reasons too.
+    const bool unknown = error == -EINVAL;
+    const bool has_sk_lookup = !unknown || libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SK_LOOKUP, nullptr) != 0;
+    const bool has_sockmap = !unknown || libbpf_probe_bpf_map_type(BPF_MAP_TYPE_SOCKMAP, nullptr) != 0;
+    throw std::runtime_error(
+        fmt::format("loading the BPF program: {}",
+                    explain_load_error(-error, has_sk_lookup, has_sockmap, in_initial_user_namespace())));
+}
+
+template <typename Element>
+std::span<Element> share(const bpf_map* map) {
+    const std::size_t count = bpf_map__max_entries(map);
+    void* memory = ::mmap(nullptr, count * sizeof(Element), PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(map), 0);
+    if (memory == MAP_FAILED) fail(fmt::format("mapping {} into memory", bpf_map__name(map)));
+    return {static_cast<Element*>(memory), count};
+}
+
+template <typename Value>
+void put_and_freeze(const bpf_map* map, const Value& value, std::string_view what) {
+    const __u32 key = 0;
+    const int error = bpf_map__update_elem(map, &key, sizeof(key), &value, sizeof(value), BPF_ANY);
+    if (error != 0) fail(what, -error);
+    if (bpf_map_freeze(bpf_map__fd(map)) != 0) fail(fmt::format("freezing the map {}", bpf_map__name(map)));
+}
 
 }  // namespace
 
@@ -63,117 +136,31 @@ PortSet read_ports(int map) {
     return ports;
 }
 
-namespace {
-
-[[noreturn]] void fail_to_change(int map, std::string_view what, int error) {
-    const std::uint16_t port = 0;
-    std::uint8_t value = 0;
-    // A process that lacks CAP_BPF, where the kernel wants that, may not look either.
-    const bool may_look = bpf_map_lookup_elem(map, &port, &value) == 0 || errno != EPERM;
-    fail(what, error,
-         error == EPERM && may_look
-             ? "somebody who may write to the map has frozen it: restart the server, which makes a new one"
-             : "");
-}
-
-void add_ports(int map, const PortSet& ports) {
-    const auto keys = ports.to_vector();
-    const std::vector<std::uint8_t> values(keys.size());
-    auto count = static_cast<__u32>(keys.size());
-    if (count == 0) return;
-    const int error = bpf_map_update_batch(map, keys.data(), values.data(), &count, nullptr);
-    if (error != 0) fail_to_change(map, "opening ports in the map echo_ports", -error);
-}
-
-void remove_ports(int map, const PortSet& ports) {
-    const auto keys = ports.to_vector();
-    for (std::size_t done = 0; done < keys.size();) {
-        auto count = static_cast<__u32>(keys.size() - done);
-        const int error = bpf_map_delete_batch(map, keys.data() + done, &count, nullptr);
-        done += count;
-        if (error == 0) continue;
-        if (error != -ENOENT) fail_to_change(map, "closing ports in the map echo_ports", -error);
-        ++done;  // somebody else has deleted that key: the port is closed, which was the aim
-    }
-}
-
-// The kernel's verifier can print a megabyte: it goes out line by line, like every other message.
-int log_message(libbpf_print_level /*level*/, const char* format, va_list args) {
-    char* text = nullptr;
-    const int size = ::vasprintf(&text, format, args);
-    if (size < 0) return size;
-    const std::unique_ptr<char, decltype(&std::free)> owner(text, &std::free);
-    log_text({text, static_cast<std::size_t>(size)});
-    return size;
-}
-
-constexpr std::string_view what_bpf_needs =
-    "CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): start echo-server as "
-    "root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a container; where docker does not "
-    "know CAP_BPF: '--user 0 --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add SETUID --cap-add SETGID'); if it has "
-    "both, a seccomp filter (for a container, see CONTAINERS in the manual) or a security module refuses bpf()";
-
-constexpr std::string_view why_not_in_a_user_namespace =
-    "bpf() needs CAP_BPF and CAP_NET_ADMIN of the initial user namespace, and this is another one (of a rootless "
-    "container, or by PrivateUsers= in a systemd unit): start echo-server outside of it";
-
-}  // namespace
-
-void Dispatcher::DestroySkeleton::operator()(echo_dispatch_bpf* skeleton) const {
-    echo_dispatch_bpf::destroy(skeleton);
-}
-
-void UnmapMemory::operator()(void* memory) const { ::munmap(memory, size); }
-
-Dispatcher::Dispatcher(const std::vector<AddressPrefix>& addresses, std::size_t threads) : threads_(threads) {
-    skeleton_.reset(echo_dispatch_bpf::open());
+Dispatcher::Dispatcher(const std::vector<AddressPrefix>& addresses, std::size_t threads)
+    : skeleton_(echo_dispatch_bpf::open(), echo_dispatch_bpf::destroy) {
     if (!skeleton_) fail("opening the BPF program");
     skeleton_->rodata->restrict_addresses = addresses.empty() ? 0 : 1;
     auto* trie = skeleton_->maps.echo_addresses;
     bpf_map__set_max_entries(trie, std::max(bpf_map__max_entries(trie), static_cast<__u32>(addresses.size())));
     bpf_map__set_max_entries(skeleton_->maps.echo_counters, static_cast<__u32>(threads));
-    load();
+    load(*skeleton_);
     for (const auto& address : addresses) {
         const auto key = to_key(address);
         const __u8 value = 0;
         if (const int error = bpf_map__update_elem(trie, &key, sizeof(key), &value, sizeof(value), BPF_ANY); error != 0)
             fail("putting an address prefix into the map echo_addresses", -error);
     }
-    bind(skeleton_->maps.echo_instance);
-    bind(skeleton_->maps.echo_counters);
-    counters_ = share(skeleton_->maps.echo_counters);
-    port_stats_ = share(skeleton_->maps.echo_port_stats);
+    // The program does not use these maps; bound to it, they are found with the program.
+    for (const auto* map : {skeleton_->maps.echo_instance, skeleton_->maps.echo_counters})
+        if (bpf_prog_bind_map(bpf_program__fd(skeleton_->progs.echo_dispatch), bpf_map__fd(map), nullptr) != 0)
+            fail(fmt::format("binding {} to the BPF program", bpf_map__name(map)));
+    counters_ = share<echo_counters>(skeleton_->maps.echo_counters);
+    port_stats_ = share<echo_port_stats>(skeleton_->maps.echo_port_stats);
 }
 
-Dispatcher::~Dispatcher() = default;
-
-void Dispatcher::load() {
-    const int error = echo_dispatch_bpf::load(skeleton_.get());
-    if (error == 0) return;
-    // A kernel that lacks a program or map type answers EINVAL. Probe only then: probes fail for other reasons too.
-    const bool unknown = error == -EINVAL;
-    const bool has_sk_lookup = !unknown || libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SK_LOOKUP, nullptr) != 0;
-    const bool has_sockmap = !unknown || libbpf_probe_bpf_map_type(BPF_MAP_TYPE_SOCKMAP, nullptr) != 0;
-    throw std::runtime_error(
-        fmt::format("loading the BPF program: {}",
-                    explain_load_error(-error, has_sk_lookup, has_sockmap, in_initial_user_namespace())));
-}
-
-void Dispatcher::bind(const bpf_map* map) const {
-    // The program does not use this map; bound to it, the map is found with the program.
-    if (bpf_prog_bind_map(bpf_program__fd(skeleton_->progs.echo_dispatch), bpf_map__fd(map), nullptr) != 0)
-        fail(fmt::format("binding {} to the BPF program", bpf_map__name(map)));
-}
-
-Dispatcher::SharedMemory Dispatcher::share(const bpf_map* map) {
-    const std::size_t size = std::size_t{bpf_map__value_size(map)} * bpf_map__max_entries(map);
-    void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(map), 0);
-    if (memory == MAP_FAILED) fail(fmt::format("mapping {} into memory", bpf_map__name(map)));
-    return {memory, UnmapMemory{size}};
-}
-
-std::span<echo_port_stats> Dispatcher::port_stats() {
-    return {static_cast<echo_port_stats*>(port_stats_.get()), bpf_map__max_entries(skeleton_->maps.echo_port_stats)};
+Dispatcher::~Dispatcher() {
+    ::munmap(counters_.data(), counters_.size_bytes());
+    ::munmap(port_stats_.data(), port_stats_.size_bytes());
 }
 
 void Dispatcher::reset_port_stats() {
@@ -182,24 +169,15 @@ void Dispatcher::reset_port_stats() {
             std::atomic_ref(*figure).store(0, std::memory_order_relaxed);
 }
 
+// Root trusts the contents, so nobody may change them, not even this process later.
 void Dispatcher::publish(const echo_instance& identity) {
-    const auto* map = skeleton_->maps.echo_instance;
-    const __u32 key = 0;
-    if (const int error = bpf_map__update_elem(map, &key, sizeof(key), &identity, sizeof(identity), BPF_ANY);
-        error != 0)
-        fail("writing the map echo_instance", -error);
-    // Root trusts the contents, so nobody may change them, not even this process later.
-    if (bpf_map_freeze(bpf_map__fd(map)) != 0) fail("freezing the map echo_instance");
+    put_and_freeze(skeleton_->maps.echo_instance, identity, "writing the map echo_instance");
 }
 
+// A user who was given the map could put in another socket, and answer on every port that is or will be open.
 void Dispatcher::set_listener(int listener) {
-    const __u32 key = 0;
-    const auto value = static_cast<__u64>(listener);
-    const int error =
-        bpf_map__update_elem(skeleton_->maps.echo_socket, &key, sizeof(key), &value, sizeof(value), BPF_ANY);
-    if (error != 0) fail("putting the listening socket into the map echo_socket", -error);
-    // A user who was given the map could put in another socket, and answer on every port that is or will be open.
-    if (const int frozen = bpf_map_freeze(socket_fd()); frozen != 0) fail("freezing the map echo_socket", -frozen);
+    put_and_freeze(skeleton_->maps.echo_socket, static_cast<__u64>(listener),
+                   "putting the listening socket into the map echo_socket");
 }
 
 std::uint32_t Dispatcher::program_id() const {
@@ -212,9 +190,8 @@ std::uint32_t Dispatcher::program_id() const {
 
 Instance Dispatcher::as_instance(const echo_instance& identity) const {
     Instance server{.program = program_id(), .state = Instance::State::serving, .maps = {}, .identity = identity};
-    const bpf_object* object = skeleton_->obj;
-    for (const auto* map = bpf_object__next_map(object, nullptr); map != nullptr;
-         map = bpf_object__next_map(object, map))
+    const bpf_map* map = nullptr;
+    while ((map = bpf_object__next_map(skeleton_->obj, map)) != nullptr)
         server.maps.push_back(duplicate_map(bpf_map__fd(map)));
     return server;
 }
@@ -222,11 +199,7 @@ Instance Dispatcher::as_instance(const echo_instance& identity) const {
 int Dispatcher::ports_fd() const { return bpf_map__fd(skeleton_->maps.echo_ports); }
 int Dispatcher::socket_fd() const { return bpf_map__fd(skeleton_->maps.echo_socket); }
 
-bool Dispatcher::may_use_maps() const {
-    const __u16 port = 0;
-    __u8 value = 0;
-    return bpf_map_lookup_elem(ports_fd(), &port, &value) == 0 || errno != EPERM;
-}
+bool Dispatcher::may_use_maps() const { return may_use(ports_fd()); }
 
 PortSet Dispatcher::ports() const { return read_ports(ports_fd()); }
 
@@ -267,9 +240,16 @@ std::string Dispatcher::why_not_steering(const Link& link, std::uint64_t listene
 void set_libbpf_verbose(bool verbose) { libbpf_set_print(verbose ? log_message : nullptr); }
 
 std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap, bool in_initial_user_ns) {
+    if (error == EPERM && !in_initial_user_ns)
+        return "Operation not permitted; bpf() needs CAP_BPF and CAP_NET_ADMIN of the initial user namespace, and this "
+               "is another one (of a rootless container, or by PrivateUsers= in a systemd unit): start echo-server "
+               "outside of it";
     if (error == EPERM)
-        return fmt::format("{}; {}", error_text(error),
-                           in_initial_user_ns ? what_bpf_needs : why_not_in_a_user_namespace);
+        return "Operation not permitted; CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' "
+               "as well): start echo-server as root, or give it both (AmbientCapabilities= in a systemd unit, "
+               "--cap-add for a container; where docker does not know CAP_BPF: '--user 0 --cap-add SYS_ADMIN --cap-add "
+               "NET_ADMIN --cap-add SETUID --cap-add SETGID'); if it has both, a seccomp filter (for a container, see "
+               "CONTAINERS in the manual) or a security module refuses bpf()";
     if (error == ENOSYS) return "this kernel has no bpf(): one built with CONFIG_BPF_SYSCALL=y is needed";
     if (!has_sk_lookup)
         return "this kernel has no sk_lookup programs: Linux 5.10 or newer is needed, built with CONFIG_INET=y and "

@@ -29,11 +29,6 @@ AddressPrefix to_prefix(const echo_prefix& key);
 /// The keys of the map echo_ports, by its descriptor. Throws std::system_error.
 PortSet read_ports(int map);
 
-struct UnmapMemory {
-    std::size_t size = 0;
-    void operator()(void* memory) const;
-};
-
 struct DestroyLink {
     void operator()(bpf_link* link) const { bpf_link__destroy(link); }
 };
@@ -97,9 +92,9 @@ class Dispatcher {
     void publish(const echo_instance& identity);
 
     /// The contents of the map echo_counters, shared with the kernel, as long as this object exists.
-    std::span<echo_counters> counters() { return {static_cast<echo_counters*>(counters_.get()), threads_}; }
+    [[nodiscard]] std::span<echo_counters> counters() const { return counters_; }
     /// The same of the map echo_port_stats: an element for each 16-bit port.
-    [[nodiscard]] std::span<echo_port_stats> port_stats();
+    [[nodiscard]] std::span<echo_port_stats> port_stats() const { return port_stats_; }
 
     /// Zeroes the map echo_port_stats. Others may count there meanwhile.
     void reset_port_stats();
@@ -109,19 +104,9 @@ class Dispatcher {
     [[nodiscard]] int socket_fd() const;
 
  private:
-    struct DestroySkeleton {
-        void operator()(echo_dispatch_bpf* skeleton) const;
-    };
-    using SharedMemory = std::unique_ptr<void, UnmapMemory>;
-
-    void load();
-    void bind(const bpf_map* map) const;
-    [[nodiscard]] static SharedMemory share(const bpf_map* map);
-
-    std::unique_ptr<echo_dispatch_bpf, DestroySkeleton> skeleton_;
-    std::size_t threads_;
-    SharedMemory counters_;
-    SharedMemory port_stats_;
+    std::unique_ptr<echo_dispatch_bpf, void (*)(echo_dispatch_bpf*)> skeleton_;
+    std::span<echo_counters> counters_;
+    std::span<echo_port_stats> port_stats_;
 };
 
 /// Lets libbpf's own messages go to standard error, or nowhere.

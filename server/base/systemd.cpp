@@ -58,9 +58,10 @@ bool DescriptorStore::exists() {
 
 void DescriptorStore::replace(const std::vector<std::pair<std::string, int>>& entries) {
     // First the new, because ports close with the last link.
-    for (const auto& [name, fd] : entries) {
+    for (const auto& entry : entries) {
+        const auto& name = entry.first;
         const bool is_there = std::erase_if(stored_, [&](const Entry& old) { return old.name == name; }) > 0;
-        if (!is_there && exists()) put(name, fd);
+        if (!is_there && exists()) put(name, entry.second);
         own_.push_back(name);
     }
     for (const auto& old : stored_) remove(old.name);

@@ -170,7 +170,7 @@ TEST_CASE("reload command: a flood of connections by others keeps nobody waiting
     hanging.let_go();
     CHECK(command.wait() == 0);
 
-    std::jthread flood([&](const std::stop_token& stop) {
+    const std::jthread flood([&](const std::stop_token& stop) {
         while (!stop.stop_requested()) connect_as(ordinary_user, netns, address, 100);
     });
     for (int i = 0; i < 10; ++i) {
@@ -187,7 +187,7 @@ TEST_CASE("reload command: a flood of commands that read no answer leaves time f
     Server server(netns, {"--ports-file", file.path(), "--threads", "1"});
     const auto address = address_of_socket(netns);
     const auto unread = connect_as(0, netns, address, 100);
-    std::jthread flood([&](const std::stop_token& stop) {
+    const std::jthread flood([&](const std::stop_token& stop) {
         while (!stop.stop_requested()) connect_as(0, netns, address, 1);
     });
     for (int i = 0; i < 100; ++i) CHECK(echoes(netns, "127.0.0.1", 7));

@@ -25,6 +25,9 @@ std::string to_string(const PortRange& range);
 /// Reads the same, with blanks wherever; `first` may be larger than `last`. Nothing if it is something else.
 std::optional<PortRange> parse_range(std::string_view text, char separator = '-');
 
+/// How many ranges of ports a line shows before it only counts the rest.
+constexpr std::size_t ranges_in_a_line = 16;
+
 /// A set of TCP ports, 0 to 65535. (No list names port 0, but a map that others write may have it.) A set that was
 /// moved from may only be assigned to.
 class PortSet {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -35,13 +34,10 @@ PortList read_ports_file(const std::string& path);
 PortList parse_ports_file(std::string_view text, const std::string& path);
 
 /// The ports that a start or a reload will open: those of the flags and of the ports file. Asks the kernel for other
-/// listeners on ports that are not yet `open`, and logs a warning where ports are taken from them; `listener_cookie`
+/// listeners on ports that are not yet `open`, and warns in the log if ports are taken from them; `listener_cookie`
 /// names our own socket. Can be as slow as the file system and /proc. Throws std::runtime_error if the ports may not be
 /// opened.
 PortSet plan_ports(const Options& options, const PortSet& open, std::uint64_t listener_cookie);
-
-/// How many ranges of ports a line shows before it only counts the rest.
-constexpr std::size_t ranges_in_a_line = 16;
 
 /// "3 TCP ports open: 7,77,777", shortened where that is long, and why the last reload failed, if it did.
 std::string describe_open(const PortSet& ports, const std::string& failure = {});

@@ -24,8 +24,6 @@ namespace {
 
 using Count = std::uint64_t;
 
-constexpr std::size_t ranges_in_a_line = 16;
-
 std::string duration(std::chrono::nanoseconds time) {
     const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(time).count();
     if (seconds < 60) return fmt::format("{} s", seconds);

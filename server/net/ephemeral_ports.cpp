@@ -9,24 +9,18 @@
 #include "base/os.h"
 
 namespace echo_server {
-namespace {
-
-PortSet parse_reserved(std::string_view text) {
-    PortSet ports;
-    for (std::size_t start = 0, comma = 0; comma != std::string_view::npos; start = comma + 1) {
-        comma = text.find(',', start);
-        if (const auto range = parse_range(text.substr(start, comma - start))) ports.insert(range->first, range->last);
-    }
-    return ports;
-}
-
-}  // namespace
 
 EphemeralPorts parse_ephemeral_ports(std::string_view range, std::string_view reserved) {
     // Linux's default since 4.2.
     EphemeralPorts local{.range = parse_range(range, '\t').value_or(PortRange{32768, 60999})};
     local.usable.insert(local.range.first, local.range.last);
-    local.usable = local.usable - parse_reserved(reserved);
+    PortSet out_of_use;
+    for (std::size_t start = 0, comma = 0; comma != std::string_view::npos; start = comma + 1) {
+        comma = reserved.find(',', start);
+        if (const auto piece = parse_range(reserved.substr(start, comma - start)))
+            out_of_use.insert(piece->first, piece->last);
+    }
+    local.usable = local.usable - out_of_use;
     return local;
 }
 

@@ -14,7 +14,6 @@
 #include <map>
 #include <set>
 #include <stdexcept>
-#include <string_view>
 #include <unordered_map>
 #include <utility>
 
@@ -110,33 +109,6 @@ std::string exclusions(const PortSet& ports) {
     return text + "'" + more;
 }
 
-}  // namespace
-
-std::vector<ListeningSocket> shadowed(std::vector<ListeningSocket> sockets, const PortSet& ports,
-                                      const std::vector<AddressPrefix>& addresses, std::uint64_t own) {
-    std::erase_if(sockets, [&](const ListeningSocket& socket) {
-        const auto is_asked_for = [&](const auto& prefix) { return overlap(socket, prefix); };
-        return socket.cookie == own || !ports.contains(socket.local.port()) ||
-               (!addresses.empty() && std::ranges::none_of(addresses, is_asked_for));
-    });
-    return sockets;
-}
-
-std::string explain_conflicts(const std::vector<ListeningSocket>& sockets, bool taken) {
-    PortSet ports;
-    for (const auto& socket : sockets) ports.insert(socket.local.port());
-    const bool one = ports.size() == 1;
-    const auto what = fmt::format(fmt::runtime(one ? "port {} is already served by another socket"
-                                                   : "ports {} are already served by other sockets"),
-                                  with_owners(sockets));
-    const auto* whose = one ? "its" : "their";
-    if (taken) return fmt::format("{}: --shadow-listeners takes {} new connections", what, whose);
-    return fmt::format("{}: leave {} out ({}), or pass --shadow-listeners to take {} new connections", what,
-                       one ? "it" : "them", exclusions(ports), whose);
-}
-
-namespace {
-
 // Every port on a line of its own, with a comment behind it, fits.
 constexpr off_t max_size = 4 << 20;
 
@@ -172,29 +144,6 @@ std::string read_whole(const std::string& path) {
     return text;
 }
 
-}  // namespace
-
-PortList read_ports_file(const std::string& path) { return parse_ports_file(read_whole(path), path); }
-
-PortList parse_ports_file(std::string_view text, const std::string& path) {
-    constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";  // Windows editors write it
-    if (text.starts_with(byte_order_mark)) text.remove_prefix(byte_order_mark.size());
-    PortList list;
-    for (int number = 1; !text.empty(); ++number) {
-        const auto line = text.substr(0, text.find('\n'));
-        text.remove_prefix(std::min(line.size() + 1, text.size()));
-        try {
-            if (const auto ports = trim(line.substr(0, line.find('#'))); !ports.empty()) list.add(ports);
-        } catch (const std::runtime_error& error) {
-            throw std::runtime_error(fmt::format("{}:{}: {}", path, number, error.what()));
-        }
-    }
-    if (list.empty()) fail_to_read(path, "it lists no ports; write at least one, such as 7");
-    return list;
-}
-
-namespace {
-
 PortSet wanted_ports(const Options& options) {
     PortList list = options.ports;
     if (options.ports_file) list.add(read_ports_file(*options.ports_file));
@@ -221,6 +170,48 @@ void check_listeners(const Options& options, const PortSet& ports, std::uint64_t
 }
 
 }  // namespace
+
+std::vector<ListeningSocket> shadowed(std::vector<ListeningSocket> sockets, const PortSet& ports,
+                                      const std::vector<AddressPrefix>& addresses, std::uint64_t own) {
+    std::erase_if(sockets, [&](const ListeningSocket& socket) {
+        const auto is_asked_for = [&](const auto& prefix) { return overlap(socket, prefix); };
+        return socket.cookie == own || !ports.contains(socket.local.port()) ||
+               (!addresses.empty() && std::ranges::none_of(addresses, is_asked_for));
+    });
+    return sockets;
+}
+
+std::string explain_conflicts(const std::vector<ListeningSocket>& sockets, bool taken) {
+    PortSet ports;
+    for (const auto& socket : sockets) ports.insert(socket.local.port());
+    const bool one = ports.size() == 1;
+    const auto what = fmt::format(fmt::runtime(one ? "port {} is already served by another socket"
+                                                   : "ports {} are already served by other sockets"),
+                                  with_owners(sockets));
+    const auto* whose = one ? "its" : "their";
+    if (taken) return fmt::format("{}: --shadow-listeners takes {} new connections", what, whose);
+    return fmt::format("{}: leave {} out ({}), or pass --shadow-listeners to take {} new connections", what,
+                       one ? "it" : "them", exclusions(ports), whose);
+}
+
+PortList read_ports_file(const std::string& path) { return parse_ports_file(read_whole(path), path); }
+
+PortList parse_ports_file(std::string_view text, const std::string& path) {
+    constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";  // Windows editors write it
+    if (text.starts_with(byte_order_mark)) text.remove_prefix(byte_order_mark.size());
+    PortList list;
+    for (int number = 1; !text.empty(); ++number) {
+        const auto line = text.substr(0, text.find('\n'));
+        text.remove_prefix(std::min(line.size() + 1, text.size()));
+        try {
+            if (const auto ports = trim(line.substr(0, line.find('#'))); !ports.empty()) list.add(ports);
+        } catch (const std::runtime_error& error) {
+            throw std::runtime_error(fmt::format("{}:{}: {}", path, number, error.what()));
+        }
+    }
+    if (list.empty()) fail_to_read(path, "it lists no ports; write at least one, such as 7");
+    return list;
+}
 
 std::string describe_open(const PortSet& ports, const std::string& failure) {
     return fmt::format("{} open: {}{}{}", plural(ports.size(), "TCP port"), ports.to_string(ranges_in_a_line),

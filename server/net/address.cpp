@@ -7,9 +7,7 @@
 #include <asio/ip/network_v4.hpp>
 #include <asio/ip/network_v6.hpp>
 #include <cstdint>
-#include <optional>
 #include <stdexcept>
-#include <string_view>
 
 #include "base/text.h"
 

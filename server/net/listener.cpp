@@ -12,8 +12,6 @@
 #include <cerrno>
 #include <limits>
 #include <stdexcept>
-#include <string>
-#include <string_view>
 #include <utility>
 
 #include "base/os.h"

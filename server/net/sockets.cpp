@@ -11,13 +11,10 @@
 
 #include <algorithm>
 #include <array>
-#include <asio/ip/address_v4.hpp>
-#include <asio/ip/address_v6.hpp>
 #include <cerrno>
 #include <functional>
 #include <string_view>
 #include <system_error>
-#include <utility>
 
 #include "base/fd.h"
 #include "base/os.h"

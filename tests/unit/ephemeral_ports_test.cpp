@@ -28,7 +28,7 @@ std::string refusal_of(const std::string& list, const EphemeralPorts& local) {
 
 // The text in quotes in the refusal of `list`, or "opens".
 std::string proposal(const std::string& list, const EphemeralPorts& local) {
-    const auto refusal = refusal_of(list, local);
+    auto refusal = refusal_of(list, local);
     if (refusal == "opens") return refusal;
     const auto start = refusal.find('\'', refusal.find("leave some out")) + 1;
     return refusal.substr(start, refusal.find('\'', start) - start);

@@ -25,9 +25,13 @@ namespace echo_server {
 
 namespace {
 
-std::vector<AddressPrefix> read_addresses(const MapHandle& map) {
+using Json = nlohmann::ordered_json;
+
+Json to_json(const PortSet& ports) { return {{"count", ports.size()}, {"list", ports.to_string()}}; }
+
+Json read_addresses(const MapHandle& map) {
     constexpr __u32 max_prefixes = 65536;
-    std::vector<AddressPrefix> prefixes;
+    Json prefixes = Json::array();
     echo_prefix key{};
     const void* previous = nullptr;
     // If a key is removed meanwhile, the search starts again: limit the number of steps.
@@ -37,7 +41,7 @@ std::vector<AddressPrefix> read_addresses(const MapHandle& map) {
             break;
         }
         previous = &key;
-        prefixes.push_back(to_prefix(key));
+        prefixes.push_back(to_string(to_prefix(key)));
     }
     return prefixes;
 }
@@ -69,20 +73,104 @@ echo_counters read_counters(const MapHandle& map) {
     return sum;
 }
 
+// Each port has the highest level that a client has reached there. A level may have ports that are not open any more;
+// what is `open`, if that is known, is not reached otherwise.
+Json levels_of(const std::vector<echo_port_stats>& port_stats, const std::optional<PortSet>& open) {
+    PortSet echoed;
+    PortSet connected;
+    PortSet attempted;
+    for (std::size_t port = 0; port < port_stats.size(); ++port) {
+        const auto& figures = port_stats[port];
+        auto* const level = figures.echoed != 0     ? &echoed
+                            : figures.accepted != 0 ? &connected
+                            : figures.lookups != 0  ? &attempted
+                                                    : nullptr;
+        if (level != nullptr) level->insert(static_cast<std::uint16_t>(port));
+    }
+    return {{"echoed", to_json(echoed)},
+            {"connected", to_json(connected)},
+            {"attempted", to_json(attempted)},
+            {"not_reached", open ? to_json(*open - echoed - connected - attempted) : Json()}};
+}
+
+void add_identity(Status& status, const echo_instance& identity) {
+    auto& json = status.json;
+    json["pid_in_its_namespace"] = identity.pid;
+    json["version"] = printable(identity.version);
+    status.started_wall = identity.started_wall;
+    status.ended = has_ended(identity);
+    if (status.ended) return;
+    if (in_this_pid_namespace(identity)) {
+        json["pid"] = identity.pid;
+        const auto user = proc_is_ours() ? user_of(static_cast<pid_t>(identity.pid)) : std::nullopt;
+        if (user) json["user"] = user->name;
+    }
+    // The process wrote it: it may be nonsense.
+    const auto now = time_of(CLOCK_BOOTTIME);
+    if (identity.started <= static_cast<std::uint64_t>(now.count()))
+        json["uptime_seconds"] =
+            std::chrono::duration<double>(now - std::chrono::nanoseconds(identity.started)).count();
+}
+
+// Of a server of this version.
+void add_figures(Status& status, const Instance& server) {
+    auto& json = status.json;
+    json["addresses"] = read_addresses(*server.map("echo_addresses"));
+    const auto counters = read_counters(*server.map("echo_counters"));
+    json["connections"] = {{"open", counters.accepted - std::min(counters.accepted, counters.ended)},
+                           {"max", server.identity->max_connections},
+                           {"accepted", counters.accepted},
+                           {"refused", counters.refused},
+                           {"timed_out", counters.timed_out}};
+    json["bytes"] = {{"received", counters.received}, {"sent", counters.sent}};
+    status.port_stats = read_values<echo_port_stats>(*server.map("echo_port_stats"), 65536);
+    std::uint64_t lookups = 0;
+    for (const auto& figures : status.port_stats) lookups += figures.lookups;
+    const auto drops = read_values<std::uint64_t>(*server.map("echo_drops"), ECHO_DROP_REASONS);
+    json["attempts"] = {
+        {"steered", lookups},
+        {"dropped", {{"no_socket", drops[ECHO_DROP_NO_SOCKET]}, {"not_assigned", drops[ECHO_DROP_NOT_ASSIGNED]}}}};
+}
+
 // Whether the process has that socket as its listener. In a drain it has closed it; systemd may keep it open.
-bool has_listener(const ServerStatus& server) {
-    if (server.ended) return false;
-    if (!server.pid || !proc_is_ours()) return true;  // nobody knows
+bool has_listener(const Status& status, const Instance& server, std::uint32_t inode) {
+    if (status.ended) return false;
+    if (status.json["pid"].is_null() || !proc_is_ours()) return true;  // nobody knows
     std::error_code error;
-    const auto path = fmt::format("/proc/{}/fd/{}", *server.pid, server.identity->listener);
+    const auto path = fmt::format("/proc/{}/fd/{}", server.identity->pid, server.identity->listener);
     const auto target = std::filesystem::read_symlink(path, error);
     if (error && error != std::errc::no_such_file_or_directory) return true;  // nobody may look there
-    return target == fmt::format("socket:[{}]", server.listener->inode);
+    return target == fmt::format("socket:[{}]", inode);
+}
+
+void add_listener(Status& status, const Instance& server, const std::vector<ListeningSocket>& sockets) {
+    const auto listener = std::ranges::find(sockets, server.listener_cookie(), &ListeningSocket::cookie);
+    if (listener == sockets.end()) {
+        status.state = Instance::State::socketless;  // the map keeps a socket that was destroyed
+        return;
+    }
+    status.json["listener"] = {{"address", to_string(listener->local)},
+                               {"waiting", listener->waiting},
+                               {"backlog", listener->backlog},
+                               {"dropped", listener->dropped}};
+    if (status.state == Instance::State::serving && !has_listener(status, server, listener->inode))
+        status.state = Instance::State::waiting;
+}
+
+std::string_view name_of(Instance::State state) {
+    switch (state) {
+        case Instance::State::serving: return "serving";
+        case Instance::State::socketless: return "without socket";
+        case Instance::State::detached: return "detached";
+        case Instance::State::waiting: return "waiting";
+        case Instance::State::draining: return "draining";
+    }
+    return "";
 }
 
 // Whether somebody serves, and nobody seems to have lost what a server needs. If not, a replacement may be under way:
 // the servers are found first, and their processes looked at later.
-bool is_settled(const std::vector<ServerStatus>& servers) {
+bool is_settled(const std::vector<Status>& servers) {
     bool served = false;
     for (const auto& server : servers) {
         const bool serves = server.state == Instance::State::serving;
@@ -98,7 +186,7 @@ std::vector<std::pair<std::uint32_t, Instance::State>> states_of(const std::vect
     return states;
 }
 
-std::vector<ServerStatus> read_all() {
+std::vector<Status> read_all() {
     auto servers = find_instances();
     for (int looks_left = 10;; --looks_left) {
         auto all = read_statuses(servers);
@@ -111,55 +199,38 @@ std::vector<ServerStatus> read_all() {
 
 }  // namespace
 
-ServerStatus read_status(const Instance& server, const std::optional<std::vector<ListeningSocket>>& sockets) {
-    ServerStatus status;
-    status.program = server.program;
-    status.state = server.state;
-    status.identity = server.identity;
-    if (const auto& identity = server.identity) {
-        status.ended = has_ended(*identity);
-        if (in_this_pid_namespace(*identity) && !status.ended) status.pid = identity->pid;
-        if (status.pid && proc_is_ours())
-            if (auto user = user_of(static_cast<pid_t>(*status.pid))) status.user = std::move(user->name);
-        // The process wrote it: it may be nonsense.
-        if (const auto now = time_of(CLOCK_BOOTTIME);
-            !status.ended && identity->started <= static_cast<std::uint64_t>(now.count()))
-            status.uptime = now - std::chrono::nanoseconds(identity->started);
-    }
+Status read_status(const Instance& server, const std::optional<std::vector<ListeningSocket>>& sockets) {
+    Status status{.json = {}, .state = server.state, .port_stats = {}};
+    auto& json = status.json;
+    for (const auto* key :
+         {"pid", "pid_in_its_namespace", "version", "user", "uptime_seconds", "program_id", "serving", "state",
+          "listener", "ports", "levels", "addresses", "connections", "bytes", "attempts", "by_port"})
+        json[key] = nullptr;
+    json["program_id"] = server.program;
+    if (server.identity) add_identity(status, *server.identity);
     const bool known = server.is_of_this_version();
+    if (known) add_figures(status, server);
+    if (sockets && server.state != Instance::State::draining) add_listener(status, server, *sockets);
+    const bool serving = status.state == Instance::State::serving;
     if (known) {
-        status.addresses = read_addresses(*server.map("echo_addresses"));
-        status.counters = read_counters(*server.map("echo_counters"));
-        status.port_stats = read_values<echo_port_stats>(*server.map("echo_port_stats"), 65536);
-        const auto drops = read_values<std::uint64_t>(*server.map("echo_drops"), ECHO_DROP_REASONS);
-        std::ranges::copy(drops, status.drops.emplace().begin());
+        std::optional<PortSet> ports;
+        if (serving || status.state == Instance::State::waiting) ports = read_ports(server.map("echo_ports")->fd.get());
+        if (ports) json["ports"] = to_json(*ports);
+        json["levels"] = levels_of(status.port_stats, ports);
     }
-    if (server.state == Instance::State::draining) return status;
-
-    if (sockets) {
-        const auto cookie = server.listener_cookie();
-        const auto listener = std::find_if(sockets->begin(), sockets->end(),
-                                           [&](const ListeningSocket& socket) { return socket.cookie == cookie; });
-        if (listener != sockets->end())
-            status.listener = *listener;
-        else
-            status.state = Instance::State::socketless;  // the map keeps a socket that was destroyed
-    }
-    if (status.state == Instance::State::serving && status.listener && !has_listener(status))
-        status.state = Instance::State::waiting;
-    if (status.state != Instance::State::serving && status.state != Instance::State::waiting) return status;
-    if (known) status.ports = read_ports(server.map("echo_ports")->fd.get());
+    json["serving"] = serving;
+    json["state"] = name_of(status.state);
     return status;
 }
 
-std::vector<ServerStatus> read_statuses(std::span<const Instance> servers) {
+std::vector<Status> read_statuses(std::span<const Instance> servers) {
     std::optional<std::vector<ListeningSocket>> sockets;
     try {
         sockets = listening_sockets();
     } catch (const std::runtime_error& error) {
         log_warning("{}; listeners are not shown", error.what());
     }
-    std::vector<ServerStatus> all;
+    std::vector<Status> all;
     for (const auto& server : servers) all.push_back(read_status(server, sockets));
     return all;
 }
@@ -173,44 +244,6 @@ int print_status(StatusFormat format) {
     if (!all.empty()) return 0;
     log_error("no echo-server runs in this network namespace");
     return 1;
-}
-
-std::uint64_t attempts(const std::vector<echo_port_stats>& port_stats) {
-    return std::accumulate(port_stats.begin(), port_stats.end(), std::uint64_t{0},
-                           [](std::uint64_t sum, const echo_port_stats& figures) { return sum + figures.lookups; });
-}
-
-std::uint64_t open_connections(const echo_counters& counters) {
-    return counters.accepted - std::min(counters.accepted, counters.ended);
-}
-
-bool is_reached(const echo_port_stats& figures) { return figures.lookups + figures.accepted + figures.echoed != 0; }
-
-Levels levels_of(const std::vector<echo_port_stats>& port_stats, const std::optional<PortSet>& ports) {
-    Levels levels;
-    for (std::size_t i = 0; i < port_stats.size(); ++i) {
-        const auto& figures = port_stats[i];
-        if (!is_reached(figures)) continue;
-        auto& level = figures.echoed != 0 ? levels.echoed : figures.accepted != 0 ? levels.connected : levels.attempted;
-        level.insert(static_cast<std::uint16_t>(i));
-    }
-    if (ports) levels.not_reached = *ports - levels.echoed - levels.connected - levels.attempted;
-    return levels;
-}
-
-std::vector<std::uint16_t> busiest(const std::vector<echo_port_stats>& port_stats) {
-    std::vector<std::uint16_t> ports;
-    for (std::size_t port = 0; port < port_stats.size(); ++port)
-        if (is_reached(port_stats[port])) ports.push_back(static_cast<std::uint16_t>(port));
-    std::ranges::stable_sort(ports, std::greater(), [&](std::uint16_t port) {
-        const auto& [lookups, accepted, echoed] = port_stats[port];
-        return std::tuple(lookups, accepted, echoed);
-    });
-    return ports;
-}
-
-std::string version_of(const ServerStatus& server) {
-    return server.identity ? printable(server.identity->version) : "?";
 }
 
 }  // namespace echo_server

@@ -6,49 +6,54 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstdint>
-#include <iterator>
+#include <functional>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
 #include "base/text.h"
-#include "net/address.h"
+#include "net/port_set.h"
 
 namespace echo_server {
 
 namespace {
 
-using Count = std::uint64_t;
+using Json = nlohmann::ordered_json;
 
-std::string duration(std::chrono::nanoseconds time) {
-    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(time).count();
+// What is at a path such as "/listener/address"; "" if it is not known.
+std::string value_at(const Json& json, const std::string& path) {
+    const Json::json_pointer pointer(path);
+    if (!json.contains(pointer)) return {};
+    const auto& value = json.at(pointer);
+    if (value.is_null()) return {};
+    if (value.is_boolean()) return value.get<bool>() ? "1" : "0";
+    return value.is_string() ? value.get<std::string>() : value.dump();
+}
+
+std::string duration(std::int64_t seconds) {
     if (seconds < 60) return fmt::format("{} s", seconds);
     if (seconds < 3600) return fmt::format("{} min {} s", seconds / 60, seconds % 60);
     if (seconds < 86400) return fmt::format("{} h {} min", seconds / 3600, seconds / 60 % 60);
     return fmt::format("{} d {} h", seconds / 86400, seconds / 3600 % 24);
 }
 
-std::string addresses_of(const ServerStatus& server) {
-    return server.addresses->empty() ? "any" : to_string(*server.addresses);
+bool is_of_this_version(const Status& server) { return !server.port_stats.empty(); }
+
+std::string process_of(const Status& server) {
+    const auto pid = value_at(server.json, "/pid_in_its_namespace");
+    const auto* const version = is_of_this_version(server) ? "" : " of another version";
+    if (pid.empty()) return fmt::format("BPF program {}{}", value_at(server.json, "/program_id"), version);
+    return fmt::format("process {}{}{}", pid, version,
+                       !server.json["pid"].is_null() ? ""
+                       : server.ended                ? ", which has ended"
+                                                     : " of another PID namespace");
 }
 
-std::string line(std::string_view name, std::string_view value) { return fmt::format("  {:<11}  {}\n", name, value); }
-
-std::string process_of(const ServerStatus& server) {
-    const auto version = server.addresses ? "" : " of another version";
-    if (!server.identity) return fmt::format("BPF program {}{}", server.program, version);
-    return fmt::format("process {}{}{}", server.identity->pid, version,
-                       server.pid     ? ""
-                       : server.ended ? ", which has ended"
-                                      : " of another PID namespace");
-}
-
-std::string_view state_clause(const ServerStatus& server) {
-    switch (server.state) {
+std::string_view state_clause(Instance::State state) {
+    switch (state) {
         case Instance::State::serving: return "";
         case Instance::State::socketless: return ", without its listening socket: its ports are closed";
         case Instance::State::detached: return ", with its program detached: its ports are closed";
@@ -58,72 +63,107 @@ std::string_view state_clause(const ServerStatus& server) {
     return "";
 }
 
-std::string title(const ServerStatus& server) {
-    return fmt::format("echo-server {}: {}, user {}, up {}{}\n", version_of(server), process_of(server),
-                       printable(server.user.value_or("?")), server.uptime ? duration(*server.uptime) : "?",
-                       state_clause(server));
+std::string title(const Status& server) {
+    const auto known = [&](const char* path) {
+        const auto value = value_at(server.json, path);
+        return value.empty() ? "?" : printable(value);
+    };
+    const auto& uptime = server.json["uptime_seconds"];
+    return fmt::format("echo-server {}: {}, user {}, up {}{}\n", known("/version"), process_of(server), known("/user"),
+                       uptime.is_null() ? "?" : duration(static_cast<std::int64_t>(uptime.get<double>())),
+                       state_clause(server.state));
 }
 
-std::string listener_line(const ListeningSocket& listener) {
-    return line("listener", fmt::format("{}, {} of at most {} waiting, {} dropped", to_string(listener.local),
-                                        listener.waiting, listener.backlog, listener.dropped));
+std::string line(std::string_view name, std::string_view value) { return fmt::format("  {:<11}  {}\n", name, value); }
+
+// The list of `ports`, with at most 16 ranges.
+std::string short_list(const Json& ports) {
+    PortSet set;
+    auto list = std::string_view(ports["list"].get_ref<const std::string&>());
+    while (!list.empty()) {
+        const auto piece = list.substr(0, list.find(','));
+        if (const auto range = parse_range(piece)) set.insert(range->first, range->last);
+        list.remove_prefix(std::min(list.size(), piece.size() + 1));
+    }
+    return set.to_string(16);
 }
 
-std::string ports_line(const PortSet& ports) {
-    return line("ports", fmt::format("{} open: {}", ports.size(), ports.to_string(ranges_in_a_line)));
+std::string level_line(std::string_view name, const Json& ports, std::string_view remark = "") {
+    if (ports.is_null()) return {};
+    const auto count = ports["count"].get<std::size_t>();
+    if (count == 0) return line(name, fmt::format("none{}", remark));
+    return line(name, fmt::format("{}{}: {}", plural(count, "port"), remark, short_list(ports)));
 }
 
-std::string level_line(std::string_view level, const PortSet& ports, std::string_view remark = "") {
-    if (ports.empty()) return line(level, fmt::format("none{}", remark));
-    return line(level,
-                fmt::format("{}{}: {}", plural(ports.size(), "port"), remark, ports.to_string(ranges_in_a_line)));
+// The line `name` with the values in place of their paths in `pattern`; "" if one is not known.
+std::string filled_line(std::string_view name, std::string_view pattern, const Json& json) {
+    std::string text;
+    for (auto open = pattern.find('{'); open != std::string_view::npos; open = pattern.find('{')) {
+        const auto close = pattern.find('}');
+        const auto value = value_at(json, std::string(pattern.substr(open + 1, close - open - 1)));
+        if (value.empty()) return {};
+        text.append(pattern.substr(0, open)).append(value);
+        pattern.remove_prefix(close + 1);
+    }
+    return line(name, text.append(pattern));
 }
 
-std::string level_lines(const Levels& levels) {
-    return level_line("echoed", levels.echoed) + level_line("connected", levels.connected, " without an echo") +
-           level_line("attempted", levels.attempted, " without a connection") +
-           (levels.not_reached ? level_line("not reached", *levels.not_reached) : "");
-}
-
-std::string counter_lines(const echo_counters& counters, const std::optional<echo_instance>& identity) {
-    return line("connections",
-                fmt::format("{} open of at most {}, {} in all, {} refused, {} timed out", open_connections(counters),
-                            identity ? std::to_string(identity->max_connections) : "?", Count{counters.accepted},
-                            Count{counters.refused}, Count{counters.timed_out})) +
-           line("bytes", fmt::format("{} received, {} sent", Count{counters.received}, Count{counters.sent}));
-}
-
-std::string to_text(const ServerStatus& server) {
+std::string to_text(const Status& server) {
     auto text = title(server);
-    if (!server.addresses) return text;
-    if (server.ports) text += ports_line(*server.ports);
-    if (server.port_stats) text += level_lines(levels_of(*server.port_stats, server.ports));
-    text += line("addresses", addresses_of(server));
-    if (server.listener) text += listener_line(*server.listener);
-    if (server.counters) text += counter_lines(*server.counters, server.identity);
-    if (server.port_stats) text += line("attempts", fmt::format("{} in all", attempts(*server.port_stats)));
-    if (server.drops)
-        text +=
-            line("dropped", fmt::format("{} without a socket, {} not taken by the socket",
-                                        (*server.drops)[ECHO_DROP_NO_SOCKET], (*server.drops)[ECHO_DROP_NOT_ASSIGNED]));
+    if (!is_of_this_version(server)) return text;
+    const auto& json = server.json;
+    if (const auto& ports = json["ports"]; !ports.is_null())
+        text += line("ports", fmt::format("{} open: {}", ports["count"].get<std::size_t>(), short_list(ports)));
+    const auto& levels = json["levels"];
+    text += level_line("echoed", levels["echoed"]) + level_line("connected", levels["connected"], " without an echo") +
+            level_line("attempted", levels["attempted"], " without a connection") +
+            level_line("not reached", levels["not_reached"]);
+    const auto addresses = json["addresses"].get<std::vector<std::string>>();
+    text += line("addresses", addresses.empty() ? "any" : fmt::format("{}", fmt::join(addresses, ", ")));
+    constexpr std::array<std::pair<std::string_view, std::string_view>, 5> lines{{
+        {"listener",
+         "{/listener/address}, {/listener/waiting} of at most {/listener/backlog} waiting, {/listener/dropped} "
+         "dropped"},
+        {"connections",
+         "{/connections/open} open of at most {/connections/max}, {/connections/accepted} in all, "
+         "{/connections/refused} refused, {/connections/timed_out} timed out"},
+        {"bytes", "{/bytes/received} received, {/bytes/sent} sent"},
+        {"attempts", "{/attempts/steered} in all"},
+        {"dropped",
+         "{/attempts/dropped/no_socket} without a socket, {/attempts/dropped/not_assigned} not taken by the socket"},
+    }};
+    for (const auto& [name, pattern] : lines) text += filled_line(name, pattern, json);
     return text;
 }
 
-std::string port_table(const ServerStatus& server) {
+std::vector<std::uint16_t> reached_ports(const std::vector<echo_port_stats>& port_stats) {
+    std::vector<std::uint16_t> ports;
+    for (std::size_t port = 0; port < port_stats.size(); ++port)
+        if (const auto& figures = port_stats[port]; figures.lookups + figures.accepted + figures.echoed != 0)
+            ports.push_back(static_cast<std::uint16_t>(port));
+    return ports;
+}
+
+std::string port_table(const Status& server) {
     constexpr std::string_view row = "  {:>5}  {:>10}  {:>11}  {:>10}\n";
     auto text = title(server);
-    if (!server.port_stats) return text + "  what reached its ports is unknown\n";
-    const auto ports = busiest(*server.port_stats);
+    if (!is_of_this_version(server)) return text + "  what reached its ports is unknown\n";
+    auto ports = reached_ports(server.port_stats);
     if (ports.empty()) return text + "  no port was reached\n";
+    const auto figures_of = [&](std::uint16_t port) {
+        const auto& [lookups, accepted, echoed] = server.port_stats[port];
+        return std::tuple<std::uint64_t, std::uint64_t, std::uint64_t>(lookups, accepted, echoed);
+    };
+    std::ranges::stable_sort(ports, std::greater(), figures_of);
     text += fmt::format(row, "port", "attempts", "connections", "with echo");
     for (const auto port : ports) {
-        const auto& [lookups, accepted, echoed] = (*server.port_stats)[port];
-        text += fmt::format(row, port, Count{lookups}, Count{accepted}, Count{echoed});
+        const auto [lookups, accepted, echoed] = figures_of(port);
+        text += fmt::format(row, port, lookups, accepted, echoed);
     }
     return text;
 }
 
-std::string text_of_each(const std::vector<ServerStatus>& servers, std::string (*text_of)(const ServerStatus&)) {
+std::string text_of_each(const std::vector<Status>& servers, std::string (*text_of)(const Status&)) {
     std::string text;
     for (const auto& server : servers) {
         if (!text.empty()) text += '\n';
@@ -134,146 +174,64 @@ std::string text_of_each(const std::vector<ServerStatus>& servers, std::string (
 
 }  // namespace
 
-std::string to_text(const std::vector<ServerStatus>& servers) { return text_of_each(servers, to_text); }
+std::string to_text(const std::vector<Status>& servers) { return text_of_each(servers, to_text); }
 
-std::string to_port_table(const std::vector<ServerStatus>& servers) { return text_of_each(servers, port_table); }
+std::string to_port_table(const std::vector<Status>& servers) { return text_of_each(servers, port_table); }
 
-namespace {
-
-std::string_view state_of(const ServerStatus& server) {
-    switch (server.state) {
-        case Instance::State::serving: return "serving";
-        case Instance::State::socketless: return "without socket";
-        case Instance::State::detached: return "detached";
-        case Instance::State::waiting: return "waiting";
-        case Instance::State::draining: return "draining";
+std::string to_json(const std::vector<Status>& servers) {
+    Json all{{"instances", Json::array()}};
+    for (const auto& server : servers) {
+        auto json = server.json;
+        if (is_of_this_version(server)) {
+            // Its operator[] would look through all ports before, for each port.
+            Json::object_t by_port;
+            for (const auto port : reached_ports(server.port_stats)) {
+                const auto& [lookups, accepted, echoed] = server.port_stats[port];
+                const Json figures{{"attempts", lookups}, {"connections", accepted}, {"echoed", echoed}};
+                by_port.emplace_back(std::to_string(port), figures);
+            }
+            json["by_port"] = std::move(by_port);
+        }
+        all["instances"].push_back(std::move(json));
     }
-    return "";
-}
-
-nlohmann::ordered_json to_json(const PortSet& ports) { return {{"count", ports.size()}, {"list", ports.to_string()}}; }
-
-void add_reached(nlohmann::ordered_json& json, const std::vector<echo_port_stats>& port_stats,
-                 const std::optional<PortSet>& ports) {
-    const auto levels = levels_of(port_stats, ports);
-    json["levels"] = {{"echoed", to_json(levels.echoed)},
-                      {"connected", to_json(levels.connected)},
-                      {"attempted", to_json(levels.attempted)},
-                      {"not_reached", nullptr}};
-    if (levels.not_reached) json["levels"]["not_reached"] = to_json(*levels.not_reached);
-    json["by_port"] = nlohmann::ordered_json::object();
-    // Its operator[] would look through all ports before, for each port.
-    auto& by_port = json["by_port"].get_ref<nlohmann::ordered_json::object_t&>();
-    for (std::size_t port = 0; port < port_stats.size(); ++port) {
-        const auto& [lookups, accepted, echoed] = port_stats[port];
-        if (!is_reached(port_stats[port])) continue;
-        const nlohmann::ordered_json figures{{"attempts", lookups}, {"connections", accepted}, {"echoed", echoed}};
-        by_port.emplace_back(std::to_string(port), figures);
-    }
-}
-
-nlohmann::ordered_json to_json(const ServerStatus& server) {
-    nlohmann::ordered_json json{{"pid", nullptr},
-                                {"pid_in_its_namespace", nullptr},
-                                {"version", nullptr},
-                                {"user", nullptr},
-                                {"uptime_seconds", nullptr},
-                                {"program_id", server.program},
-                                {"serving", server.state == Instance::State::serving},
-                                {"state", state_of(server)},
-                                {"listener", nullptr},
-                                {"ports", nullptr},
-                                {"levels", nullptr},
-                                {"addresses", nullptr},
-                                {"connections", nullptr},
-                                {"bytes", nullptr},
-                                {"attempts", nullptr},
-                                {"by_port", nullptr}};
-    if (server.pid) json["pid"] = *server.pid;
-    if (server.identity) {
-        json["pid_in_its_namespace"] = server.identity->pid;
-        json["version"] = version_of(server);
-    }
-    if (server.user) json["user"] = *server.user;
-    if (server.uptime) json["uptime_seconds"] = std::chrono::duration<double>(*server.uptime).count();
-    if (const auto& listener = server.listener)
-        json["listener"] = {{"address", to_string(listener->local)},
-                            {"waiting", listener->waiting},
-                            {"backlog", listener->backlog},
-                            {"dropped", listener->dropped}};
-    if (server.ports) json["ports"] = to_json(*server.ports);
-    if (server.addresses) {
-        json["addresses"] = nlohmann::json::array();
-        for (const auto& prefix : *server.addresses) json["addresses"].push_back(to_string(prefix));
-    }
-    if (const auto& counters = server.counters) {
-        json["connections"] = {{"open", open_connections(*counters)},
-                               {"max", nullptr},
-                               {"accepted", counters->accepted},
-                               {"refused", counters->refused},
-                               {"timed_out", counters->timed_out}};
-        if (server.identity) json["connections"]["max"] = server.identity->max_connections;
-        json["bytes"] = {{"received", counters->received}, {"sent", counters->sent}};
-    }
-    if (server.port_stats && server.drops)
-        json["attempts"] = {{"steered", attempts(*server.port_stats)},
-                            {"dropped",
-                             {{"no_socket", (*server.drops)[ECHO_DROP_NO_SOCKET]},
-                              {"not_assigned", (*server.drops)[ECHO_DROP_NOT_ASSIGNED]}}}};
-    if (server.port_stats) add_reached(json, *server.port_stats, server.ports);
-    return json;
-}
-
-}  // namespace
-
-std::string to_json(const std::vector<ServerStatus>& servers) {
-    nlohmann::ordered_json json{{"instances", nlohmann::json::array()}};
-    for (const auto& server : servers) json["instances"].push_back(to_json(server));
-    return json.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) + "\n";
+    return all.dump(2, ' ', true, Json::error_handler_t::replace) + "\n";
 }
 
 namespace {
-
-using Status = ServerStatus;
-using Value = std::optional<std::uint64_t>;
 
 struct Metric {
     std::string_view name;
     std::string_view type;
     std::string_view help;
-    Value (*value)(const Status&);  // nothing where it is not known
+    const char* path;
+    std::string_view label;  // of an object: tells its members apart
 };
-
-template <auto member>
-Value counter(const Status& server) {
-    if (!server.counters) return {};
-    return std::uint64_t{(*server.counters).*member};
-}
 
 constexpr std::array metrics{
     Metric{"serving", "gauge",
-           "1 if connections are steered to it; 0 if it drains, or has lost its program or its socket.",
-           [](const Status& s) -> Value { return s.state == Instance::State::serving ? 1 : 0; }},
-    Metric{"ports", "gauge", "Ports that are open.",
-           [](const Status& s) -> Value { return s.ports ? Value(s.ports->size()) : Value(); }},
-    Metric{"backlog_connections", "gauge", "Connections that wait to be accepted.",
-           [](const Status& s) -> Value { return s.listener ? Value(s.listener->waiting) : Value(); }},
+           "1 if connections are steered to it; 0 if it drains, or has lost its program or its socket.", "/serving",
+           ""},
+    Metric{"ports", "gauge", "Ports that are open.", "/ports/count", ""},
+    Metric{"backlog_connections", "gauge", "Connections that wait to be accepted.", "/listener/waiting", ""},
     Metric{"backlog_dropped_total", "counter", "Connection attempts that the kernel dropped at the socket.",
-           [](const Status& s) -> Value { return s.listener ? Value(s.listener->dropped) : Value(); }},
-    Metric{"connections_max", "gauge", "How many connections may be open at a time.",
-           [](const Status& s) -> Value { return s.identity ? Value(s.identity->max_connections) : Value(); }},
-    Metric{"connections", "gauge", "Connections that are open.",
-           [](const Status& s) -> Value { return s.counters ? Value(open_connections(*s.counters)) : Value(); }},
-    Metric{"connections_accepted_total", "counter", "Connections so far.", counter<&echo_counters::accepted>},
+           "/listener/dropped", ""},
+    Metric{"connections_max", "gauge", "How many connections may be open at a time.", "/connections/max", ""},
+    Metric{"connections", "gauge", "Connections that are open.", "/connections/open", ""},
+    Metric{"connections_accepted_total", "counter", "Connections so far.", "/connections/accepted", ""},
     Metric{"connections_refused_total", "counter", "Connections closed at once for want of memory.",
-           counter<&echo_counters::refused>},
+           "/connections/refused", ""},
     Metric{"connections_timed_out_total", "counter",
-           "Connections ended as idle, or as the client acknowledged nothing.", counter<&echo_counters::timed_out>},
-    Metric{"received_bytes_total", "counter", "Bytes received from clients.", counter<&echo_counters::received>},
-    Metric{"sent_bytes_total", "counter", "Bytes sent back to clients.", counter<&echo_counters::sent>},
+           "Connections ended as idle, or as the client acknowledged nothing.", "/connections/timed_out", ""},
+    Metric{"received_bytes_total", "counter", "Bytes received from clients.", "/bytes/received", ""},
+    Metric{"sent_bytes_total", "counter", "Bytes sent back to clients.", "/bytes/sent", ""},
     Metric{"attempts_steered_total", "counter",
            "Lookups for which the BPF program gave the socket, which can be several for a connection.",
-           [](const Status& s) -> Value { return s.port_stats ? Value(attempts(*s.port_stats)) : Value(); }},
+           "/attempts/steered", ""},
+    Metric{"ports_by_level", "gauge",
+           "Ports by the highest level that a client has reached there; not_reached: open, and nothing came.",
+           "/levels", "level"},
+    Metric{"attempts_dropped_total", "counter", "Connection attempts that the BPF program dropped.",
+           "/attempts/dropped", "reason"},
 };
 
 std::string label(std::string_view name, std::string_view value) {
@@ -290,6 +248,7 @@ std::string header(std::string_view name, std::string_view type, std::string_vie
 }
 
 std::string sample(std::string_view name, const std::vector<std::string>& labels, std::string_view value) {
+    if (value.empty()) return {};
     const auto all = labels.empty() ? "" : fmt::format("{{{}}}", fmt::join(labels, ","));
     return fmt::format("echo_server_{}{} {}\n", name, all, value);
 }
@@ -297,76 +256,55 @@ std::string sample(std::string_view name, const std::vector<std::string>& labels
 // The labels that tell servers apart. None without need: if a restart changes a label, each restart begins new series.
 std::vector<std::string> labels_of(const Status& server, bool only_one) {
     if (only_one) return {};
-    return {label("program", std::to_string(server.program))};
+    return {label("program", value_at(server.json, "/program_id"))};
 }
 
-// The metrics that are more than a number each.
-std::string info(const Status& server) {
-    return sample(
-        "info",
-        {label("program", std::to_string(server.program)), label("pid", server.pid ? std::to_string(*server.pid) : ""),
-         label("version", version_of(server)), label("user", server.user.value_or("")),
-         label("listener", server.listener ? to_string(server.listener->local) : "")},
-        "1");
+std::string info(const Status& server, const std::vector<std::string>& /*labels*/) {
+    const auto labeled = [&](const char* name, const char* path) { return label(name, value_at(server.json, path)); };
+    return sample("info",
+                  {labeled("program", "/program_id"), labeled("pid", "/pid"), labeled("version", "/version"),
+                   labeled("user", "/user"), labeled("listener", "/listener/address")},
+                  "1");
 }
 
 std::string start_time(const Status& server, const std::vector<std::string>& labels) {
     // As the server wrote it at its start: made of its uptime and the clock of now, it would never be the same twice.
-    const auto started = server.identity->started_wall;
-    if (started == 0) return {};
-    return sample("start_time_seconds", labels, fmt::format("{:.3f}", static_cast<double>(started) / 1e9));
+    if (server.started_wall == 0) return {};
+    return sample("start_time_seconds", labels, fmt::format("{:.3f}", static_cast<double>(server.started_wall) / 1e9));
 }
 
-std::string sample_with(std::string label, std::string_view name, std::vector<std::string> labels,
-                        std::uint64_t value) {
-    labels.push_back(std::move(label));
-    return sample(name, labels, std::to_string(value));
-}
-
-std::string drops(const Status& server, const std::vector<std::string>& labels) {
-    constexpr std::string_view name = "attempts_dropped_total";
-    if (!server.drops) return {};
-    const auto& counts = *server.drops;
-    return sample_with(label("reason", "no_socket"), name, labels, counts[ECHO_DROP_NO_SOCKET]) +
-           sample_with(label("reason", "not_assigned"), name, labels, counts[ECHO_DROP_NOT_ASSIGNED]);
-}
-
-std::string levels(const Status& server, const std::vector<std::string>& labels) {
-    constexpr std::string_view name = "ports_by_level";
-    if (!server.port_stats) return {};
-    const auto levels = levels_of(*server.port_stats, server.ports);
-    return sample_with(label("level", "echoed"), name, labels, levels.echoed.size()) +
-           sample_with(label("level", "connected"), name, labels, levels.connected.size()) +
-           sample_with(label("level", "attempted"), name, labels, levels.attempted.size()) +
-           (levels.not_reached ? sample_with(label("level", "not_reached"), name, labels, levels.not_reached->size())
-                               : "");
+std::string samples_of(const Metric& metric, const Status& server, std::vector<std::string> labels) {
+    if (metric.label.empty()) return sample(metric.name, labels, value_at(server.json, metric.path));
+    const Json::json_pointer path{metric.path};
+    if (!server.json.contains(path)) return {};
+    std::string samples;
+    labels.emplace_back();
+    for (const auto& [name, value] : server.json.at(path).items()) {
+        labels.back() = label(metric.label, name);
+        samples += sample(metric.name, labels, value_at(value, value.is_object() ? "/count" : ""));
+    }
+    return samples;
 }
 
 }  // namespace
 
-std::string to_prometheus(const std::vector<ServerStatus>& servers) {
+std::string to_prometheus(const std::vector<Status>& servers) {
     std::vector<const Status*> shown;
     for (const auto& server : servers)
-        if (server.identity) shown.push_back(&server);
-    const bool only_one = shown.size() == 1;
+        if (!server.json["version"].is_null()) shown.push_back(&server);
     std::string text;
     // A metric whose value is not known of any server has no header either.
-    const auto add = [&](std::string_view name, std::string_view type, std::string_view help, auto samples_of) {
+    const auto add = [&](std::string_view name, std::string_view type, std::string_view help, auto of_server) {
         std::string samples;
-        for (const auto* server : shown) samples += samples_of(*server, labels_of(*server, only_one));
+        for (const auto* server : shown) samples += of_server(*server, labels_of(*server, shown.size() == 1));
         if (!samples.empty()) text += header(name, type, help) + samples;
     };
-    add("info", "gauge", "Who serves, and where its one socket is bound.",
-        [](const Status& server, const auto&) { return info(server); });
+    add("info", "gauge", "Who serves, and where its one socket is bound.", info);
     add("start_time_seconds", "gauge", "When it was started, in seconds since 1970.", start_time);
-    for (const Metric& metric : metrics)
-        add(metric.name, metric.type, metric.help, [&](const Status& server, const auto& labels) {
-            const auto value = metric.value(server);
-            return value ? sample(metric.name, labels, std::to_string(*value)) : std::string();
+    for (const auto& metric : metrics)
+        add(metric.name, metric.type, metric.help, [&](const Status& server, const std::vector<std::string>& labels) {
+            return samples_of(metric, server, labels);
         });
-    add("ports_by_level", "gauge",
-        "Ports by the highest level that a client has reached there; not_reached: open, and nothing came.", levels);
-    add("attempts_dropped_total", "counter", "Connection attempts that the BPF program dropped.", drops);
     return text;
 }
 

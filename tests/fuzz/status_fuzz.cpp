@@ -107,7 +107,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
             server.maps.push_back(std::move(map));
     }
     server.identity = read_identity(server);
-    const std::vector<ServerStatus> all{read_status(server, {})};
+    const std::vector<Status> all{read_status(server, {})};
     expect(is_text(to_text(all)));
     expect(is_text(to_port_table(all)));
     expect(is_text(to_prometheus(all)));

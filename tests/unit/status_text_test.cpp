@@ -3,40 +3,42 @@
 
 #include <doctest/doctest.h>
 
-#include <cstring>
+#include <chrono>
+#include <nlohmann/json.hpp>
 #include <string>
-
-#include "net/address.h"
 
 namespace echo_server {
 
 namespace {
 
-ServerStatus some_status() {
-    ServerStatus status;
-    status.program = 12;
+Status some_status() {
+    Status status;
+    status.json = nlohmann::ordered_json::parse(R"({
+        "pid": 34, "pid_in_its_namespace": 34, "version": "1.2.3", "user": "nobody", "uptime_seconds": 183600.5,
+        "program_id": 12, "serving": true, "state": "serving",
+        "listener": {"address": "127.0.0.1:7777", "waiting": 1, "backlog": 4096, "dropped": 2},
+        "ports": {"count": 3, "list": "7-9"},
+        "levels": {"echoed": {"count": 1, "list": "7"}, "connected": {"count": 1, "list": "8"},
+                   "attempted": {"count": 1, "list": "65535"}, "not_reached": {"count": 1, "list": "9"}},
+        "addresses": ["192.0.2.0/24", "::/0"],
+        "connections": {"open": 3, "max": 1000, "accepted": 40, "refused": 5, "timed_out": 6},
+        "bytes": {"received": 70, "sent": 80},
+        "attempts": {"steered": 21, "dropped": {"no_socket": 12, "not_assigned": 13}},
+        "by_port": null})");
     status.state = Instance::State::serving;
-    echo_instance identity{};
-    identity.pid = 34;
-    identity.max_connections = 1000;
-    std::strcpy(identity.version, "1.2.3");
-    status.identity = identity;
-    status.pid = 34;
-    status.user = "nobody";
-    status.uptime = std::chrono::hours(51);
-    status.listener.emplace();
-    status.listener->local = parse_endpoint("127.0.0.1:7777");
-    status.listener->waiting = 1;
-    status.listener->backlog = 4096;
-    status.listener->dropped = 2;
-    status.ports.emplace().insert(7, 9);
-    status.addresses = {parse_address_prefix("192.0.2.0/24"), parse_address_prefix("::/0")};
-    status.counters = echo_counters{37, 40, 5, 6, 70, 80};
-    auto& port_stats = status.port_stats.emplace(65536);
-    port_stats[7] = {10, 4, 3};
-    port_stats[8] = {10, 5, 0};
-    port_stats[65535] = {1, 0, 0};
-    status.drops = {12, 13};
+    status.port_stats.resize(65536);
+    status.port_stats[7] = {10, 4, 3};
+    status.port_stats[8] = {10, 5, 0};
+    status.port_stats[65535] = {1, 0, 0};
+    return status;
+}
+
+/// Of another version, and without echo_instance.
+Status unknown_status() {
+    Status status;
+    status.json = some_status().json;
+    for (auto& value : status.json) value = nullptr;
+    status.json["program_id"] = 13;
     return status;
 }
 
@@ -63,6 +65,15 @@ TEST_CASE("status_text: for a reader") {
     CHECK(to_text({}).empty());
 }
 
+TEST_CASE("status_text: a long list of ports has 16 ranges, and the number of the other ports") {
+    auto status = some_status();
+    status.json["ports"] = {{"count", 40}, {"list", "1,3,5,7,9,11,13,15,17,19,21,23,25,27,29,31-33,35,101-121"}};
+    status.json["levels"]["echoed"] = {{"count", 2}, {"list", "0,65535"}};
+    const auto text = to_text({status});
+    CHECK(has_line(text, "  ports        40 open: 1,3,5,7,9,11,13,15,17,19,21,23,25,27,29,31-33 and 22 more"));
+    CHECK(has_line(text, "  echoed       2 ports: 0,65535"));
+}
+
 TEST_CASE("status_text: each port that was reached is in the table, the busiest first") {
     const auto table = to_port_table({some_status(), some_status()});
     const std::string one =
@@ -73,7 +84,7 @@ TEST_CASE("status_text: each port that was reached is in the table, the busiest 
         "  65535           1            0           0\n";
     CHECK(table == one + "\n" + one);
     auto fresh = some_status();
-    fresh.port_stats.emplace(65536);
+    fresh.port_stats.assign(65536, {});
     CHECK(to_port_table({fresh}) ==
           "echo-server 1.2.3: process 34, user nobody, up 2 d 3 h\n"
           "  no port was reached\n");
@@ -81,7 +92,8 @@ TEST_CASE("status_text: each port that was reached is in the table, the busiest 
 
 TEST_CASE("status_text: of a server whose ports are not known, nothing counts as not reached") {
     auto draining = some_status();
-    draining.ports.reset();
+    draining.json["ports"] = nullptr;
+    draining.json["levels"]["not_reached"] = nullptr;
     CHECK(to_text({draining}).find("not reached") == std::string::npos);
     CHECK(to_json({draining}).find("\"not_reached\": null") != std::string::npos);
     CHECK(to_prometheus({draining}).find("level=\"not_reached\"") == std::string::npos);
@@ -91,7 +103,7 @@ TEST_CASE("status_text: of a server whose ports are not known, nothing counts as
 TEST_CASE("status_text: up times") {
     auto status = some_status();
     const auto up = [&](std::chrono::seconds time) {
-        status.uptime = time;
+        status.json["uptime_seconds"] = static_cast<double>(time.count()) + 0.9;
         const auto text = to_text({status});
         const auto start = text.find("up ") + 3;
         return text.substr(start, text.find('\n') - start);
@@ -104,11 +116,10 @@ TEST_CASE("status_text: up times") {
 }
 
 TEST_CASE("status_text: of what is not known nothing is made up") {
-    ServerStatus status;
-    status.program = 12;
+    const auto status = unknown_status();
     CHECK(to_text({status, some_status()})
               .starts_with(
-                  "echo-server ?: BPF program 12 of another version, user ?, up ?, draining\n\necho-server 1.2.3: "));
+                  "echo-server ?: BPF program 13 of another version, user ?, up ?, draining\n\necho-server 1.2.3: "));
     const auto json = to_json({status});
     for (const std::string name :
          {"pid", "version", "listener", "ports", "levels", "connections", "attempts", "by_port"})
@@ -119,11 +130,8 @@ TEST_CASE("status_text: of what is not known nothing is made up") {
 
 TEST_CASE("status_text: for Prometheus only echo_server_info tells who the one instance is") {
     auto one = some_status();
-    one.pid = 34;
-    one.identity->started_wall = 1'700'000'000'123'400'000;
-    ServerStatus unknown;  // of another version; it has no metrics
-    unknown.program = 13;
-    const auto text = to_prometheus({unknown, one});
+    one.started_wall = 1'700'000'000'123'400'000;
+    const auto text = to_prometheus({unknown_status(), one});
     CHECK(has_line(text,
                    "echo_server_info{program=\"12\",pid=\"34\",version=\"1.2.3\",user=\"nobody\","
                    "listener=\"127.0.0.1:7777\"} 1"));
@@ -136,8 +144,8 @@ TEST_CASE("status_text: for Prometheus only echo_server_info tells who the one i
 
 TEST_CASE("status_text: for Prometheus each metric has its header once, and a sample of each instance") {
     auto other = some_status();
-    other.program = 13;
-    other.user = "a\"b\\c";
+    other.json["program_id"] = 13;
+    other.json["user"] = "a\"b\\c";
     const auto text = to_prometheus({some_status(), other});
     CHECK(has_line(text, "# TYPE echo_server_connections gauge"));
     CHECK(has_line(text, "echo_server_connections{program=\"12\"} 3"));
@@ -149,13 +157,13 @@ TEST_CASE("status_text: for Prometheus each metric has its header once, and a sa
 
 TEST_CASE("status_text: what another process wrote can't reach the terminal as it is") {
     auto status = some_status();
-    std::strcpy(status.identity->version, "\x1b[31m");
+    status.json["version"] = "\x1b[31m";
     CHECK(to_text({status}).starts_with("echo-server \\x1b[31m: "));
 }
 
 TEST_CASE("status_text: a name can fake no line and no metric, and steers no terminal") {
     auto status = some_status();
-    status.user = "a\nb\x1b[2J";
+    status.json["user"] = "a\nb\x1b[2J";
     CHECK(to_text({status}).find(R"(, user a\x0ab\x1b[2J, up )") != std::string::npos);
     CHECK(to_prometheus({status}).find(R"(,user="a\nb)") != std::string::npos);
 }

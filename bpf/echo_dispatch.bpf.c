@@ -22,7 +22,7 @@ struct {
     __uint(value_size, sizeof(__u8));
 } echo_ports SEC(".maps");
 
-/* The listening socket. User space writes its file descriptor and reads back its cookie. */
+/* User space writes the descriptor of the listening socket, and reads back its cookie. */
 struct {
     __uint(type, BPF_MAP_TYPE_SOCKMAP);
     __uint(max_entries, 1);
@@ -30,7 +30,6 @@ struct {
     __type(value, __u64);
 } echo_socket SEC(".maps");
 
-/* Connection attempts to our ports that could not be served, by enum echo_drop. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, ECHO_DROP_REASONS);
@@ -38,8 +37,6 @@ struct {
     __type(value, __u64);
 } echo_drops SEC(".maps");
 
-/* How far clients got, by port. The program counts the lookups that it gave to the socket, and the server counts the
- * connections. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, 65536);
@@ -119,8 +116,7 @@ int echo_dispatch(struct bpf_sk_lookup* ctx) {
     if (!bpf_map_lookup_elem(&echo_ports, &port)) return SK_PASS;
     if (restrict_addresses && !is_our_address(ctx)) return SK_PASS;
 
-    /* From here on the connection is ours. Passing it on would hand the client to another listener: drop it instead.
-     * */
+    /* The connection is ours. Passing it on would hand the client to another listener: drop it instead. */
     __u32 key = 0;
     struct bpf_sock* socket __attribute__((cleanup(release))) = bpf_map_lookup_elem(&echo_socket, &key);
     if (!socket) return drop(ECHO_DROP_NO_SOCKET);

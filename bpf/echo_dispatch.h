@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the dispatch program, the server and 'echo-server status' must know of each other. 'status' and --replace may meet
- * a server of another version: they read its echo_instance, to which fields are only ever appended (a missing field is
- * 0: unknown), and the cookie in its echo_socket. */
+/* What the program, the server and 'status' must know of each other. Of a server of another version, 'status' and
+ * --replace read echo_instance alone: fields are only ever appended, and a missing field is 0, unknown. */
 #pragma once
 
 #include <linux/types.h>
@@ -44,8 +43,7 @@ struct echo_port_stats {
     __u64 echoed;   /* connections on which the server has sent back at least one byte */
 };
 
-/* The limit of threads, and so of values in the map echo_counters. */
-#define ECHO_MAX_THREADS 1024
+#define ECHO_MAX_THREADS 1024 /* and so the limit of values in the map echo_counters */
 
 /* The values of the map echo_counters, one for each thread of the server, which alone writes it, through memory that it
  * shares with the map. They only ever rise. Only the sums over all threads are meaningful: the first thread counts

@@ -5,14 +5,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
-#include <functional>
-#include <numeric>
 #include <stdexcept>
 #include <system_error>
-#include <tuple>
 #include <utility>
 
 #include "base/log.h"
@@ -97,7 +95,9 @@ void add_identity(Status& status, const echo_instance& identity) {
     auto& json = status.json;
     json["pid_in_its_namespace"] = identity.pid;
     json["version"] = printable(identity.version);
-    status.started_wall = identity.started_wall;
+    // As the server wrote it: made of its uptime and the clock of now, it would never be the same twice.
+    if (identity.started_wall != 0)
+        json["start_time"] = fmt::format("{:.3f}", static_cast<double>(identity.started_wall) / 1e9);
     status.ended = has_ended(identity);
     if (status.ended) return;
     if (in_this_pid_namespace(identity)) {
@@ -157,42 +157,25 @@ void add_listener(Status& status, const Instance& server, const std::vector<List
         status.state = Instance::State::waiting;
 }
 
-std::string_view name_of(Instance::State state) {
-    switch (state) {
-        case Instance::State::serving: return "serving";
-        case Instance::State::socketless: return "without socket";
-        case Instance::State::detached: return "detached";
-        case Instance::State::waiting: return "waiting";
-        case Instance::State::draining: return "draining";
-    }
-    return "";
-}
+// By Instance::State.
+constexpr std::array state_names{"serving", "without socket", "detached", "waiting", "draining"};
 
 // Whether somebody serves, and nobody seems to have lost what a server needs. If not, a replacement may be under way:
 // the servers are found first, and their processes looked at later.
 bool is_settled(const std::vector<Status>& servers) {
-    bool served = false;
-    for (const auto& server : servers) {
-        const bool serves = server.state == Instance::State::serving;
-        if (!serves && server.state != Instance::State::draining) return false;
-        served = served || serves;
-    }
-    return served;
-}
-
-std::vector<std::pair<std::uint32_t, Instance::State>> states_of(const std::vector<Instance>& servers) {
-    std::vector<std::pair<std::uint32_t, Instance::State>> states;
-    for (const auto& server : servers) states.emplace_back(server.program, server.state);
-    return states;
+    const auto in = [&](Instance::State state) { return std::ranges::count(servers, state, &Status::state); };
+    const auto serving = in(Instance::State::serving);
+    return serving != 0 && serving + in(Instance::State::draining) == std::ssize(servers);
 }
 
 std::vector<Status> read_all() {
+    const auto seen = [](const Instance& server) { return std::pair(server.program, server.state); };
     auto servers = find_instances();
     for (int looks_left = 10;; --looks_left) {
         auto all = read_statuses(servers);
         if (is_settled(all) || looks_left == 0) return all;
         auto now = find_instances();
-        if (states_of(now) == states_of(servers)) return all;
+        if (std::ranges::equal(now, servers, {}, seen, seen)) return all;
         servers = std::move(now);
     }
 }
@@ -214,12 +197,14 @@ Status read_status(const Instance& server, const std::optional<std::vector<Liste
     const bool serving = status.state == Instance::State::serving;
     if (known) {
         std::optional<PortSet> ports;
-        if (serving || status.state == Instance::State::waiting) ports = read_ports(server.map("echo_ports")->fd.get());
-        if (ports) json["ports"] = to_json(*ports);
+        if (serving || status.state == Instance::State::waiting) {
+            ports = read_ports(server.map("echo_ports")->fd.get());
+            json["ports"] = to_json(*ports);
+        }
         json["levels"] = levels_of(status.port_stats, ports);
     }
     json["serving"] = serving;
-    json["state"] = name_of(status.state);
+    json["state"] = state_names.at(static_cast<std::size_t>(status.state));
     return status;
 }
 

@@ -23,12 +23,11 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// What is at a path such as "/listener/address"; "" if it is not known.
-std::string value_at(const Json& json, const std::string& path) {
+// What is at a path such as "/listener/address", or `unknown`.
+std::string value_at(const Json& json, const std::string& path, const char* unknown = "") {
     const Json::json_pointer pointer(path);
-    if (!json.contains(pointer)) return {};
+    if (!json.contains(pointer) || json.at(pointer).is_null()) return unknown;
     const auto& value = json.at(pointer);
-    if (value.is_null()) return {};
     if (value.is_boolean()) return value.get<bool>() ? "1" : "0";
     return value.is_string() ? value.get<std::string>() : value.dump();
 }
@@ -42,6 +41,9 @@ std::string duration(std::int64_t seconds) {
 
 bool is_of_this_version(const Status& server) { return !server.port_stats.empty(); }
 
+// Whether it has told who it is.
+bool is_told(const Status& server) { return !server.json["version"].is_null(); }
+
 std::string process_of(const Status& server) {
     const auto pid = value_at(server.json, "/pid_in_its_namespace");
     const auto* const version = is_of_this_version(server) ? "" : " of another version";
@@ -52,26 +54,18 @@ std::string process_of(const Status& server) {
                                                      : " of another PID namespace");
 }
 
-std::string_view state_clause(Instance::State state) {
-    switch (state) {
-        case Instance::State::serving: return "";
-        case Instance::State::socketless: return ", without its listening socket: its ports are closed";
-        case Instance::State::detached: return ", with its program detached: its ports are closed";
-        case Instance::State::waiting: return ", stopped or draining: newcomers wait for the next start";
-        case Instance::State::draining: return ", draining";
-    }
-    return "";
-}
+// By Instance::State.
+constexpr std::array state_clauses{"", ", without its listening socket: its ports are closed",
+                                   ", with its program detached: its ports are closed",
+                                   ", stopped or draining: newcomers wait for the next start", ", draining"};
 
 std::string title(const Status& server) {
-    const auto known = [&](const char* path) {
-        const auto value = value_at(server.json, path);
-        return value.empty() ? "?" : printable(value);
-    };
-    const auto& uptime = server.json["uptime_seconds"];
-    return fmt::format("echo-server {}: {}, user {}, up {}{}\n", known("/version"), process_of(server), known("/user"),
+    const auto& json = server.json;
+    const auto& uptime = json["uptime_seconds"];
+    return fmt::format("echo-server {}: {}, user {}, up {}{}\n", printable(value_at(json, "/version", "?")),
+                       process_of(server), printable(value_at(json, "/user", "?")),
                        uptime.is_null() ? "?" : duration(static_cast<std::int64_t>(uptime.get<double>())),
-                       state_clause(server.state));
+                       state_clauses.at(static_cast<std::size_t>(server.state)));
 }
 
 std::string line(std::string_view name, std::string_view value) { return fmt::format("  {:<11}  {}\n", name, value); }
@@ -150,14 +144,13 @@ std::string port_table(const Status& server) {
     if (!is_of_this_version(server)) return text + "  what reached its ports is unknown\n";
     auto ports = reached_ports(server.port_stats);
     if (ports.empty()) return text + "  no port was reached\n";
-    const auto figures_of = [&](std::uint16_t port) {
+    std::ranges::stable_sort(ports, std::greater(), [&](std::uint16_t port) {
         const auto& [lookups, accepted, echoed] = server.port_stats[port];
-        return std::tuple<std::uint64_t, std::uint64_t, std::uint64_t>(lookups, accepted, echoed);
-    };
-    std::ranges::stable_sort(ports, std::greater(), figures_of);
+        return std::tuple(lookups, accepted, echoed);
+    });
     text += fmt::format(row, "port", "attempts", "connections", "with echo");
     for (const auto port : ports) {
-        const auto [lookups, accepted, echoed] = figures_of(port);
+        const auto& [lookups, accepted, echoed] = server.port_stats[port];
         text += fmt::format(row, port, lookups, accepted, echoed);
     }
     return text;
@@ -182,6 +175,7 @@ std::string to_json(const std::vector<Status>& servers) {
     Json all{{"instances", Json::array()}};
     for (const auto& server : servers) {
         auto json = server.json;
+        json.erase("start_time");
         if (is_of_this_version(server)) {
             // Its operator[] would look through all ports before, for each port.
             Json::object_t by_port;
@@ -200,39 +194,35 @@ std::string to_json(const std::vector<Status>& servers) {
 namespace {
 
 struct Metric {
-    std::string_view name;
-    std::string_view type;
-    std::string_view help;
+    std::string_view name, type, help;
     const char* path;
-    std::string_view label;  // of an object: tells its members apart
+    const char* label = nullptr;  // of an object: tells its members apart
 };
 
-constexpr std::array metrics{
-    Metric{"serving", "gauge",
-           "1 if connections are steered to it; 0 if it drains, or has lost its program or its socket.", "/serving",
-           ""},
-    Metric{"ports", "gauge", "Ports that are open.", "/ports/count", ""},
-    Metric{"backlog_connections", "gauge", "Connections that wait to be accepted.", "/listener/waiting", ""},
-    Metric{"backlog_dropped_total", "counter", "Connection attempts that the kernel dropped at the socket.",
-           "/listener/dropped", ""},
-    Metric{"connections_max", "gauge", "How many connections may be open at a time.", "/connections/max", ""},
-    Metric{"connections", "gauge", "Connections that are open.", "/connections/open", ""},
-    Metric{"connections_accepted_total", "counter", "Connections so far.", "/connections/accepted", ""},
-    Metric{"connections_refused_total", "counter", "Connections closed at once for want of memory.",
-           "/connections/refused", ""},
-    Metric{"connections_timed_out_total", "counter",
-           "Connections ended as idle, or as the client acknowledged nothing.", "/connections/timed_out", ""},
-    Metric{"received_bytes_total", "counter", "Bytes received from clients.", "/bytes/received", ""},
-    Metric{"sent_bytes_total", "counter", "Bytes sent back to clients.", "/bytes/sent", ""},
-    Metric{"attempts_steered_total", "counter",
-           "Lookups for which the BPF program gave the socket, which can be several for a connection.",
-           "/attempts/steered", ""},
-    Metric{"ports_by_level", "gauge",
-           "Ports by the highest level that a client has reached there; not_reached: open, and nothing came.",
-           "/levels", "level"},
-    Metric{"attempts_dropped_total", "counter", "Connection attempts that the BPF program dropped.",
-           "/attempts/dropped", "reason"},
-};
+constexpr auto metrics = std::to_array<Metric>({
+    {"start_time_seconds", "gauge", "When it was started, in seconds since 1970.", "/start_time"},
+    {"serving", "gauge", "1 if connections are steered to it; 0 if it drains, or has lost its program or its socket.",
+     "/serving"},
+    {"ports", "gauge", "Ports that are open.", "/ports/count"},
+    {"backlog_connections", "gauge", "Connections that wait to be accepted.", "/listener/waiting"},
+    {"backlog_dropped_total", "counter", "Connection attempts that the kernel dropped at the socket.",
+     "/listener/dropped"},
+    {"connections_max", "gauge", "How many connections may be open at a time.", "/connections/max"},
+    {"connections", "gauge", "Connections that are open.", "/connections/open"},
+    {"connections_accepted_total", "counter", "Connections so far.", "/connections/accepted"},
+    {"connections_refused_total", "counter", "Connections closed at once for want of memory.", "/connections/refused"},
+    {"connections_timed_out_total", "counter", "Connections ended as idle, or as the client acknowledged nothing.",
+     "/connections/timed_out"},
+    {"received_bytes_total", "counter", "Bytes received from clients.", "/bytes/received"},
+    {"sent_bytes_total", "counter", "Bytes sent back to clients.", "/bytes/sent"},
+    {"attempts_steered_total", "counter",
+     "Lookups for which the BPF program gave the socket, which can be several for a connection.", "/attempts/steered"},
+    {"ports_by_level", "gauge",
+     "Ports by the highest level that a client has reached there; not_reached: open, and nothing came.", "/levels",
+     "level"},
+    {"attempts_dropped_total", "counter", "Connection attempts that the BPF program dropped.", "/attempts/dropped",
+     "reason"},
+});
 
 std::string label(std::string_view name, std::string_view value) {
     std::string text = fmt::format("{}=\"", name);
@@ -253,33 +243,21 @@ std::string sample(std::string_view name, const std::vector<std::string>& labels
     return fmt::format("echo_server_{}{} {}\n", name, all, value);
 }
 
-// The labels that tell servers apart. None without need: if a restart changes a label, each restart begins new series.
-std::vector<std::string> labels_of(const Status& server, bool only_one) {
-    if (only_one) return {};
-    return {label("program", value_at(server.json, "/program_id"))};
-}
-
-std::string info(const Status& server, const std::vector<std::string>& /*labels*/) {
-    const auto labeled = [&](const char* name, const char* path) { return label(name, value_at(server.json, path)); };
+std::string info(const Json& json) {
+    const auto labeled = [&](const char* name, const char* path) { return label(name, value_at(json, path)); };
     return sample("info",
                   {labeled("program", "/program_id"), labeled("pid", "/pid"), labeled("version", "/version"),
                    labeled("user", "/user"), labeled("listener", "/listener/address")},
                   "1");
 }
 
-std::string start_time(const Status& server, const std::vector<std::string>& labels) {
-    // As the server wrote it at its start: made of its uptime and the clock of now, it would never be the same twice.
-    if (server.started_wall == 0) return {};
-    return sample("start_time_seconds", labels, fmt::format("{:.3f}", static_cast<double>(server.started_wall) / 1e9));
-}
-
-std::string samples_of(const Metric& metric, const Status& server, std::vector<std::string> labels) {
-    if (metric.label.empty()) return sample(metric.name, labels, value_at(server.json, metric.path));
-    const Json::json_pointer path{metric.path};
-    if (!server.json.contains(path)) return {};
+std::string samples_of(const Metric& metric, const Json& json, std::vector<std::string> labels) {
+    if (metric.label == nullptr) return sample(metric.name, labels, value_at(json, metric.path));
+    const Json::json_pointer path(metric.path);
+    if (!json.contains(path)) return {};
     std::string samples;
     labels.emplace_back();
-    for (const auto& [name, value] : server.json.at(path).items()) {
+    for (const auto& [name, value] : json.at(path).items()) {
         labels.back() = label(metric.label, name);
         samples += sample(metric.name, labels, value_at(value, value.is_object() ? "/count" : ""));
     }
@@ -289,22 +267,24 @@ std::string samples_of(const Metric& metric, const Status& server, std::vector<s
 }  // namespace
 
 std::string to_prometheus(const std::vector<Status>& servers) {
-    std::vector<const Status*> shown;
+    std::string infos;
     for (const auto& server : servers)
-        if (!server.json["version"].is_null()) shown.push_back(&server);
-    std::string text;
-    // A metric whose value is not known of any server has no header either.
-    const auto add = [&](std::string_view name, std::string_view type, std::string_view help, auto of_server) {
+        if (is_told(server)) infos += info(server.json);
+    if (infos.empty()) return {};
+    auto text = header("info", "gauge", "Who serves, and where its one socket is bound.") + infos;
+    const bool only_one = std::ranges::count_if(servers, is_told) == 1;
+    for (const auto& metric : metrics) {
         std::string samples;
-        for (const auto* server : shown) samples += of_server(*server, labels_of(*server, shown.size() == 1));
-        if (!samples.empty()) text += header(name, type, help) + samples;
-    };
-    add("info", "gauge", "Who serves, and where its one socket is bound.", info);
-    add("start_time_seconds", "gauge", "When it was started, in seconds since 1970.", start_time);
-    for (const auto& metric : metrics)
-        add(metric.name, metric.type, metric.help, [&](const Status& server, const std::vector<std::string>& labels) {
-            return samples_of(metric, server, labels);
-        });
+        for (const auto& server : servers) {
+            if (!is_told(server)) continue;
+            // None without need: if a restart changes a label, each restart begins new series.
+            std::vector<std::string> labels;
+            if (!only_one) labels.push_back(label("program", value_at(server.json, "/program_id")));
+            samples += samples_of(metric, server.json, labels);
+        }
+        // A metric whose value is not known of any server has no header either.
+        if (!samples.empty()) text += header(metric.name, metric.type, metric.help) + samples;
+    }
     return text;
 }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
@@ -16,11 +15,11 @@ namespace echo_server {
 
 /// What 'echo-server status' shows of a server.
 struct Status {
-    /// Its element in the output of --json, with null for by_port; null is what is not known.
+    /// Its element in the output of --json, but without by_port, and with start_time, in seconds since 1970, for
+    /// Prometheus. Null is what is not known.
     nlohmann::ordered_json json;
     Instance::State state = Instance::State::draining;
     bool ended = false;                       ///< the process is gone, and somebody keeps its BPF program
-    std::uint64_t started_wall = 0;           ///< CLOCK_REALTIME at the start, ns; 0 if not known
     std::vector<echo_port_stats> port_stats;  ///< by port; empty if not known
 };
 

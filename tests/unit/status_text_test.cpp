@@ -130,7 +130,7 @@ TEST_CASE("status_text: of what is not known nothing is made up") {
 
 TEST_CASE("status_text: for Prometheus only echo_server_info tells who the one instance is") {
     auto one = some_status();
-    one.started_wall = 1'700'000'000'123'400'000;
+    one.json["start_time"] = "1700000000.123";
     const auto text = to_prometheus({unknown_status(), one});
     CHECK(has_line(text,
                    "echo_server_info{program=\"12\",pid=\"34\",version=\"1.2.3\",user=\"nobody\","

@@ -10,7 +10,7 @@
 #include <cerrno>
 #include <new>
 #include <stdexcept>
-#include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "base/os.h"
@@ -30,13 +30,6 @@ namespace {
 
 constexpr std::chrono::milliseconds no_pause{0};
 
-// `hint` says what to do, behind ": ".
-[[noreturn]] void fail_to_start(std::size_t threads, const error_code& why, std::string_view hint) {
-    throw std::runtime_error(fmt::format("starting {}: {}{}{}", plural(threads, "thread"), error_text(why.value()),
-                                         hint,
-                                         hint.empty() || threads == 1 ? "" : ", or ask for fewer with --threads"));
-}
-
 [[noreturn]] void fail_without_listener() {
     throw std::runtime_error(
         "the listening socket was destroyed from outside (for example by 'ss -K'): the ports are closed. The server "
@@ -51,12 +44,7 @@ std::vector<std::unique_ptr<Worker>> make_workers(std::span<echo_counters> count
         for (auto& of_thread : counters)
             workers.push_back(std::make_unique<Worker>(of_thread, port_stats, idle_timeout));
     } catch (const std::system_error& error) {
-        std::string_view hint;
-        if (error.code() == std::errc::too_many_files_open)
-            hint = ": each needs six descriptors: raise the limit ('ulimit -n', or LimitNOFILE in the systemd unit)";
-        if (error.code() == std::errc::too_many_files_open_in_system)
-            hint = ": each needs six descriptors: raise the limit of the host ('sysctl -w fs.file-max=N')";
-        fail_to_start(counters.size(), error.code(), hint);
+        fail(fmt::format("starting {}", plural(counters.size(), "thread")), error.code().value());
     }
     return workers;
 }
@@ -86,9 +74,10 @@ void EchoServer::start_threads() {
     try {
         for (std::size_t i = 1; i < workers_.size(); ++i) workers_[i]->start_thread();
     } catch (const std::system_error& error) {
-        const bool too_many = error.code() == std::errc::resource_unavailable_try_again;
-        fail_to_start(workers_.size(), error.code(),
-                      too_many ? ": allow this user more ('ulimit -u', or TasksMax in the systemd unit)" : "");
+        throw std::runtime_error(
+            fmt::format("starting {}: {}: allow this user more ('ulimit -u', or TasksMax in the systemd unit), or ask "
+                        "for fewer with --threads",
+                        plural(workers_.size(), "thread"), error_text(error.code().value())));
     }
 }
 

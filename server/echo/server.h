@@ -31,7 +31,7 @@ class EchoServer {
 
     /// Serves `listener`, a listening TCP socket, once run() is called, by a thread for each of `counters`: the
     /// calling thread and, from start_threads() on, others. All of them count in `port_stats`, which has an element for
-    /// each port. Both spans outlive the object. Throws std::runtime_error if there are too few descriptors for so
+    /// each port. Both spans outlive the object. Throws std::system_error if there are too few descriptors for so
     /// many threads.
     EchoServer(Fd listener, Settings settings, std::span<echo_counters> counters,
                std::span<echo_port_stats> port_stats);

@@ -107,7 +107,6 @@ bool Session::go_on(bool only_input) {
     constexpr std::size_t enough_to_splice = 16384;  // for less, one copy more is cheaper than a pipe
     auto& buffer = context_.buffer;
     if (armed_ == Wait::end) return !is_over();
-    if (armed_ == Wait::input_once) armed_ = Wait::nothing;
     if (!unsent_.empty() && !send_unsent()) return false;
     if (!unsent_.empty()) return true;
     const auto received = streaming_ ? splice_in() : receive();
@@ -246,12 +245,9 @@ std::optional<std::size_t> Session::splice_out(std::size_t size) {
 }
 
 bool Session::start_waiting_for(Wait event) {
-    // What a client does after its first wait is often its end: then epoll need not be asked to forget the socket.
-    if (!registered_ && event == Wait::input) event = Wait::input_once;
     epoll_event wanted{.events = static_cast<std::uint32_t>(event), .data = {.ptr = this}};
-    const int operation = registered_ ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    const int operation = armed_ == Wait::nothing ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
     armed_ = event;
-    registered_ = true;
     if (::epoll_ctl(context_.epoll, operation, socket_.get(), &wanted) == 0) return true;
     const int error = errno;
     cut_off_ = true;

@@ -70,8 +70,7 @@ class Session {
     // What the session waits for: flags of epoll_ctl(2).
     enum class Wait : std::uint32_t {
         nothing = 0,
-        input = EPOLLIN,                      // or an end; as long as some is there
-        input_once = EPOLLIN | EPOLLONESHOT,  // the same; told once, and then the wait is over
+        input = EPOLLIN,  // or an end; as long as some is there
         // The same, only when more has come, which saves the kernel a look at the socket. EPOLLPRI may come long before
         // the urgent byte can be read: only edge-triggered it does not come again and again.
         edge = EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLET,
@@ -112,7 +111,6 @@ class Session {
     bool streaming_ : 1 = false;       // by way of the pipe
     bool last_was_small_ : 1 = false;  // the last piece
     bool echoed_ : 1 = false;          // a byte, at least
-    bool registered_ : 1 = false;      // with epoll
     bool cut_off_ : 1 = false;         // by a fault, or bytes were lost
     std::uint8_t stuck_ = 0;           // how many times in a row is_stuck() has seen the same state
     std::uint32_t sent_ = 0;           // bytes, and a FIN; modulo 2^32, and so the next

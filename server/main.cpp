@@ -58,8 +58,7 @@ int main(int argc, char** argv) {
         open_closed_standard_streams();
         return run(argc, argv);
     } catch (const std::system_error& error) {
-        const bool no_descriptor = error.code() == std::errc::too_many_files_open;
-        log_error(no_descriptor ? explain_descriptor_limit(error.what()) : error.what());
+        log_error(explain(error));
         return 1;
     } catch (const std::exception& error) {
         log_error(error.what());

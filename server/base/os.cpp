@@ -132,15 +132,19 @@ void raise_descriptor_limit() {
     ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-std::string explain_descriptor_limit(const std::string& problem) {
+std::string explain(const std::system_error& error) {
+    if (error.code() == std::errc::too_many_files_open_in_system)
+        return fmt::format("{}; raise the limit of the host ('sysctl -w fs.file-max=N')", error.what());
+    if (error.code() != std::errc::too_many_files_open) return error.what();
     const auto limit = descriptor_limit();
-    return fmt::format("{}; the limit is {}: raise it ('ulimit -n {}', or LimitNOFILE in the systemd unit)", problem,
-                       limit, 2 * limit);
+    return fmt::format("{}; the limit is {}: raise it ('ulimit -n {}', or LimitNOFILE in the systemd unit)",
+                       error.what(), limit, 2 * limit);
 }
 
 std::size_t connection_limit(std::optional<std::size_t> wanted) {
-    // What is opened later: the link; the maps once more, for SIGUSR1 or to look at another server (9); the socket of
-    // 'echo-server reload' and its commands (10); the ports file, netlink, /proc, a connection that is being accepted.
+    // What is opened later: the link; the maps once more, for SIGUSR1 or to look at another server (9); the
+    // housekeeper's two sockets and signals, and a command that waits (5); the ports file, netlink, /proc, a connection
+    // that is being accepted; and some to spare.
     constexpr std::size_t reserve = 24;
     const auto limit = descriptor_limit();
     const auto kept = open_descriptors() + reserve;

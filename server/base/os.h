@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 #include "base/fd.h"
 
@@ -68,8 +69,8 @@ bool proc_is_ours();
 /// Raises the soft limit of open descriptors (RLIMIT_NOFILE) to the hard limit.
 void raise_descriptor_limit();
 
-/// `problem`, the message of an EMFILE, with the limit and what to do.
-std::string explain_descriptor_limit(const std::string& problem);
+/// The message of `error`; of a shortage of descriptors, with the limit and what to do.
+std::string explain(const std::system_error& error);
 
 /// The limit of open connections: `wanted`, or else the number of descriptors that are free now, less a reserve for
 /// what the server opens later. Throws std::runtime_error if that leaves too few.

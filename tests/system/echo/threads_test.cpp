@@ -124,6 +124,11 @@ TEST_CASE("threads: as many as the system allows, or a message that says so") {
     const auto without = run(netns, echo_server({"--ports", "7", "--threads", "2"}), no_memory);
     CHECK(without.code == 1);
     CHECK(without.output == "echo-server: starting 2 threads: Cannot allocate memory\n");
+    const auto full_host = [] { refuse_system_call(SYS_epoll_create1, -1, ENFILE); };
+    const auto on_full_host = run(netns, echo_server({"--ports", "7", "--threads", "2"}), full_host);
+    CHECK(on_full_host.code == 1);
+    CHECK(on_full_host.output.starts_with("echo-server: starting 2 threads: "));
+    CHECK(on_full_host.output.find("of the host ('sysctl ") != std::string::npos);
     const auto few_descriptors = [] { limit_descriptors(64); };
     const auto failed = run(netns, echo_server({"--ports", "7", "--threads", "100"}), few_descriptors);
     CHECK(failed.code == 1);

@@ -83,14 +83,14 @@ TEST_CASE("limits: with --max-connections new connections wait in the backlog, a
 TEST_CASE("limits: more connections than descriptors, or none for any, is an error at the start") {
     const Netns netns;
     const auto check = [&](const Command& arguments, const std::string& says, const std::string& hint) {
-        const auto result = run(netns, echo_server(arguments), [] { limit_descriptors(50); });
+        const auto result = run(netns, echo_server(arguments), [] { limit_descriptors(30); });
         const auto& output = result.output;
         CAPTURE(output);
         CHECK(result.code == 1);
         CHECK(
             std::regex_match(output, std::regex("echo-server: " + says +
                                                 R"( needs \d+ descriptors, \d+ of them for the server itself, and the )"
-                                                R"(limit is 50: raise it \('ulimit -n \d+', or LimitNOFILE in the )"
+                                                R"(limit is 30: raise it \('ulimit -n \d+', or LimitNOFILE in the )"
                                                 R"(systemd unit\))" +
                                                 hint)));
     };

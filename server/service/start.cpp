@@ -137,15 +137,14 @@ void keep(DescriptorStore& store, std::uint32_t program, const Link& link, int l
 }
 
 // In the journal one line, without the commands, as they are systemctl's there.
-void announce(const Options& options, const User& user, const PortSet& ports, int listener,
+void announce(const Options& options, const User& user, const std::string& open, const echo_instance& identity,
               const std::optional<Replacement>& replacement, std::string_view sudo, bool kept_cap_bpf) {
-    const auto open = describe_open(ports);
-    const auto bound = to_string(local_endpoint(listener));
+    const auto bound = to_string(local_endpoint(identity.listener));
     if (logs_to_journal())
         return log_line("version {}, {}; socket {}, user {}", ECHO_SERVER_VERSION, open, bound, user.name);
     log_line("echo-server {}: {}", ECHO_SERVER_VERSION, open);
-    log_line("  socket     {}, the only one (sk:{:x} in 'ss -tlne')", bound, socket_cookie(listener));
-    log_line("  namespace  {} (netns_ino in 'bpftool link')", CurrentNetns().inode);
+    log_line("  socket     {}, the only one (sk:{:x} in 'ss -tlne')", bound, socket_cookie(identity.listener));
+    log_line("  namespace  {} (netns_ino in 'bpftool link')", identity.netns);
     if (!options.addresses.empty()) log_line("  addresses  {}", to_string(options.addresses));
     log_line("  user       {}, {}", user.name, kept_cap_bpf ? "with CAP_BPF alone" : "without any capability");
     if (options.pin) log_line("  pinned     {}/echo_ports, echo_socket", *options.pin);
@@ -209,8 +208,9 @@ void serve(const Options& options, DescriptorStore& store) {
     // From here on nothing fails, nor hangs with a file system.
     let_go(replacement, dispatcher);
     keep(store, program, gate->link, server.listener());
-    notify("READY=1", describe_open(ports));
-    announce(options, user, ports, server.listener(), replacement, sudo, kept_cap_bpf);
+    const auto open = describe_open(ports);
+    notify("READY=1", open);
+    announce(options, user, open, identity, replacement, sudo, kept_cap_bpf);
 
     server.run();
     lifecycle.end();

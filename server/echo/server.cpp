@@ -32,8 +32,7 @@ constexpr std::chrono::milliseconds no_pause{0};
 
 [[noreturn]] void fail_without_listener() {
     throw std::runtime_error(
-        "the listening socket was destroyed from outside (for example by 'ss -K'): the ports are closed. The server "
-        "ends, so that it can be started anew");
+        fmt::format("{}: the ports are closed. The server ends, so that it can be started anew", why_not_listening));
 }
 
 std::vector<std::unique_ptr<Worker>> make_workers(std::span<echo_counters> counters,

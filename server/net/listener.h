@@ -3,6 +3,7 @@
 
 #include <asio/ip/tcp.hpp>
 #include <cstdint>
+#include <string_view>
 
 #include "base/fd.h"
 
@@ -21,6 +22,10 @@ void check_address(const asio::ip::tcp::endpoint& address);
 /// Sets the options and the backlog of `socket`, which another process has opened by open_listener(), perhaps of
 /// another version or under other sysctls. Needs CAP_NET_ADMIN. Throws std::runtime_error, also if it does not listen.
 Fd adopt_listener(Fd socket);
+
+/// What is said of a listener that does not listen any more.
+constexpr std::string_view why_not_listening =
+    "the listening socket was destroyed from outside (for example by 'ss -K')";
 
 /// Whether a socket listens; false once it was shut down or destroyed.
 bool is_listening(int fd);

@@ -161,9 +161,9 @@ class Housework {
     std::string why_not_steering() {
         std::string why;
         while_open([&] {
-            why = !is_listening(facts_.listener)
-                      ? "the listening socket was destroyed from outside (for example by 'ss -K')"
-                      : facts_.dispatcher->why_not_steering(facts_.gate->link, listener_cookie_);
+            why = is_listening(facts_.listener)
+                      ? facts_.dispatcher->why_not_steering(facts_.gate->link, listener_cookie_)
+                      : std::string(why_not_listening);
         });
         if (why.empty()) return why;
         return fmt::format("reload: {}: the ports are closed. The server ends, so that it can be started again", why);

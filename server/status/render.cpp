@@ -70,7 +70,7 @@ std::string title(const Status& server) {
 
 std::string line(std::string_view name, std::string_view value) { return fmt::format("  {:<11}  {}\n", name, value); }
 
-// The list of `ports`, with at most 16 ranges.
+// The list of `ports`, with at most ranges_in_a_line.
 std::string short_list(const Json& ports) {
     PortSet set;
     auto list = std::string_view(ports["list"].get_ref<const std::string&>());
@@ -79,7 +79,7 @@ std::string short_list(const Json& ports) {
         if (const auto range = parse_range(piece)) set.insert(range->first, range->last);
         list.remove_prefix(std::min(list.size(), piece.size() + 1));
     }
-    return set.to_string(16);
+    return set.to_string(ranges_in_a_line);
 }
 
 std::string level_line(std::string_view name, const Json& ports, std::string_view remark = "") {

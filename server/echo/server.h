@@ -21,7 +21,7 @@
 namespace echo_server {
 
 /// Accepts connections from one listening socket and echoes each of them. Connections are spread over threads at
-/// accept; the threads share nothing but the number of open connections.
+/// accept; the threads share the number of open connections, and the figures by port, and nothing else.
 class EchoServer {
  public:
     struct Settings {

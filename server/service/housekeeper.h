@@ -21,10 +21,10 @@ struct Gate {
     void close(bool keep_open);
 
     std::mutex mutex;
-    Link link;            ///< steers connections to the server
-    Fd commands;          ///< the socket for 'echo-server reload'
-    bool closed = false;  ///< nothing is reloaded, and systemd hears of no state but that of the stop
-    bool stays_open = false;
+    Link link;                ///< steers connections to the server
+    Fd commands;              ///< the socket for 'echo-server reload'
+    bool closed = false;      ///< nothing is reloaded, and systemd hears of no state but that of the stop
+    bool stays_open = false;  ///< in a stop: systemd keeps the program attached
 };
 
 /// Does in a thread of its own what may be slow, or hang with a file system, so that clients never wait for it: reloads

@@ -69,8 +69,8 @@ std::map<std::uint16_t, Owners> owners_of_ports(const std::vector<ListeningSocke
     return owners;
 }
 
-// A message must fit into a line of a log: leaves the first ranges alone, and returns the number of ports in the others,
-// as in " and 9 more"; "" if there are none.
+// A message must fit into a line of a log: leaves the first ranges alone, and returns the number of ports in the
+// others, as in " and 9 more"; "" if there are none.
 template <typename Range>
 std::string shorten(std::vector<Range>& ranges) {
     std::size_t left = 0;

@@ -76,7 +76,8 @@ bool has_ended(const echo_instance& identity);
 /// True unless it drains or its process has ended: it has the ports, or would have them.
 bool is_running(const Instance& server);
 
-/// All echo-servers whose program is attached here, or was: also those that start or drain. Needs CAP_SYS_ADMIN. Throws std::system_error; EPERM without that.
+/// All echo-servers whose program is attached here, or was: also those that start or drain. Needs CAP_SYS_ADMIN. Throws
+/// std::system_error; EPERM without that.
 std::vector<Instance> find_instances();
 
 /// The number of all sk_lookup programs that are attached to that network namespace; 0 if the kernel can't tell.

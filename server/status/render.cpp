@@ -194,7 +194,9 @@ std::string to_json(const std::vector<Status>& servers) {
 namespace {
 
 struct Metric {
-    std::string_view name, type, help;
+    std::string_view name;
+    std::string_view type;
+    std::string_view help;
     const char* path;
     const char* label = nullptr;  // of an object: tells its members apart
 };

@@ -158,9 +158,10 @@ TEST_CASE("status: wrong usage of it, or of reload, is exit code 2, and points t
         {{"--ports", "7", "reload"}, "reload excludes --ports"},
     };
     for (const auto& [arguments, says] : cases) {
-        const auto [code, output] = run(netns, echo_server(arguments));
+        const auto result = run(netns, echo_server(arguments));
+        const auto& output = result.output;
         CAPTURE(output);
-        CHECK(code == 2);
+        CHECK(result.code == 2);
         const auto* subcommand = std::ranges::find(arguments, "reload") != arguments.end() ? "reload" : "status";
         CHECK(output.starts_with("echo-server: "));
         CHECK(output.find(says) != std::string::npos);

@@ -132,7 +132,7 @@ void go_on_in_child() {
     require(::prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
 }
 
-void at_each_step(const Netns& netns, const Command& command, int error, const std::vector<Step>& steps,
+void at_each_step(const Netns& netns, const Command& command, int error, const std::vector<StartStep>& steps,
                   const std::function<void(StepEnd)>& check) {
     for (const auto& step : steps) {
         CAPTURE(step.name);

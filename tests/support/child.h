@@ -50,7 +50,7 @@ void go_on_in_child();
 // For the test itself.
 
 /// A step of a start: a system call, with a `first_argument` of 0 or more only with this first argument.
-struct Step {
+struct StartStep {
     std::string name;
     int number;
     int first_argument = -1;
@@ -60,7 +60,7 @@ enum class StepEnd { failed, killed };
 
 /// Runs `command` for each step, first with `error` at this step, then killed there. Checks that it ends so and, after
 /// a failure, that it names the error; calls `check` after each run.
-void at_each_step(const Netns& netns, const Command& command, int error, const std::vector<Step>& steps,
+void at_each_step(const Netns& netns, const Command& command, int error, const std::vector<StartStep>& steps,
                   const std::function<void(StepEnd)>& check);
 
 }  // namespace echo_server

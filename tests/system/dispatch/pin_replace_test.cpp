@@ -132,7 +132,7 @@ TEST_CASE("pin: a replacement that fails or is killed at any step leaves the run
     Server older(netns, {"--ports", "7", "--pin", bpffs.path()});
     const PinsOf pins(netns, bpffs);
     const auto replacement = echo_server({"--ports", "8", "--pin", bpffs.path(), "--replace"});
-    const std::vector<Step> steps = {
+    const std::vector<StartStep> steps = {
         {"load the program", SYS_bpf, BPF_PROG_LOAD},
         {"pin a map", SYS_bpf, BPF_OBJ_PIN},
         {"open the ports", SYS_bpf, BPF_MAP_UPDATE_BATCH},

@@ -64,7 +64,7 @@ TEST_CASE("replace: a wrong start leaves the old process as it is") {
 TEST_CASE("replace: a new process that fails or is killed at any step leaves the old one serving") {
     const Netns netns;
     Server older(netns, {"--ports", "7"});
-    const std::vector<Step> steps = {
+    const std::vector<StartStep> steps = {
         {"load the program", SYS_bpf, BPF_PROG_LOAD},
         {"find the running one", SYS_bpf, BPF_PROG_GET_NEXT_ID},
         {"open it", SYS_pidfd_open},

@@ -275,7 +275,7 @@ std::string to_prometheus(const std::vector<Status>& servers) {
     if (infos.empty()) return {};
     auto text = header("info", "gauge", "Who serves, and where its one socket is bound.") + infos;
     const bool only_one = std::ranges::count_if(servers, is_told) == 1;
-    for (const auto& metric : metrics) {
+    for (const Metric& metric : metrics) {
         std::string samples;
         for (const auto& server : servers) {
             if (!is_told(server)) continue;

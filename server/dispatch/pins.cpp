@@ -49,14 +49,14 @@ Pins::~Pins() {
         if (look(pin.path_now).st_ino == pin.inode) ::unlink(pin.path_now.c_str());
 }
 
-void Pins::add(const std::string& folder, const std::vector<Map>& maps) {
+void Pins::add(const std::string& folder, const std::vector<std::pair<std::string, int>>& maps) {
     check_folder(folder);
-    for (const auto& map : maps) {
-        const auto path = fmt::format("{}/{}", folder, map.name);
+    for (const auto& [name, map] : maps) {
+        const auto path = fmt::format("{}/{}", folder, name);
         const auto fresh = path + "_new";  // a BPF file system has no dots in names
         ::unlink(fresh.c_str());           // a start that was killed has left it
         // Before Linux 5.19 this needs CAP_BPF, and renaming does not.
-        if (bpf_obj_pin(map.fd, fresh.c_str()) != 0) fail_to_pin(path, errno);
+        if (bpf_obj_pin(map, fresh.c_str()) != 0) fail_to_pin(path, errno);
         pins_.push_back({path, fresh, look(fresh).st_ino});
     }
 }

@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace echo_server {
@@ -18,16 +19,11 @@ class Pins {
     Pins(const Pins&) = delete;
     Pins& operator=(const Pins&) = delete;
 
-    struct Map {
-        std::string name;
-        int fd;
-    };
-
     /// Throws std::runtime_error if `folder` is not on a BPF file system, or this process may not write there.
     static void check_folder(const std::string& folder);
 
-    /// Pins `maps` in `folder` as NAME_new. Throws std::runtime_error.
-    void add(const std::string& folder, const std::vector<Map>& maps);
+    /// Pins `maps`, by name and descriptor, in `folder` as NAME_new. Throws std::runtime_error.
+    void add(const std::string& folder, const std::vector<std::pair<std::string, int>>& maps);
 
     /// Renames the pins to NAME, in the order of the maps: to be called once the start can't fail any more. Returns
     /// whether this has replaced other pins. Throws std::runtime_error.

@@ -5,11 +5,8 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <systemd/sd-daemon.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
@@ -29,18 +26,6 @@ void write_if_there_is_room(int fd, std::string_view line) {
     [[maybe_unused]] const auto written = ::write(fd, line.data(), line.size());
 }
 
-// One write for each line keeps lines whole where several processes share the output.
-void write_line(int fd, std::string_view prefix, std::string_view line) {
-    // POLLOUT promises room for so many bytes in a pipe, and only so many are written all or not at all.
-    std::array<char, PIPE_BUF> room;
-    constexpr std::string_view cut_off = "... (cut off)\n";
-    auto size = prefix.copy(room.data(), prefix.size());
-    size += copy_printable(line, std::span(room).subspan(size, room.size() - size - cut_off.size()));
-    const std::string_view end = line.empty() ? "\n" : cut_off;
-    size += end.copy(&room[size], end.size());
-    write_if_there_is_room(fd, {room.data(), size});
-}
-
 // $JOURNAL_STREAM is "DEVICE:INODE" of the stream that leads to the journal. The environment is inherited, the stream
 // perhaps not: so compare.
 bool is_journal(int fd) noexcept {
@@ -50,10 +35,6 @@ bool is_journal(int fd) noexcept {
     char* end = nullptr;
     if (std::strtoull(stream, &end, 10) != file.st_dev || *end != ':') return false;
     return std::strtoull(end + 1, &end, 10) == file.st_ino && *end == '\0';
-}
-
-void log_problem(std::string_view priority, std::string_view line) noexcept {
-    write_line(STDERR_FILENO, is_journal(STDERR_FILENO) ? priority : "echo-server: ", line);
 }
 
 }  // namespace
@@ -71,7 +52,18 @@ void keep_log_from_blocking() {
     }
 }
 
-void log_line(std::string_view line) noexcept { write_line(STDOUT_FILENO, "", line); }
+// One write for each line keeps lines whole where several processes share the output.
+void Log::operator()(std::string_view line) const noexcept {
+    // POLLOUT promises room for so many bytes in a pipe, and only so many are written all or not at all.
+    std::array<char, PIPE_BUF> room;
+    constexpr std::string_view cut_off = "... (cut off)\n";
+    const auto start = is_journal(stream) ? priority : prefix;
+    auto size = start.copy(room.data(), start.size());
+    size += copy_printable(line, std::span(room).subspan(size, room.size() - size - cut_off.size()));
+    const std::string_view end = line.empty() ? "\n" : cut_off;
+    size += end.copy(&room[size], end.size());
+    write_if_there_is_room(stream, {room.data(), size});
+}
 
 void log_text(std::string_view text) noexcept {
     while (!text.empty()) {
@@ -81,17 +73,6 @@ void log_text(std::string_view text) noexcept {
     }
 }
 
-void log_error(std::string_view line) noexcept { log_problem(SD_ERR, line); }
-
-void log_warning(std::string_view line) noexcept { log_problem(SD_WARNING, line); }
-
 bool logs_to_journal() noexcept { return is_journal(STDOUT_FILENO); }
-
-bool Warnings::is_due() noexcept {
-    const auto now = std::chrono::steady_clock::now();
-    if (now < next_) return false;
-    next_ = now + std::chrono::seconds(1);
-    return true;
-}
 
 }  // namespace echo_server

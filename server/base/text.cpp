@@ -40,9 +40,8 @@ std::string quote(std::string_view text) {
 }
 
 std::string_view hint_of_quotes(std::string_view text) {
-    constexpr std::string_view quotes = "'\"";
-    const bool found =
-        !text.empty() && (text.find_first_of(quotes) == 0 || text.find_last_of(quotes) == text.size() - 1);
+    const auto is_quote = [](char byte) { return byte == '\'' || byte == '"'; };
+    const bool found = !text.empty() && (is_quote(text.front()) || is_quote(text.back()));
     return found ? "no shell has removed the quotes: write no quotes, and no blanks" : "";
 }
 

@@ -10,8 +10,6 @@
 
 namespace echo_server {
 
-// Texts of users, in input and in messages.
-
 /// `text` without white space at both ends.
 std::string_view trim(std::string_view text);
 

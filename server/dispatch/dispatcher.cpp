@@ -10,7 +10,6 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdarg>
-#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <initializer_list>
@@ -103,14 +102,13 @@ void put_and_freeze(const bpf_map* map, const Value& value, std::string_view wha
 }  // namespace
 
 echo_prefix to_key(const AddressPrefix& prefix) {
-    echo_prefix key{.bits = family_bits + prefix.length, .family = AF_INET, .address = {}};
-    const auto copy = [&](const auto& bytes) { std::copy(bytes.begin(), bytes.end(), std::begin(key.address)); };
-    if (prefix.address.is_v4()) {
-        copy(prefix.address.to_v4().to_bytes());
-    } else {
-        key.family = AF_INET6;
-        copy(prefix.address.to_v6().to_bytes());
-    }
+    const auto& address = prefix.address;
+    const __u32 family = address.is_v4() ? AF_INET : AF_INET6;
+    echo_prefix key{.bits = family_bits + prefix.length, .family = family, .address = {}};
+    if (address.is_v4())
+        std::ranges::copy(address.to_v4().to_bytes(), std::begin(key.address));
+    else
+        std::ranges::copy(address.to_v6().to_bytes(), std::begin(key.address));
     return key;
 }
 

@@ -31,7 +31,7 @@ int run(int argc, char** argv) {
     check_proc();
     use_permitted_capabilities();
     raise_descriptor_limit();
-    if (const auto* status = std::get_if<StatusOptions>(&parsed)) return print_status(status->format);
+    if (const auto* status = std::get_if<StatusFormat>(&parsed)) return print_status(*status);
     if (const auto* reload = std::get_if<ReloadOptions>(&parsed)) {
         reload_server(reload->pid);
         return 0;

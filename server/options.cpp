@@ -113,21 +113,14 @@ void declare(CLI::App& app, Options& options) {
     add_seconds("--drain-timeout", options.drain_timeout, "Time for connections after a stop (default 5)");
 }
 
-void declare(CLI::App& status, StatusOptions& options) {
+void declare(CLI::App& status, StatusFormat& wanted) {
     status.footer(status_notes)->require_option(0, 1);
     const auto add = [&](const char* name, StatusFormat format, const char* help) {
-        status.add_flag_callback(name, [&options, format] { options.format = format; }, help);
+        status.add_flag_callback(name, [&wanted, format] { wanted = format; }, help);
     };
     add("--ports", to_port_table, "List each port that was reached, with its figures");
     add("--json", to_json, "Print JSON");
     add("--prometheus", to_prometheus, "Print Prometheus' text format");
-}
-
-void check(const Options& options) {
-    if (options.ports.empty() && !options.ports_file)
-        throw std::runtime_error("no ports given: choose some with --ports 7,77,777 or --ports-file FILE");
-    if (!options.ports_file && options.ports.ports().empty())
-        throw std::runtime_error("--ports: after the exclusions no port is left");
 }
 
 }  // namespace
@@ -138,12 +131,12 @@ std::size_t usable_cpus() {
     return static_cast<std::size_t>(CPU_COUNT(&cpus));
 }
 
-std::variant<Options, StatusOptions, ReloadOptions, Exit> parse_command_line(int argc, char** argv) {
+std::variant<Options, StatusFormat, ReloadOptions, Exit> parse_command_line(int argc, char** argv) {
     CLI::App app(description, "echo-server");
     app.footer(notes)->set_version_flag("--version", "echo-server " ECHO_SERVER_VERSION, "Print the version and exit");
     auto* status = app.add_subcommand("status", "Show the running echo-servers; needs root");
-    StatusOptions status_options;
-    declare(*status, status_options);
+    StatusFormat status_format = to_text;
+    declare(*status, status_format);
     auto* reload =
         app.add_subcommand("reload", "Let the running server read its ports file again")->footer(reload_notes);
     ReloadOptions reload_options;
@@ -155,9 +148,12 @@ std::variant<Options, StatusOptions, ReloadOptions, Exit> parse_command_line(int
 
     try {
         app.parse(argc, argv);
-        if (status->parsed()) return status_options;
+        if (status->parsed()) return status_format;
         if (reload->parsed()) return reload_options;
-        check(options);
+        if (options.ports.empty() && !options.ports_file)
+            throw std::runtime_error("no ports given: choose some with --ports 7,77,777 or --ports-file FILE");
+        if (!options.ports_file && options.ports.ports().empty())
+            throw std::runtime_error("--ports: after the exclusions no port is left");
         return options;
     } catch (const CLI::Success& done) {
         return Exit{app.exit(done)};

@@ -42,11 +42,6 @@ struct Options {
     bool check = false;
 };
 
-/// The command line of 'echo-server status'.
-struct StatusOptions {
-    StatusFormat format = to_text;
-};
-
 /// The command line of 'echo-server reload'.
 struct ReloadOptions {
     std::optional<pid_t> pid;  ///< unset: that of the only server
@@ -57,8 +52,8 @@ struct Exit {
     int code;
 };
 
-/// Parses the command line. Prints what --help and --version ask for (Exit 0), and one line to standard error for
-/// wrong usage (Exit 2).
-std::variant<Options, StatusOptions, ReloadOptions, Exit> parse_command_line(int argc, char** argv);
+/// Parses the command line; 'echo-server status' has nothing but a format. Prints what --help and --version ask for
+/// (Exit 0), and one line to standard error for wrong usage (Exit 2).
+std::variant<Options, StatusFormat, ReloadOptions, Exit> parse_command_line(int argc, char** argv);
 
 }  // namespace echo_server

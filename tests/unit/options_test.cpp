@@ -12,7 +12,7 @@ namespace echo_server {
 
 namespace {
 
-std::variant<Options, StatusOptions, ReloadOptions, Exit> parse(std::vector<std::string> arguments) {
+std::variant<Options, StatusFormat, ReloadOptions, Exit> parse(std::vector<std::string> arguments) {
     arguments.insert(arguments.begin(), "echo-server");
     std::vector<char*> argv;
     argv.reserve(arguments.size());
@@ -76,7 +76,7 @@ TEST_CASE("options: the rest") {
 
 TEST_CASE("options: status and its formats") {
     const auto format = [](const std::vector<std::string>& arguments) {
-        return std::get<StatusOptions>(parse(arguments)).format;
+        return std::get<StatusFormat>(parse(arguments));
     };
     CHECK((format({"status"}) == to_text));
     CHECK((format({"status", "--ports"}) == to_port_table));

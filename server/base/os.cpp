@@ -8,17 +8,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <sstream>
 #include <stdexcept>
-#include <string>
 #include <system_error>
 
-#include "base/fd.h"
 #include "base/text.h"
 
 namespace echo_server {
@@ -34,11 +31,6 @@ class SystemError : public std::system_error {
  private:
     std::runtime_error text_;  // not a string, whose copy can throw
 };
-
-std::uint64_t inode_of(const char* path) {
-    struct stat status{};
-    return ::stat(path, &status) == 0 ? status.st_ino : 0;
-}
 
 std::uint64_t start_in(const std::string& path) {
     std::ifstream file(path);
@@ -57,12 +49,9 @@ std::size_t descriptor_limit() {
     return limit.rlim_cur;
 }
 
-std::size_t open_descriptors() {
-    std::error_code error;
-    const std::filesystem::directory_iterator entries("/proc/self/fd", error);
-    // The listing itself needs a descriptor, and none is free.
-    if (error) return descriptor_limit();
-    return static_cast<std::size_t>(std::distance(entries, {}));
+std::string how_to_get_descriptors(std::size_t wanted) {
+    return fmt::format("the limit is {}: raise it ('ulimit -n {}', or LimitNOFILE in the systemd unit)",
+                       descriptor_limit(), wanted);
 }
 
 }  // namespace
@@ -86,12 +75,6 @@ std::optional<std::string> read_sysctl(const std::string& name) {
     return value;
 }
 
-CurrentNetns::CurrentNetns() : fd(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)) {
-    struct stat status{};
-    if (!fd || ::fstat(fd.get(), &status) != 0) fail("opening /proc/thread-self/ns/net");
-    inode = status.st_ino;
-}
-
 void check_proc() {
     if (::access("/proc/thread-self/ns/net", F_OK) == 0) return;
     throw std::runtime_error(
@@ -101,11 +84,14 @@ void check_proc() {
 
 bool in_initial_user_namespace() {
     constexpr std::uint64_t initial = 0xEFFFFFFD;  // PROC_USER_INIT_INO in the kernel
-    const auto inode = inode_of("/proc/self/ns/user");
+    const auto inode = inode_of_namespace("user");
     return inode == 0 || inode == initial;  // without the file the kernel has no user namespaces
 }
 
-std::uint64_t pid_namespace() { return inode_of("/proc/self/ns/pid"); }
+std::uint64_t inode_of_namespace(const std::string& kind) {
+    struct stat status{};
+    return ::stat(("/proc/thread-self/ns/" + kind).c_str(), &status) == 0 ? status.st_ino : 0;
+}
 
 std::uint64_t start_of_this_process() { return start_in("/proc/self/stat"); }
 
@@ -136,9 +122,7 @@ std::string explain(const std::system_error& error) {
     if (error.code() == std::errc::too_many_files_open_in_system)
         return fmt::format("{}; raise the limit of the host ('sysctl -w fs.file-max=N')", error.what());
     if (error.code() != std::errc::too_many_files_open) return error.what();
-    const auto limit = descriptor_limit();
-    return fmt::format("{}; the limit is {}: raise it ('ulimit -n {}', or LimitNOFILE in the systemd unit)",
-                       error.what(), limit, 2 * limit);
+    return fmt::format("{}; {}", error.what(), how_to_get_descriptors(2 * descriptor_limit()));
 }
 
 std::size_t connection_limit(std::optional<std::size_t> wanted) {
@@ -147,14 +131,16 @@ std::size_t connection_limit(std::optional<std::size_t> wanted) {
     // that is being accepted; and some to spare.
     constexpr std::size_t reserve = 24;
     const auto limit = descriptor_limit();
-    const auto kept = open_descriptors() + reserve;
+    std::error_code error;
+    const std::filesystem::directory_iterator open("/proc/self/fd", error);
+    // If the listing fails, no descriptor is free: it needs one itself.
+    const auto kept = reserve + (error ? limit : static_cast<std::size_t>(std::distance(open, {})));
     const auto needed = kept + wanted.value_or(1);
     if (needed <= limit) return wanted.value_or(limit - kept);
-    throw std::runtime_error(fmt::format(
-        "{} needs {} descriptors, {} of them for the server itself, and the limit is {}: raise it ('ulimit -n {}', or "
-        "LimitNOFILE in the systemd unit){}",
-        wanted ? fmt::format("--max-connections {}", *wanted) : "even one connection", needed, kept, limit, needed,
-        wanted ? ", or allow fewer connections" : ""));
+    throw std::runtime_error(fmt::format("{} needs {} descriptors, {} of them for the server itself, and {}{}",
+                                         wanted ? fmt::format("--max-connections {}", *wanted) : "even one connection",
+                                         needed, kept, how_to_get_descriptors(needed),
+                                         wanted ? ", or allow fewer connections" : ""));
 }
 
 void open_closed_standard_streams() {

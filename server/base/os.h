@@ -41,17 +41,9 @@ void check_proc();
 /// False in a user namespace other than the first of the kernel: capabilities count for less there.
 bool in_initial_user_namespace();
 
-/// Inode of the process's PID namespace, or 0 if it can't be read.
-std::uint64_t pid_namespace();
-
-/// The network namespace of the calling thread (other threads of the process may be in another).
-struct CurrentNetns {
-    /// Throws std::runtime_error.
-    CurrentNetns();
-
-    Fd fd;
-    std::uint64_t inode = 0;  ///< as 'bpftool link' shows it
-};
+/// Inode of the calling thread's namespace `kind`, such as "pid", or 0 if it can't be read. That of the network, "net",
+/// is the one that 'bpftool link' shows; other threads of the process may be in another.
+std::uint64_t inode_of_namespace(const std::string& kind);
 
 // Other processes of this PID namespace. A PID can be used again; PID and start time, in clock ticks since the boot
 // (field 22 of /proc/PID/stat, proc(5)), name a process for good.

@@ -2,6 +2,7 @@
 #include "dispatch/dispatcher.h"
 
 #include <bpf/bpf.h>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -210,8 +211,9 @@ Dispatcher::Change Dispatcher::set_ports(const PortSet& wanted) {
 }
 
 Link Dispatcher::attach() {
-    const CurrentNetns netns;
-    Link link(bpf_program__attach_netns(skeleton_->progs.echo_dispatch, netns.fd.get()));
+    const Fd netns(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+    if (!netns) fail("opening /proc/thread-self/ns/net");
+    Link link(bpf_program__attach_netns(skeleton_->progs.echo_dispatch, netns.get()));
     if (!link) fail("attaching the BPF program to the network namespace");
     return link;
 }

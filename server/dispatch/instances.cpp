@@ -145,7 +145,7 @@ std::optional<echo_instance> read_identity(const Instance& server) {
 }
 
 bool in_this_pid_namespace(const echo_instance& identity) {
-    return identity.pid_namespace != 0 && identity.pid_namespace == pid_namespace();
+    return identity.pid_namespace != 0 && identity.pid_namespace == inode_of_namespace("pid");
 }
 
 Fd open_process_of(const echo_instance& identity) {
@@ -161,7 +161,7 @@ bool is_running(const Instance& server) {
 }
 
 std::vector<Instance> find_instances() {
-    const auto here = CurrentNetns().inode;
+    const auto here = inode_of_namespace("net");
     const auto linked = linked_programs();
     std::vector<Instance> servers;
     for_each(bpf_prog_get_next_id, bpf_prog_get_fd_by_id, [&](const Fd& fd) {
@@ -186,10 +186,11 @@ std::vector<Instance> find_instances() {
 }
 
 std::size_t attached_programs() {
-    const CurrentNetns netns;
+    const Fd netns(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+    if (!netns) fail("opening /proc/thread-self/ns/net");
     __u32 flags = 0;
     __u32 count = 0;
-    return bpf_prog_query(netns.fd.get(), BPF_SK_LOOKUP, 0, &flags, nullptr, &count) == 0 ? count : 0;
+    return bpf_prog_query(netns.get(), BPF_SK_LOOKUP, 0, &flags, nullptr, &count) == 0 ? count : 0;
 }
 
 }  // namespace echo_server

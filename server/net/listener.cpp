@@ -127,7 +127,7 @@ bool is_listening(int fd) { return get<int>(fd, SO_ACCEPTCONN) == 1; }
 bool is_of_another_netns(const Fd& socket) {
     const Fd netns(::ioctl(socket.get(), SIOCGSKNS));
     struct stat status{};
-    return netns && ::fstat(netns.get(), &status) == 0 && status.st_ino != CurrentNetns().inode;
+    return netns && ::fstat(netns.get(), &status) == 0 && status.st_ino != inode_of_namespace("net");
 }
 
 std::uint64_t socket_cookie(int fd) { return get<std::uint64_t>(fd, SO_COOKIE); }

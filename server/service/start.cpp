@@ -76,8 +76,8 @@ std::size_t count_links(DescriptorStore& store) {
 
 echo_instance identity_of(EchoServer& server, int replaced_event) {
     echo_instance identity{};
-    identity.netns = CurrentNetns().inode;
-    identity.pid_namespace = pid_namespace();
+    identity.netns = inode_of_namespace("net");
+    identity.pid_namespace = inode_of_namespace("pid");
     identity.started = static_cast<__u64>(time_of(CLOCK_BOOTTIME).count());
     identity.started_wall = static_cast<__u64>(time_of(CLOCK_REALTIME).count());
     identity.process_start = start_of_this_process();

@@ -63,7 +63,7 @@ class StandIn {
 echo_instance identity_of(const Netns& netns, pid_t pid, std::uint64_t start) {
     echo_instance identity{};
     identity.netns = netns.inode();
-    identity.pid_namespace = pid_namespace();
+    identity.pid_namespace = inode_of_namespace("pid");
     identity.pid = static_cast<__u32>(pid);
     identity.process_start = start;
     return identity;

@@ -14,54 +14,39 @@
 #include "service/start.h"
 #include "status/status.h"
 
-namespace echo_server {
-namespace {
-
-void ignore_signals() {
+int main(int argc, char** argv) {
+    using namespace echo_server;
     // A write can raise these: splice(2) to a client that is gone, a log line to a reader that is gone, to a file at
     // its size limit (RLIMIT_FSIZE), or from the background to a terminal with 'stty tostop'.
     for (const int signal : {SIGPIPE, SIGXFSZ, SIGTTOU}) std::signal(signal, SIG_IGN);
     // Ignored until they are blocked; a blocked signal stays pending even if it is ignored.
     for (const int signal : {SIGHUP, SIGUSR1, SIGUSR2}) std::signal(signal, SIG_IGN);
-}
-
-int run(int argc, char** argv) {
-    const auto parsed = parse_command_line(argc, argv);
-    if (const auto* exit = std::get_if<Exit>(&parsed)) return exit->code;
-    check_proc();
-    use_permitted_capabilities();
-    raise_descriptor_limit();
-    if (const auto* status = std::get_if<StatusFormat>(&parsed)) return print_status(*status);
-    if (const auto* reload = std::get_if<ReloadOptions>(&parsed)) {
-        reload_server(reload->pid);
-        return 0;
-    }
-    const auto& options = std::get<Options>(parsed);
-
-    keep_log_from_blocking();
-    if (options.check) {
-        check_start(options);
-        return 0;
-    }
-    block_signals();
-    serve(options);
-    return 0;
-}
-
-}  // namespace
-}  // namespace echo_server
-
-int main(int argc, char** argv) {
-    using namespace echo_server;
-    ignore_signals();
     try {
         open_closed_standard_streams();
-        return run(argc, argv);
+        const auto parsed = parse_command_line(argc, argv);
+        if (const auto* exit = std::get_if<Exit>(&parsed)) return exit->code;
+        check_proc();
+        use_permitted_capabilities();
+        raise_descriptor_limit();
+        if (const auto* format = std::get_if<StatusFormat>(&parsed)) return print_status(*format);
+        if (const auto* reload = std::get_if<ReloadOptions>(&parsed)) {
+            reload_server(reload->pid);
+            return 0;
+        }
+        const auto& options = std::get<Options>(parsed);
+
+        keep_log_from_blocking();
+        if (options.check) {
+            check_start(options);
+        } else {
+            block_signals();
+            serve(options);
+        }
+        return 0;
     } catch (const std::system_error& error) {
         log_error(explain(error));
-        return 1;
     } catch (const std::exception& error) {
         log_error(error.what());
-        return 1;
     }
+    return 1;
 }

@@ -127,7 +127,7 @@ bool Session::go_on(bool only_input) {
     count_sent(*sent);
     if (*sent < received.size) {
         unsent_.assign(buffer.data() + *sent, buffer.data() + received.size);
-        note_acknowledged();
+        took_some();
         return wait_for(Wait::room);
     }
     const bool small = received.size < enough_to_splice;
@@ -146,7 +146,7 @@ bool Session::send_unsent() {
     count_sent(*sent);
     if (*sent > 0) {
         mark_active();
-        note_acknowledged();
+        took_some();
     }
     unsent_.erase(unsent_.begin(), unsent_.begin() + static_cast<std::ptrdiff_t>(*sent));
     if (unsent_.empty()) unsent_ = std::vector<char>();  // an idle connection holds no buffer; {} would keep it
@@ -155,10 +155,8 @@ bool Session::send_unsent() {
 
 // The session stays until the client has taken what is owed: so it counts, and is_stuck() looks after it.
 bool Session::finish() {
-    if (unacknowledged() == 0) {
-        acknowledged_ = sent_;
-        return false;
-    }
+    took_some();
+    if (acknowledged_ == sent_) return false;
     ::shutdown(socket_.get(), SHUT_WR);
     ++sent_;
     return wait_for(Wait::end);
@@ -171,34 +169,24 @@ bool Session::is_over() const {
     return !known || info.tcpi_state == TCP_CLOSE;
 }
 
-int Session::unacknowledged() const {
-    int bytes = 0;
-    ::ioctl(socket_.get(), SIOCOUTQ, &bytes);
-    return bytes;
-}
-
-bool Session::note_acknowledged() {
-    const auto now = sent_ - static_cast<std::uint32_t>(unacknowledged());
-    if (std::exchange(acknowledged_, now) == now) return false;
-    stuck_ = 0;
-    return true;
-}
-
 // epoll(7) tells of room when a third of the buffer is free: a slow client may need longer for that than it may be
 // idle.
 bool Session::took_some() {
-    if (!note_acknowledged() || acknowledged_ == sent_) return false;
-    mark_active();
-    return true;
+    int owed = 0;
+    ::ioctl(socket_.get(), SIOCOUTQ, &owed);
+    const auto now = sent_ - static_cast<std::uint32_t>(owed);
+    if (std::exchange(acknowledged_, now) == now) return false;
+    stuck_ = 0;
+    if (owed > 0) mark_active();
+    return owed > 0;
 }
 
 bool Session::is_stuck() {
     constexpr int times = 6;
     if (acknowledged_ == sent_) return false;  // no system call for a session that is idle
-    const bool some = took_some();
-    if (some) stuck_ = 1;
+    took_some();
     // Not TCP_USER_TIMEOUT: the kernel's clock for it runs on while a slow client takes less than a whole segment.
-    return !some && acknowledged_ != sent_ && stuck_++ >= times;
+    return acknowledged_ != sent_ && stuck_++ >= times;
 }
 
 // By syscall(2), as in send(): the functions of glibc let the thread be cancelled meanwhile, by two atomic operations

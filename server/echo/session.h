@@ -98,10 +98,6 @@ class Session {
 
     void count_sent(std::size_t bytes);
     void mark_active();
-    // How many bytes the kernel has that the client's side has not acknowledged yet.
-    [[nodiscard]] int unacknowledged() const;
-    // Returns whether it is another number than at the last call.
-    bool note_acknowledged();
 
     // What a message touches comes first: mostly it is on one cache line.
     SessionContext& context_;
@@ -114,7 +110,7 @@ class Session {
     bool cut_off_ : 1 = false;         // by a fault, or bytes were lost
     std::uint8_t stuck_ = 0;           // how many times in a row is_stuck() has seen the same state
     std::uint32_t sent_ = 0;           // bytes, and a FIN; modulo 2^32, and so the next
-    std::uint32_t acknowledged_ = 0;   // as note_acknowledged() has seen them
+    std::uint32_t acknowledged_ = 0;   // as took_some() has seen them
     std::vector<char> unsent_;         // received, but not taken by the full socket
     std::chrono::steady_clock::time_point last_active_;
     List::iterator place_;

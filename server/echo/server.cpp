@@ -158,31 +158,24 @@ int EchoServer::accept_one() {
     const bool logs = settings_.log_connections;
     Fd client(logs ? ::accept4(listener(), peer.data(), &size, flags) : ::accept4(listener(), nullptr, nullptr, flags));
     if (!client) return errno;
+    ++open_;
+    auto& first = *workers_.front();
+    auto& worker = *workers_[next_worker_++ % workers_.size()];
+    increase(first.counters().accepted, 1);
     try {
         if (logs) {
             peer.resize(size);
             log_line("connection from {} to {}", to_string(peer), to_string(local_endpoint(client.get())));
         }
-        start_session(std::move(client));
+        if (&worker == &first)
+            worker.serve(std::move(client));
+        else
+            worker.hand_over(std::move(client));
     } catch (const std::bad_alloc&) {
+        first.count_refused();
         return ENOMEM;
     }
     return 0;
-}
-
-void EchoServer::start_session(Fd client) {
-    ++open_;
-    auto& first = *workers_.front();
-    increase(first.counters().accepted, 1);
-    auto& worker = *workers_[next_worker_];
-    next_worker_ = (next_worker_ + 1) % workers_.size();
-    if (&worker == &first) return worker.serve(std::move(client));
-    try {
-        worker.hand_over(std::move(client));
-    } catch (const std::bad_alloc&) {
-        first.count_refused();
-        throw;
-    }
 }
 
 void EchoServer::pause_accepting(std::chrono::milliseconds duration) {

@@ -86,7 +86,6 @@ class EchoServer {
     std::optional<std::chrono::milliseconds> accept_some();
     // Returns 0 or an errno.
     int accept_one();
-    void start_session(Fd client);
 
     // In any thread.
     void on_connection_end() noexcept;

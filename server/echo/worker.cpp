@@ -43,7 +43,7 @@ void Worker::run() {
             io_.run();
             return;
         } catch (const std::bad_alloc&) {
-            // Usually a client that was handed over; serve() has counted its end.
+            // Usually a client that was handed over, and is counted.
             context_.warnings.warn("out of memory: a connection was cut off");
         }
     }
@@ -55,14 +55,7 @@ void Worker::join() {
 
 void Worker::serve(Fd client) {
     auto& sessions = context_.sessions;
-    try {
-        sessions.emplace_back(std::move(client), context_);
-    } catch (const std::bad_alloc&) {
-        // cppcheck-suppress uselessAssignmentArg  ; it closes the socket, which must come before the count
-        client = Fd();
-        count_refused();
-        throw;
-    }
+    sessions.emplace_back(std::move(client), context_);
     sessions.back().set_place(std::prev(sessions.end()));
     go_on(sessions.back(), false);  // most clients send at once
 }
@@ -98,7 +91,14 @@ void Worker::go_on(Session& session, bool only_input) noexcept {
 }
 
 void Worker::hand_over(Fd client) {
-    asio::post(io_, [this, client = std::move(client)]() mutable { serve(std::move(client)); });
+    asio::post(io_, [this, client = std::move(client)]() mutable {
+        try {
+            serve(std::move(client));
+        } catch (const std::bad_alloc&) {
+            count_refused();  // the socket is closed by now: whoever waits for the count may need its descriptor
+            throw;
+        }
+    });
 }
 
 void Worker::count_refused() {

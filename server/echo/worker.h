@@ -42,8 +42,7 @@ class Worker {
     void join();
 
     /// Serves `client`, a non-blocking socket. `serve` is for the worker's own thread, `hand_over` for any other.
-    /// Both throw std::bad_alloc, which closes the connection. serve() has then counted its end; after hand_over()
-    /// the caller must.
+    /// Both throw std::bad_alloc, which closes the connection; then the caller counts it.
     void serve(Fd client);
     void hand_over(Fd client);
 
@@ -52,7 +51,7 @@ class Worker {
     void ask_for_turn();
     [[nodiscard]] bool has_turned() const { return !turn_is_due_; }
 
-    /// Counts a connection that was accepted, and closed before a worker had it. For the worker's own thread.
+    /// Counts a connection that was accepted, and closed before it had a session. For the worker's own thread.
     void count_refused();
 
     asio::io_context& io() { return io_; }

@@ -61,8 +61,8 @@ class EchoServer {
     /// have ended. All of that may last until `timeout`. To be called once, by a handler of io().
     void drain(std::chrono::seconds timeout, Backlog backlog);
 
-    /// Whether the loop of every thread has turned since the last call that returned true. A thread that hangs does not
-    /// turn. To be called by a handler of io().
+    /// Whether the loop of every thread has turned since it was last asked; the first call returns true. A thread that
+    /// hangs does not turn. To be called by a handler of io().
     bool all_threads_have_turned();
 
     /// Lets run() return at once.

@@ -106,9 +106,10 @@ void Worker::count_refused() {
     context_.connection_ended();
 }
 
-void Worker::ask_for_turn() {
-    if (turn_is_due_.exchange(true)) return;
+bool Worker::has_turned() {
+    if (turn_is_due_.exchange(true)) return false;
     asio::post(io_, in_memory(turn_memory_, [this] { turn_is_due_ = false; }));
+    return true;
 }
 
 void Worker::end_idle_sessions() {

@@ -46,10 +46,9 @@ class Worker {
     void serve(Fd client);
     void hand_over(Fd client);
 
-    /// Posts a handler to the loop, if none waits there; has_turned() is true once it has run. Both are for one other
-    /// thread, and take nothing from the heap.
-    void ask_for_turn();
-    [[nodiscard]] bool has_turned() const { return !turn_is_due_; }
+    /// Whether the loop has turned since the last call that returned true: has run the handler that the call posted.
+    /// For one other thread; takes nothing from the heap.
+    bool has_turned();
 
     /// Counts a connection that was accepted, and closed before it had a session. For the worker's own thread.
     void count_refused();

@@ -29,6 +29,7 @@ namespace echo_server {
 namespace {
 
 constexpr std::chrono::milliseconds no_pause{0};
+constexpr std::chrono::milliseconds until_an_end = 24h;  // on_connection_end() ends it
 
 [[noreturn]] void fail_without_listener() {
     throw std::runtime_error(
@@ -119,9 +120,8 @@ void EchoServer::wait_for_clients() {
 }
 
 void EchoServer::accept_clients() {
-    if (!listener_.is_open()) return stop_when_drained();
     const auto pause = accept_some();
-    if (!listener_.is_open()) return stop_when_drained();
+    if (!listener_.is_open() && open_ == 0) return stop();
     if (!pause) return wait_for_clients();
     pause_accepting(*pause);
 }
@@ -129,22 +129,26 @@ void EchoServer::accept_clients() {
 std::optional<std::chrono::milliseconds> EchoServer::accept_some() {
     constexpr int max_accepts = 256;
     for (int i = 0; i < max_accepts; ++i) {
+        if (!listener_.is_open()) return until_an_end;
         if (open_ >= max_connections_) {
             warnings_.warn("as many connections as are allowed ({}) are open; new connections wait", max_connections_);
-            return 24h;  // on_connection_end() ends it
+            return until_an_end;
         }
         const int error = accept_one();
         if (error == 0 || error == ECONNABORTED) continue;  // that client is gone, the next may be there
         const bool destroyed = error == EINVAL && !is_listening(listener());
-        if (destroyed && !draining_) fail_without_listener();
+        if (destroyed && !draining_)
+            throw std::runtime_error(
+                "the listening socket was destroyed from outside (for example by 'ss -K'): the ports are closed. The "
+                "server ends, so that it can be started anew");
         if (!destroyed && error != EAGAIN) {
             warnings_.warn("accepting a connection: {}; {} are open, new connections wait", error_text(error),
                            open_connections());
             return 100ms;
         }
         // Not before the backlog is empty: for its clients the connections are made, and closing would reset them.
-        if (draining_) listener_.close();
-        return {};
+        if (!draining_) return {};
+        listener_.close();
     }
     return no_pause;  // the open connections have their turn
 }
@@ -190,12 +194,7 @@ void EchoServer::on_connection_end() noexcept {
     asio::post(io(), in_memory(wakeup_memory_, [this] {
                    wakeup_posted_ = false;
                    accept_pause_.cancel();
-                   stop_when_drained();
                }));
-}
-
-void EchoServer::stop_when_drained() {
-    if (draining_ && !listener_.is_open() && open_ == 0) stop();
 }
 
 }  // namespace echo_server

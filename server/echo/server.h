@@ -75,7 +75,7 @@ class EchoServer {
     [[nodiscard]] bool is_accepting() const { return listener_.is_open(); }
 
  private:
-    // The accept loop. As long as the listener is open, it waits for exactly one thing: clients, or the end of a pause.
+    // The accept loop, which waits for exactly one thing: clients, or the end of a pause.
     // (Not by async_accept(): that allocates before it calls its handler, so without memory the handler would be lost.)
     void wait_for_clients();
     void accept_clients();
@@ -89,7 +89,6 @@ class EchoServer {
 
     // In any thread.
     void on_connection_end() noexcept;
-    void stop_when_drained();
     void join_threads();
 
     HandlerMemory accept_memory_;  // before the workers, whose io_contexts destroy the handlers that wait in it

@@ -100,14 +100,14 @@ void EchoServer::stop() {
     for (auto& worker : workers_) worker->stop();
 }
 
-void EchoServer::drain(std::chrono::seconds timeout, Backlog backlog) {
+void EchoServer::drain(std::chrono::seconds timeout, bool leave_backlog) {
     draining_ = true;
     drain_limit_.expires_after(timeout);
     drain_limit_.async_wait(in_memory(drain_memory_, [this](error_code) { stop(); }));
     // The accept loop waits for one of these. It sees then that this is a drain.
     listener_.cancel();
     accept_pause_.cancel();
-    if (backlog == Backlog::leave) listener_.close();
+    if (leave_backlog) listener_.close();
     // Accept now, so that the caller can tell how many connections there are to wait for.
     while (listener_.is_open() && steady_clock::now() < drain_limit_.expiry() && accept_some() == no_pause) continue;
 }

@@ -14,7 +14,6 @@
 
 #include "base/fd.h"
 #include "base/log.h"
-#include "echo/handler_memory.h"
 #include "echo/worker.h"
 #include "echo_dispatch.h"
 
@@ -53,13 +52,10 @@ class EchoServer {
     /// std::runtime_error if the listener was destroyed from outside: no client will come any more.
     void run();
 
-    /// What happens to the clients in the backlog: they are accepted, or left to another process that serves the
-    /// listener.
-    enum class Backlog { accept, leave };
-
-    /// Accepts the backlog, unless it is left. Then closes the listener, and lets run() return when all connections
-    /// have ended. All of that may last until `timeout`. To be called once, by a handler of io().
-    void drain(std::chrono::seconds timeout, Backlog backlog);
+    /// Accepts the backlog, unless `leave_backlog` leaves it to another process that serves the listener. Then closes
+    /// the listener, and lets run() return when all connections have ended. All of that may last until `timeout`. To be
+    /// called once, by a handler of io().
+    void drain(std::chrono::seconds timeout, bool leave_backlog);
 
     /// Whether the loop of every thread has turned since it was last asked; the first call returns true. A thread that
     /// hangs does not turn. To be called by a handler of io().

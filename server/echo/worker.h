@@ -1,33 +1,63 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <array>
+#include <asio/bind_allocator.hpp>
 #include <asio/executor_work_guard.hpp>
 #include <asio/io_context.hpp>
 #include <asio/posix/stream_descriptor.hpp>
 #include <asio/steady_timer.hpp>
 #include <atomic>
+#include <cassert>
 #include <chrono>
+#include <cstddef>
 #include <functional>
+#include <memory_resource>
+#include <new>
 #include <span>
 #include <thread>
+#include <utility>
 
 #include "base/fd.h"
-#include "echo/handler_memory.h"
 #include "echo/session.h"
 
 namespace echo_server {
 
+/// Preallocated storage for one pending Asio handler, so that a loop which waits for one thing after the other can wait
+/// again when the heap is exhausted. Must outlive the io_context in which the handler waits.
+class HandlerMemory : public std::pmr::memory_resource {
+ public:
+    HandlerMemory() = default;
+    HandlerMemory(const HandlerMemory&) = delete;
+    HandlerMemory& operator=(const HandlerMemory&) = delete;
+    ~HandlerMemory() override { assert(!in_use_); }  // or the io_context would destroy a handler in memory that is gone
+
+ private:
+    void* do_allocate(std::size_t size, std::size_t /*alignment*/) override {
+        if (in_use_ || size > storage_.size()) throw std::bad_alloc();
+        in_use_ = true;
+        return storage_.data();
+    }
+    void do_deallocate(void* /*memory*/, std::size_t /*size*/, std::size_t /*alignment*/) override { in_use_ = false; }
+    [[nodiscard]] bool do_is_equal(const memory_resource& other) const noexcept override { return this == &other; }
+
+    alignas(std::max_align_t) std::array<std::byte, 512> storage_;
+    bool in_use_ = false;
+};
+
+/// `handler`, which waits in `memory` (Asio, "Custom Memory Allocation").
+template <typename Handler>
+auto in_memory(HandlerMemory& memory, Handler handler) {
+    return asio::bind_allocator(std::pmr::polymorphic_allocator<std::byte>(&memory), std::move(handler));
+}
+
 /// A thread of the server: its event loop, and the sessions that it was given. It shares none of them with other
-/// threads.
+/// threads. It ends them at its own end; if it has a thread, that was joined.
 class Worker {
  public:
     /// Counts in `counters` and, by port, in `port_stats`; both outlive it. An `idle_timeout` of 0 is none. Throws
     /// std::system_error.
     Worker(echo_counters& counters, std::span<echo_port_stats> port_stats, std::chrono::seconds idle_timeout);
-    /// Ends its sessions. If it has a thread, that was joined.
-    ~Worker() = default;
-    Worker(const Worker&) = delete;
-    Worker& operator=(const Worker&) = delete;
 
     /// `call` is called in the worker's thread at each connection's end.
     void on_connection_end(std::function<void()> call) { context_.on_end = std::move(call); }

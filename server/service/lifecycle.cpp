@@ -85,7 +85,7 @@ void Lifecycle::stop(Reason reason) {
     if (!stays_open) store_.clear();
     gate_.close(stays_open);
     const bool leave_backlog = stays_open || reason == Reason::replaced;
-    server_.drain(drain_timeout_, leave_backlog ? EchoServer::Backlog::leave : EchoServer::Backlog::accept);
+    server_.drain(drain_timeout_, leave_backlog);
     const auto open = server_.open_connections();
     std::vector<std::string> waited_for;
     if (open > 0) waited_for.push_back(plural(open, "connection"));

@@ -7,7 +7,6 @@
 #include <optional>
 
 #include "base/systemd.h"
-#include "echo/handler_memory.h"
 #include "echo/server.h"
 #include "service/housekeeper.h"
 

@@ -19,7 +19,6 @@
 #include "net/address.h"
 #include "net/listener.h"
 
-using asio::ip::tcp;
 using asio::posix::stream_descriptor;
 using std::error_code;
 using std::chrono::steady_clock;
@@ -112,18 +111,14 @@ void EchoServer::drain(std::chrono::seconds timeout, bool leave_backlog) {
     while (listener_.is_open() && steady_clock::now() < drain_limit_.expiry() && accept_some() == no_pause) continue;
 }
 
-void EchoServer::wait_for_clients() {
+void EchoServer::accept_clients() {
+    const auto pause = accept_some();
+    if (!listener_.is_open() && open_ == 0) return stop();
+    if (pause) return pause_accepting(*pause);
     listener_.async_wait(stream_descriptor::wait_read, in_memory(accept_memory_, [this](error_code) {
                              // Posted, not called: a replacement that is already queued must run first.
                              asio::post(io(), in_memory(accept_memory_, [this] { accept_clients(); }));
                          }));
-}
-
-void EchoServer::accept_clients() {
-    const auto pause = accept_some();
-    if (!listener_.is_open() && open_ == 0) return stop();
-    if (!pause) return wait_for_clients();
-    pause_accepting(*pause);
 }
 
 std::optional<std::chrono::milliseconds> EchoServer::accept_some() {
@@ -156,7 +151,7 @@ std::optional<std::chrono::milliseconds> EchoServer::accept_some() {
 int EchoServer::accept_one() {
     constexpr int flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
     // The peer as accept4() returns it: getpeername() fails once the client has reset the connection.
-    tcp::endpoint peer;
+    asio::ip::tcp::endpoint peer;
     auto size = static_cast<socklen_t>(peer.capacity());
     const bool logs = settings_.log_connections;
     Fd client(logs ? ::accept4(listener(), peer.data(), &size, flags) : ::accept4(listener(), nullptr, nullptr, flags));

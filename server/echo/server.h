@@ -35,8 +35,6 @@ class EchoServer {
     EchoServer(Fd listener, Settings settings, std::span<echo_counters> counters,
                std::span<echo_port_stats> port_stats);
     ~EchoServer();
-    EchoServer(const EchoServer&) = delete;
-    EchoServer& operator=(const EchoServer&) = delete;
 
     /// The event loop of the thread that calls run(), for signals and timers of the caller.
     asio::io_context& io() { return workers_.front()->io(); }
@@ -73,12 +71,10 @@ class EchoServer {
  private:
     // The accept loop, which waits for exactly one thing: clients, or the end of a pause.
     // (Not by async_accept(): that allocates before it calls its handler, so without memory the handler would be lost.)
-    void wait_for_clients();
     void accept_clients();
     void pause_accepting(std::chrono::milliseconds duration);
     // Starts a session for each client in the backlog, up to a number. In a drain it closes the listener once the
-    // backlog is empty. Returns how long to pause before the next call, or nothing: until clients come. Throws
-    // std::runtime_error if nobody can come any more.
+    // backlog is empty. Returns how long to pause before the next call, or nothing: until clients come.
     std::optional<std::chrono::milliseconds> accept_some();
     // Returns 0 or an errno.
     int accept_one();

@@ -126,7 +126,9 @@ bool Session::go_on(bool only_input) {
     if (cut_off_) return false;
     count_sent(*sent);
     if (*sent < received.size) {
+        cut_off_ = true;  // if there is no memory to keep the rest
         unsent_.assign(buffer.data() + *sent, buffer.data() + received.size);
+        cut_off_ = false;
         took_some();
         return wait_for(Wait::room);
     }
@@ -186,7 +188,8 @@ bool Session::is_stuck() {
     if (acknowledged_ == sent_) return false;  // no system call for a session that is idle
     took_some();
     // Not TCP_USER_TIMEOUT: the kernel's clock for it runs on while a slow client takes less than a whole segment.
-    return acknowledged_ != sent_ && stuck_++ >= times;
+    cut_off_ = acknowledged_ != sent_ && stuck_++ >= times;
+    return cut_off_;
 }
 
 // By syscall(2), as in send(): the functions of glibc let the thread be cancelled meanwhile, by two atomic operations

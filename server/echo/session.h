@@ -45,23 +45,19 @@ class Session {
     Session(Fd client, SessionContext& context);
     /// The client gets a FIN if it was sent all that was received, or else a reset.
     ~Session();
-    Session(const Session&) = delete;
-    Session& operator=(const Session&) = delete;
 
     /// The place of the session in `context.sessions`; to be set before the first call of go_on().
     void set_place(List::iterator place) { place_ = place; }
     [[nodiscard]] List::iterator place() const { return place_; }
 
     /// Echoes what there is, and waits for more: for the next event of `context.epoll`. `only_input` says that the
-    /// event was EPOLLIN and nothing else. Returns false if the connection is over: then the session is to be
-    /// destroyed; after std::bad_alloc, too, but first cut_off().
+    /// event was EPOLLIN and nothing else. Returns false if the connection is over: then, and after std::bad_alloc, the
+    /// session is to be destroyed.
     [[nodiscard]] bool go_on(bool only_input);
-    /// Lets the client get a reset: it must not take this end for the end of the echo.
-    void cut_off() { cut_off_ = true; }
     /// Whether the client has acknowledged bytes since the last call, and not all. That counts as activity.
     bool took_some();
     /// To be called every ten seconds. Returns true once the client has acknowledged none of its bytes for a minute:
-    /// their memory is the whole host's. Then the session is to be destroyed, after cut_off().
+    /// their memory is the whole host's. Then the session is to be destroyed.
     [[nodiscard]] bool is_stuck();
     /// When the last byte was received or sent, or the session began. Kept only for --idle-timeout.
     [[nodiscard]] std::chrono::steady_clock::time_point last_active() const { return last_active_; }
@@ -107,7 +103,7 @@ class Session {
     bool streaming_ : 1 = false;       // by way of the pipe
     bool last_was_small_ : 1 = false;  // the last piece
     bool echoed_ : 1 = false;          // a byte, at least
-    bool cut_off_ : 1 = false;         // by a fault, or bytes were lost
+    bool cut_off_ : 1 = false;         // by a fault, or bytes were lost: gets a reset, lest it look like the end
     std::uint8_t stuck_ = 0;           // how many times in a row is_stuck() has seen the same state
     std::uint32_t sent_ = 0;           // bytes, and a FIN; modulo 2^32, and so the next
     std::uint32_t acknowledged_ = 0;   // as took_some() has seen them

@@ -55,9 +55,9 @@ void Worker::join() {
 
 void Worker::serve(Fd client) {
     auto& sessions = context_.sessions;
-    sessions.emplace_back(std::move(client), context_);
-    sessions.back().set_place(std::prev(sessions.end()));
-    go_on(sessions.back(), false);  // most clients send at once
+    auto& session = sessions.emplace_back(std::move(client), context_);
+    session.set_place(std::prev(sessions.end()));
+    go_on(session, false);  // most clients send at once
 }
 
 void Worker::wait_for_events() {
@@ -84,7 +84,6 @@ void Worker::go_on(Session& session, bool only_input) noexcept {
     try {
         if (session.go_on(only_input)) return;
     } catch (const std::bad_alloc&) {
-        session.cut_off();
         context_.warnings.warn("out of memory: a connection was cut off");
     }
     context_.sessions.erase(session.place());
@@ -132,7 +131,6 @@ void Worker::end_stuck_sessions() {
         auto& session = *next++;
         if (!session.is_stuck()) continue;
         increase(context_.counters.timed_out, 1);
-        session.cut_off();
         sessions.erase(session.place());
     }
     stuck_check_.expires_after(10s);

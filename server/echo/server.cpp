@@ -30,11 +30,6 @@ namespace {
 constexpr std::chrono::milliseconds no_pause{0};
 constexpr std::chrono::milliseconds until_an_end = 24h;  // on_connection_end() ends it
 
-[[noreturn]] void fail_without_listener() {
-    throw std::runtime_error(
-        fmt::format("{}: the ports are closed. The server ends, so that it can be started anew", why_not_listening));
-}
-
 std::vector<std::unique_ptr<Worker>> make_workers(std::span<echo_counters> counters,
                                                   std::span<echo_port_stats> port_stats,
                                                   std::chrono::seconds idle_timeout) {
@@ -133,9 +128,8 @@ std::optional<std::chrono::milliseconds> EchoServer::accept_some() {
         if (error == 0 || error == ECONNABORTED) continue;  // that client is gone, the next may be there
         const bool destroyed = error == EINVAL && !is_listening(listener());
         if (destroyed && !draining_)
-            throw std::runtime_error(
-                "the listening socket was destroyed from outside (for example by 'ss -K'): the ports are closed. The "
-                "server ends, so that it can be started anew");
+            throw std::runtime_error(fmt::format(
+                "{}: the ports are closed. The server ends, so that it can be started again", why_not_listening));
         if (!destroyed && error != EAGAIN) {
             warnings_.warn("accepting a connection: {}; {} are open, new connections wait", error_text(error),
                            open_connections());

@@ -47,7 +47,7 @@ void Lifecycle::begin() {
     if (const auto limit = watchdog_limit()) answer_watchdog(*limit / 4);
 }
 
-// Nothing if a thread hangs: systemd then starts the service anew.
+// Nothing if a thread hangs: systemd then starts the service again.
 void Lifecycle::answer_watchdog(std::chrono::microseconds period) {
     if (server_.all_threads_have_turned()) notify("WATCHDOG=1");
     watchdog_.expires_after(period);

@@ -4,16 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
-#include <functional>
 #include <stdexcept>
 
 #include "base/text.h"
 
 namespace echo_server {
 namespace {
-
-constexpr auto all_bits = ~std::uint64_t{0};
 
 // What to write in place of a piece that is none.
 std::string_view hint_of_piece(std::string_view piece) {
@@ -39,32 +35,16 @@ std::optional<PortRange> parse_range(std::string_view text, char separator) {
 }
 
 void PortSet::insert(std::uint16_t first, std::uint16_t last) {
-    if (first > last) return;
-    const auto from_first = all_bits << first % 64U;
-    const auto to_last = all_bits >> (63U - last % 64U);
-    auto* const begin = &words_[first / 64U];
-    auto* const end = &words_[last / 64U];
-    if (begin == end) {
-        *begin |= from_first & to_last;
-        return;
-    }
-    *begin |= from_first;
-    std::fill(begin + 1, end, all_bits);
-    *end |= to_last;
-}
-
-std::size_t PortSet::size() const {
-    std::size_t count = 0;
-    for (const auto word : words_) count += static_cast<std::size_t>(std::popcount(word));
-    return count;
+    if (first == last) return insert(first);
+    // By shifts: a loop would need half a minute for a file with a long range on each line.
+    if (first < last) ports_ |= ~std::bitset<65536>() >> (65535U - last + first) << first;
 }
 
 std::vector<std::uint16_t> PortSet::to_vector() const {
     std::vector<std::uint16_t> ports;
     ports.reserve(size());
-    for (std::size_t i = 0; i < words_.size(); ++i)
-        for (auto word = words_[i]; word != 0; word &= word - 1)
-            ports.push_back(static_cast<std::uint16_t>(i * 64 + static_cast<std::size_t>(std::countr_zero(word))));
+    for (std::size_t port = 0; port < ports_.size(); ++port)
+        if (ports_[port]) ports.push_back(static_cast<std::uint16_t>(port));
     return ports;
 }
 
@@ -92,17 +72,6 @@ std::string PortSet::to_string(std::size_t max_ranges) const {
     return text;
 }
 
-PortSet& PortSet::operator|=(const PortSet& other) {
-    std::ranges::transform(words_, other.words_, words_.begin(), std::bit_or());
-    return *this;
-}
-
-PortSet operator-(PortSet a, const PortSet& b) {
-    std::ranges::transform(a.words_, b.words_, a.words_.begin(),
-                           [](auto kept, auto removed) { return kept & ~removed; });
-    return a;
-}
-
 void PortList::add(std::string_view line) {
     for (std::size_t start = 0, comma = 0; comma != std::string_view::npos; start = comma + 1) {
         comma = line.find(',', start);
@@ -120,8 +89,8 @@ void PortList::add(std::string_view line) {
 }
 
 void PortList::add(const PortList& other) {
-    included_ |= other.included_;
-    excluded_ |= other.excluded_;
+    included_.insert(other.included_);
+    excluded_.insert(other.excluded_);
 }
 
 }  // namespace echo_server

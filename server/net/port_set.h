@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <bitset>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -28,17 +29,16 @@ std::optional<PortRange> parse_range(std::string_view text, char separator = '-'
 /// How many ranges of ports a line shows before it only counts the rest.
 constexpr std::size_t ranges_in_a_line = 16;
 
-/// A set of TCP ports, 0 to 65535. (No list names port 0, but a map that others write may have it.) A set that was
-/// moved from may only be assigned to.
+/// A set of TCP ports, 0 to 65535. (No list names port 0, but a map that others write may have it.)
 class PortSet {
  public:
     /// Adds every port from `first` to `last`, both included.
     void insert(std::uint16_t first, std::uint16_t last);
-    void insert(std::uint16_t port) { words_[port / 64U] |= std::uint64_t{1} << port % 64U; }
+    void insert(std::uint16_t port) { ports_.set(port); }
 
-    [[nodiscard]] bool contains(std::uint16_t port) const { return (words_[port / 64U] >> port % 64U & 1U) != 0; }
-    [[nodiscard]] std::size_t size() const;
-    [[nodiscard]] bool empty() const { return size() == 0; }
+    [[nodiscard]] bool contains(std::uint16_t port) const { return ports_.test(port); }
+    [[nodiscard]] std::size_t size() const { return ports_.count(); }
+    [[nodiscard]] bool empty() const { return ports_.none(); }
 
     /// All ports, ascending.
     [[nodiscard]] std::vector<std::uint16_t> to_vector() const;
@@ -49,13 +49,15 @@ class PortSet {
     /// count of ports, as in "7,77 and 1001 more".
     [[nodiscard]] std::string to_string(std::size_t max_ranges = std::numeric_limits<std::size_t>::max()) const;
 
-    PortSet& operator|=(const PortSet& other);
-    friend PortSet operator-(PortSet a, const PortSet& b);
+    void insert(const PortSet& other) { ports_ |= other.ports_; }
+    friend PortSet operator-(PortSet a, const PortSet& b) {
+        a.ports_ &= ~b.ports_;
+        return a;
+    }
     friend bool operator==(const PortSet&, const PortSet&) = default;
 
  private:
-    // A bit for each port; words, because with vector<bool> a reload needs a fifth more time.
-    std::vector<std::uint64_t> words_ = std::vector<std::uint64_t>(1024);
+    std::bitset<65536> ports_;
 };
 
 /// A port list as users write it: "7, 77, 1000-2000, !1022". An exclusion wins over every inclusion, wherever either

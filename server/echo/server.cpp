@@ -17,7 +17,7 @@
 #include "base/text.h"
 #include "echo/session.h"
 #include "net/address.h"
-#include "net/listener.h"
+#include "net/sockets.h"
 
 using asio::posix::stream_descriptor;
 using std::error_code;

@@ -15,7 +15,7 @@
 #include <utility>
 
 #include "base/os.h"
-#include "net/listener.h"
+#include "net/sockets.h"
 
 using std::chrono::steady_clock;
 

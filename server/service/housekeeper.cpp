@@ -25,7 +25,7 @@
 #include "base/signals.h"
 #include "base/systemd.h"
 #include "base/text.h"
-#include "net/listener.h"
+#include "net/sockets.h"
 #include "service/ports.h"
 #include "service/reload_command.h"
 #include "status/status.h"

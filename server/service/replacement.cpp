@@ -17,7 +17,7 @@
 #include "base/log.h"
 #include "base/os.h"
 #include "base/privileges.h"
-#include "net/listener.h"
+#include "net/sockets.h"
 
 namespace echo_server {
 namespace {

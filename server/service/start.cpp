@@ -24,7 +24,6 @@
 #include "dispatch/pins.h"
 #include "echo/server.h"
 #include "net/address.h"
-#include "net/listener.h"
 #include "net/sockets.h"
 #include "service/housekeeper.h"
 #include "service/lifecycle.h"

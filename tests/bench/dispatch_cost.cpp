@@ -24,7 +24,7 @@
 #include "base/fd.h"
 #include "dispatch/dispatcher.h"
 #include "net/address.h"
-#include "net/listener.h"
+#include "net/sockets.h"
 #include "net/port_set.h"
 
 using namespace echo_server;

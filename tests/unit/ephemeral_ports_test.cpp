@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "net/ephemeral_ports.h"
+#include "service/ports.h"
 
 #include <doctest/doctest.h>
 

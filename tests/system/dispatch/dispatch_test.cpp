@@ -11,7 +11,7 @@
 #include "echo_dispatch.h"
 #include "echo_dispatch.skel.h"
 #include "net/address.h"
-#include "net/listener.h"
+#include "net/sockets.h"
 #include "support/netns.h"
 #include "support/process.h"
 

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "net/address.h"
-#include "net/listener.h"
+#include "net/sockets.h"
 #include "support/client.h"
 #include "support/server.h"
 

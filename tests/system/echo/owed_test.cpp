@@ -15,7 +15,7 @@
 #include <string>
 #include <thread>
 
-#include "net/listener.h"
+#include "net/sockets.h"
 #include "support/client.h"
 #include "support/server.h"
 

@@ -19,7 +19,7 @@
 
 #include "base/fd.h"
 #include "net/address.h"
-#include "net/listener.h"
+#include "net/sockets.h"
 #include "support/client.h"
 #include "support/nmap.h"
 #include "support/server.h"

@@ -169,30 +169,23 @@ void Dispatcher::reset_port_stats() {
 }
 
 // Root trusts the contents, so nobody may change them, not even this process later.
-void Dispatcher::publish(const echo_instance& identity) {
+Instance Dispatcher::publish(const echo_instance& identity) {
     put_and_freeze(skeleton_->maps.echo_instance, identity, "writing the map echo_instance");
+    bpf_prog_info info{};
+    __u32 size = sizeof(info);
+    const int program = bpf_program__fd(skeleton_->progs.echo_dispatch);
+    if (bpf_obj_get_info_by_fd(program, &info, &size) != 0) fail("asking for the id of the BPF program");
+    Instance server{.program = info.id, .maps = {}, .identity = identity};
+    const bpf_map* map = nullptr;
+    while ((map = bpf_object__next_map(skeleton_->obj, map)) != nullptr)
+        server.add_map(Fd(::fcntl(bpf_map__fd(map), F_DUPFD_CLOEXEC, 0)));
+    return server;
 }
 
 // A user who was given the map could put in another socket, and answer on every port that is or will be open.
 void Dispatcher::set_listener(int listener) {
     put_and_freeze(skeleton_->maps.echo_socket, static_cast<__u64>(listener),
                    "putting the listening socket into the map echo_socket");
-}
-
-std::uint32_t Dispatcher::program_id() const {
-    bpf_prog_info info{};
-    __u32 size = sizeof(info);
-    const int fd = bpf_program__fd(skeleton_->progs.echo_dispatch);
-    if (bpf_obj_get_info_by_fd(fd, &info, &size) != 0) fail("asking for the id of the BPF program");
-    return info.id;
-}
-
-Instance Dispatcher::as_instance(const echo_instance& identity) const {
-    Instance server{.program = program_id(), .state = Instance::State::serving, .maps = {}, .identity = identity};
-    const bpf_map* map = nullptr;
-    while ((map = bpf_object__next_map(skeleton_->obj, map)) != nullptr)
-        server.maps.push_back(duplicate_map(bpf_map__fd(map)));
-    return server;
 }
 
 int Dispatcher::ports_fd() const { return bpf_map__fd(skeleton_->maps.echo_ports); }
@@ -224,17 +217,6 @@ std::optional<bool> Dispatcher::is_attached(const Link& link) {
     __u32 size = sizeof(info);
     // A link that somebody detaches stays; only its namespace is gone.
     return bpf_obj_get_info_by_fd(bpf_link__fd(link.get()), &info, &size) != 0 || info.netns.netns_ino != 0;
-}
-
-std::string Dispatcher::why_not_steering(const Link& link, std::uint64_t listener) const {
-    if (is_attached(link) == false)
-        return "the BPF program was detached from the network namespace (for example by 'bpftool link detach')";
-    const __u32 key = 0;
-    __u64 cookie = 0;
-    const bool read = bpf_map_lookup_elem(socket_fd(), &key, &cookie) == 0;
-    if ((!read && errno == ENOENT) || (read && cookie != listener))
-        return "the listening socket is not in the map echo_socket any more";
-    return {};
 }
 
 void set_libbpf_verbose(bool verbose) { libbpf_set_print(verbose ? log_message : nullptr); }

@@ -70,26 +70,17 @@ class Dispatcher {
     /// Steers connections for the ports in echo_ports from now on, in the network namespace of the calling thread.
     [[nodiscard]] Link attach();
 
-    /// Why nothing is steered any more by `link` to the socket with the cookie `listener`, which set_listener()
-    /// got; empty if all is well, or if the kernel does not tell.
-    [[nodiscard]] std::string why_not_steering(const Link& link, std::uint64_t listener) const;
-
-    /// The id of the program, as bpftool shows it.
-    [[nodiscard]] std::uint32_t program_id() const;
-
     /// True if `link` steers connections, or if the kernel does not tell; false if somebody has detached the
     /// program; nothing if `link` is empty.
     [[nodiscard]] static std::optional<bool> is_attached(const Link& link);
-
-    /// This server as other processes see it, with descriptors of its own, once `identity` is published.
-    [[nodiscard]] Instance as_instance(const echo_instance& identity) const;
 
     /// True if the calling thread can read and change maps with its present rights: before Linux 5.19 that needs
     /// CAP_BPF.
     [[nodiscard]] bool may_use_maps() const;
 
-    /// Writes `identity` into the map echo_instance, and freezes it. To be called once.
-    void publish(const echo_instance& identity);
+    /// Writes `identity` into the map echo_instance, and freezes it. Returns this server as other processes see it, with
+    /// descriptors of its own. To be called once.
+    [[nodiscard]] Instance publish(const echo_instance& identity);
 
     /// The contents of the map echo_counters, shared with the kernel, as long as this object exists.
     [[nodiscard]] std::span<echo_counters> counters() const { return counters_; }

@@ -75,18 +75,6 @@ std::map<__u32, std::uint64_t> linked_programs() {
     return programs;
 }
 
-std::vector<MapHandle> open_maps(std::span<const __u32> ids) {
-    std::vector<MapHandle> maps;
-    for (const auto id : ids) {
-        MapHandle map{Fd(bpf_map_get_fd_by_id(id)), {}};
-        if (get_info(map.fd, map.info))
-            maps.push_back(std::move(map));
-        else if (errno != ENOENT)
-            fail("opening a BPF map");
-    }
-    return maps;
-}
-
 }  // namespace
 
 bool MapHandle::read(__u32 key, void* value, std::size_t size) const {
@@ -104,6 +92,14 @@ bool MapHandle::read(__u32 key, void* value, std::size_t size) const {
 }
 
 void MapHandle::fail_to_read(int error) const { fail(fmt::format("reading the BPF map {}", info.name), error); }
+
+void Instance::add_map(Fd map) {
+    MapHandle handle{std::move(map), {}};
+    if (get_info(handle.fd, handle.info))
+        maps.push_back(std::move(handle));
+    else if (errno != ENOENT)
+        fail("opening a BPF map");
+}
 
 const MapHandle* Instance::map(std::string_view name) const {
     const auto found = std::ranges::find_if(maps, [&](const MapHandle& map) { return map.info.name == name; });
@@ -128,12 +124,6 @@ Instance::State state_of(const Instance& server, std::optional<bool> attached) {
     const bool has_socket = server.listener_cookie() != 0;
     if (attached.value_or(false)) return has_socket ? Instance::State::serving : Instance::State::socketless;
     return attached && has_socket ? Instance::State::detached : Instance::State::draining;
-}
-
-MapHandle duplicate_map(int map) {
-    MapHandle handle{Fd(::fcntl(map, F_DUPFD_CLOEXEC, 0)), {}};
-    if (!get_info(handle.fd, handle.info)) fail("duplicating the descriptor of a BPF map");
-    return handle;
 }
 
 std::optional<echo_instance> read_identity(const Instance& server) {
@@ -175,8 +165,9 @@ std::vector<Instance> find_instances() {
             attached = found->second != 0;
             if (*attached && found->second != here) return;
         }
-        const auto ids = std::span(maps).first(std::min<std::size_t>(info.nr_map_ids, max_maps));
-        Instance server{.program = info.id, .maps = open_maps(ids), .identity = {}};
+        Instance server{.program = info.id, .maps = {}, .identity = {}};
+        for (const auto id : std::span(maps).first(std::min<std::size_t>(info.nr_map_ids, max_maps)))
+            server.add_map(Fd(bpf_map_get_fd_by_id(id)));
         server.identity = read_identity(server);
         server.state = state_of(server, attached);
         const bool was_here = server.identity && server.identity->pid != 0 && server.identity->netns == here;

@@ -43,6 +43,8 @@ struct Instance {
     std::vector<MapHandle> maps;
     std::optional<echo_instance> identity;  ///< nothing in a version without it
 
+    /// Adds the map that is open as `map`, if there is one. Throws std::system_error.
+    void add_map(Fd map);
     [[nodiscard]] bool attached() const { return state == State::serving || state == State::socketless; }
     [[nodiscard]] const MapHandle* map(std::string_view name) const;
     /// False for another version: only its identity and its listener_cookie() can be read. If true, its maps are there,
@@ -55,9 +57,6 @@ struct Instance {
 /// Its state, if it is not known to be replaced. `attached` tells whether its link attaches the program, or was
 /// detached from outside; nothing if there is no link. Throws std::system_error if a map can't be read.
 Instance::State state_of(const Instance& server, std::optional<bool> attached);
-
-/// Another descriptor of the map that is open as `map`. Throws std::system_error.
-MapHandle duplicate_map(int map);
 
 /// The contents of its map echo_instance; nothing if there is no such map. Throws std::system_error if it can't be
 /// read.

@@ -159,13 +159,14 @@ class Housework {
     // Asks only while the gate is open: a stop closes the listener too. (accept(2) would tell that it was destroyed,
     // but the server may accept nobody just now, and the map may keep the socket.)
     std::string why_not_steering() {
-        std::string why;
+        std::string_view why;
         while_open([&] {
-            why = is_listening(facts_.listener)
-                      ? facts_.dispatcher->why_not_steering(facts_.gate->link, listener_cookie_)
-                      : std::string(why_not_listening);
+            if (!is_listening(facts_.listener))
+                why = why_not_listening;
+            else if (Dispatcher::is_attached(facts_.gate->link) == false)
+                why = "the BPF program was detached from the network namespace (for example by 'bpftool link detach')";
         });
-        if (why.empty()) return why;
+        if (why.empty()) return {};
         return fmt::format("reload: {}: the ports are closed. The server ends, so that it can be started again", why);
     }
 

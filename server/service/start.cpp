@@ -104,15 +104,6 @@ void warn_of_lost_rights(const Options& options, const User& user, bool may_use_
     if (options.ports_file && !may_use_maps) log_warning("SIGHUP will fail: {}", why_maps_are_refused);
 }
 
-// Returns the id of the program.
-std::uint32_t attach(Dispatcher& dispatcher, Link& link, const std::optional<Replacement>& replacement,
-                     DescriptorStore& store) {
-    link = dispatcher.attach();
-    const auto program = dispatcher.program_id();  // before Linux 5.19, nobody may ask without CAP_BPF
-    check_alone(program, replacement, count_links(store));
-    return program;
-}
-
 // It replaces the pins of the running server, so not before all other steps are done.
 void publish(Pins& pins, const Options& options) {
     if (pins.publish() && !options.replace)
@@ -191,9 +182,10 @@ void serve(const Options& options, DescriptorStore& store) {
     // Open the ports. In a replacement the new program wins, and both servers accept from the socket that they share.
     dispatcher.set_ports(ports);
     const auto identity = identity_of(server, lifecycle.replaced_event());
-    dispatcher.publish(identity);
-    const auto program = attach(dispatcher, gate->link, replacement, store);
-    auto self = dispatcher.as_instance(identity);
+    auto self = dispatcher.publish(identity);
+    gate->link = dispatcher.attach();
+    const auto program = self.program;
+    check_alone(program, replacement, count_links(store));
 
     const bool kept_cap_bpf = drop_capabilities([&] { return !dispatcher.may_use_maps(); });
     server.start_threads();  // a thread has capabilities of its own

@@ -85,7 +85,7 @@ class Dispatch {
         list.add(ports);
         dispatcher_.set_listener(listener_.get());
         dispatcher_.set_ports(list.ports());
-        program_ = Fd(bpf_prog_get_fd_by_id(dispatcher_.program_id()));
+        program_ = Fd(bpf_prog_get_fd_by_id(dispatcher_.publish({}).program));
         if (!program_) throw std::system_error(errno, std::generic_category(), "opening the dispatch program");
     }
 

@@ -17,8 +17,6 @@
 #include "base/os.h"
 #include "net/sockets.h"
 
-using std::chrono::steady_clock;
-
 namespace echo_server {
 
 Pipe::Pipe() {
@@ -82,7 +80,6 @@ Transfer splice(const Fd& from, const Fd& to, std::size_t size) {
 
 Session::Session(Fd client, SessionContext& context)
     : context_(context), socket_(std::move(client)), port_(local_endpoint(socket_.get()).port()) {
-    if (context_.idle_timeout.count() > 0) last_active_ = steady_clock::now();
     count(context_.port_stats[port_].accepted);
 }
 
@@ -120,7 +117,6 @@ bool Session::go_on(bool only_input) {
     cut_off_ = received.result == Transfer::failed;
     if (cut_off_) return false;
     increase(context_.counters.received, received.size);
-    mark_active();
     const auto sent = piped ? splice_out(received.size) : send(std::span(buffer).first(received.size));
     cut_off_ = !sent;
     if (cut_off_) return false;
@@ -129,7 +125,6 @@ bool Session::go_on(bool only_input) {
         cut_off_ = true;  // if there is no memory to keep the rest
         unsent_.assign(buffer.data() + *sent, buffer.data() + received.size);
         cut_off_ = false;
-        took_some();
         return wait_for(Wait::room);
     }
     const bool small = received.size < enough_to_splice;
@@ -146,18 +141,14 @@ bool Session::send_unsent() {
     const auto sent = send(unsent_);
     if (!sent) return false;
     count_sent(*sent);
-    if (*sent > 0) {
-        mark_active();
-        took_some();
-    }
     unsent_.erase(unsent_.begin(), unsent_.begin() + static_cast<std::ptrdiff_t>(*sent));
     if (unsent_.empty()) unsent_ = std::vector<char>();  // an idle connection holds no buffer; {} would keep it
     return true;
 }
 
-// The session stays until the client has taken what is owed: so it counts, and is_stuck() looks after it.
+// The session stays until the client has taken what is owed: so it counts, and may time out.
 bool Session::finish() {
-    took_some();
+    note_acknowledged();
     if (acknowledged_ == sent_) return false;
     ::shutdown(socket_.get(), SHUT_WR);
     ++sent_;
@@ -171,25 +162,23 @@ bool Session::is_over() const {
     return !known || info.tcpi_state == TCP_CLOSE;
 }
 
-// epoll(7) tells of room when a third of the buffer is free: a slow client may need longer for that than it may be
-// idle.
-bool Session::took_some() {
+bool Session::note_acknowledged() {
     int owed = 0;
     ::ioctl(socket_.get(), SIOCOUTQ, &owed);
     const auto now = sent_ - static_cast<std::uint32_t>(owed);
-    if (std::exchange(acknowledged_, now) == now) return false;
-    stuck_ = 0;
-    if (owed > 0) mark_active();
-    return owed > 0;
+    return std::exchange(acknowledged_, now) != now;
 }
 
-bool Session::is_stuck() {
-    constexpr int times = 6;
-    if (acknowledged_ == sent_) return false;  // no system call for a session that is idle
-    took_some();
+bool Session::has_timed_out() {
+    const bool owes = acknowledged_ != sent_;  // else no system call: the session is idle
+    // What a slow client acknowledges counts: epoll(7) tells of room only when a third of the buffer is free.
+    const bool took_some = owes && note_acknowledged();
+    const bool moved = std::exchange(swept_, sent_) != sent_ || took_some;
+    idle_ = moved ? 0 : idle_ + 1;
+    stuck_ = !owes ? 0 : took_some ? 1 : stuck_ + 1;
     // Not TCP_USER_TIMEOUT: the kernel's clock for it runs on while a slow client takes less than a whole segment.
-    cut_off_ = acknowledged_ != sent_ && stuck_++ >= times;
-    return cut_off_;
+    cut_off_ = owes && (stuck_ - 1) * context_.sweep_period >= std::chrono::minutes(1);
+    return cut_off_ || (context_.idle_timeout.count() > 0 && idle_ * context_.sweep_period >= context_.idle_timeout);
 }
 
 // By syscall(2), as in send(): the functions of glibc let the thread be cancelled meanwhile, by two atomic operations
@@ -254,13 +243,6 @@ void Session::count_sent(std::size_t bytes) {
     if (echoed_ || bytes == 0) return;
     echoed_ = true;
     count(context_.port_stats[port_].echoed);
-}
-
-void Session::mark_active() {
-    if (context_.idle_timeout.count() == 0) return;  // a look at the clock for each message would cost
-    last_active_ = steady_clock::now();
-    auto& all = context_.sessions;
-    all.splice(all.end(), all, place_);
 }
 
 }  // namespace echo_server

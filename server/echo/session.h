@@ -54,13 +54,10 @@ class Session {
     /// event was EPOLLIN and nothing else. Returns false if the connection is over: then, and after std::bad_alloc, the
     /// session is to be destroyed.
     [[nodiscard]] bool go_on(bool only_input);
-    /// Whether the client has acknowledged bytes since the last call, and not all. That counts as activity.
-    bool took_some();
-    /// To be called every ten seconds. Returns true once the client has acknowledged none of its bytes for a minute:
-    /// their memory is the whole host's. Then the session is to be destroyed.
-    [[nodiscard]] bool is_stuck();
-    /// When the last byte was received or sent, or the session began. Kept only for --idle-timeout.
-    [[nodiscard]] std::chrono::steady_clock::time_point last_active() const { return last_active_; }
+    /// To be called every `context.sweep_period`. Returns true if no byte moved for `context.idle_timeout`, or if the
+    /// client has acknowledged none of its bytes for a minute: their memory is the whole host's. Then the session is to
+    /// be destroyed.
+    [[nodiscard]] bool has_timed_out();
 
  private:
     // What the session waits for: flags of epoll_ctl(2).
@@ -93,7 +90,8 @@ class Session {
     bool start_waiting_for(Wait event);
 
     void count_sent(std::size_t bytes);
-    void mark_active();
+    // Returns whether the client has acknowledged bytes since the last call.
+    bool note_acknowledged();
 
     // What a message touches comes first: mostly it is on one cache line.
     SessionContext& context_;
@@ -104,11 +102,12 @@ class Session {
     bool last_was_small_ : 1 = false;  // the last piece
     bool echoed_ : 1 = false;          // a byte, at least
     bool cut_off_ : 1 = false;         // by a fault, or bytes were lost: gets a reset, lest it look like the end
-    std::uint8_t stuck_ = 0;           // how many times in a row is_stuck() has seen the same state
-    std::uint32_t sent_ = 0;           // bytes, and a FIN; modulo 2^32, and so the next
-    std::uint32_t acknowledged_ = 0;   // as took_some() has seen them
+    std::uint8_t stuck_ = 0;           // sweeps that have seen the client owe, and acknowledge nothing
+    std::uint32_t sent_ = 0;           // bytes, and a FIN; modulo 2^32, and so the next two
+    std::uint32_t acknowledged_ = 0;   // as note_acknowledged() has seen them
+    std::uint32_t swept_ = ~0U;        // what the last sweep found in sent_
+    std::uint32_t idle_ = 0;           // sweeps that have seen nothing move
     std::vector<char> unsent_;         // received, but not taken by the full socket
-    std::chrono::steady_clock::time_point last_active_;
     List::iterator place_;
 };
 
@@ -134,13 +133,14 @@ struct Pipe {
 struct SessionContext {
     int epoll;  ///< where their sockets wait: of an event, data.ptr is the Session
     echo_counters& counters;
-    std::span<echo_port_stats> port_stats;  ///< by port; shared with other threads
-    std::chrono::seconds idle_timeout;      ///< 0 is none
-    std::array<char, 65536> buffer{};       ///< between two handlers it holds nothing
+    std::span<echo_port_stats> port_stats;                                 ///< by port; shared with other threads
+    std::chrono::seconds idle_timeout;                                     ///< 0 is none
+    std::chrono::seconds sweep_period{idle_timeout.count() > 0 ? 1 : 10};  ///< looks for what has timed out
+    std::array<char, 65536> buffer{};                                      ///< between two handlers it holds nothing
     Pipe pipe{};
     Warnings warnings{};
     std::function<void()> on_end{};  ///< called at each connection's end, after its socket is closed
-    Session::List sessions{};        ///< with an idle timeout the longest idle first; last, as their end needs the rest
+    Session::List sessions{};        ///< last, as their end needs the rest
 
     /// To be called for each accepted connection, once its socket is closed.
     void connection_ended();

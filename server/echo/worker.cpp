@@ -12,8 +12,6 @@
 #include "base/os.h"
 
 using std::error_code;
-using std::chrono::steady_clock;
-using namespace std::chrono_literals;
 
 namespace echo_server {
 namespace {
@@ -33,8 +31,7 @@ Worker::Worker(echo_counters& counters, std::span<echo_port_stats> port_stats, s
                .port_stats = port_stats,
                .idle_timeout = idle_timeout} {
     wait_for_events();
-    if (idle_timeout.count() > 0) end_idle_sessions();
-    end_stuck_sessions();
+    sweep();
 }
 
 void Worker::run() {
@@ -111,30 +108,16 @@ bool Worker::has_turned() {
     return true;
 }
 
-void Worker::end_idle_sessions() {
-    const auto now = steady_clock::now();
+void Worker::sweep() {
     auto& sessions = context_.sessions;
-    while (!sessions.empty() && sessions.front().last_active() + context_.idle_timeout <= now) {
-        if (sessions.front().took_some()) continue;
+    for (auto next = sessions.begin(); next != sessions.end();) {
+        const auto session = next++;
+        if (!session->has_timed_out()) continue;
         increase(context_.counters.timed_out, 1);
-        sessions.pop_front();
+        sessions.erase(session);
     }
-    const auto oldest = sessions.empty() ? now : sessions.front().last_active();
-    idle_check_.expires_at(oldest + context_.idle_timeout);
-    idle_check_.async_wait(in_memory(idle_memory_, [this](error_code) { end_idle_sessions(); }));
-}
-
-void Worker::end_stuck_sessions() {
-    auto& sessions = context_.sessions;
-    auto next = sessions.begin();
-    for (auto left = sessions.size(); left > 0; --left) {  // is_stuck() may move a session to the end
-        auto& session = *next++;
-        if (!session.is_stuck()) continue;
-        increase(context_.counters.timed_out, 1);
-        sessions.erase(session.place());
-    }
-    stuck_check_.expires_after(10s);
-    stuck_check_.async_wait(in_memory(stuck_memory_, [this](error_code) { end_stuck_sessions(); }));
+    sweep_timer_.expires_after(context_.sweep_period);
+    sweep_timer_.async_wait(in_memory(sweep_memory_, [this](error_code) { sweep(); }));
 }
 
 }  // namespace echo_server

@@ -90,11 +90,10 @@ class Worker {
     void go_on(Session& session, bool only_input) noexcept;
     void wait_for_events();
     void handle_events();
-    void end_idle_sessions();
-    void end_stuck_sessions();
+    // Ends the sessions that have timed out, and does so again and again.
+    void sweep();
 
-    HandlerMemory idle_memory_;  // all before io_, which destroys the handlers that wait in them
-    HandlerMemory stuck_memory_;
+    HandlerMemory sweep_memory_;  // all before io_, which destroys the handlers that wait in them
     HandlerMemory event_memory_;
     HandlerMemory turn_memory_;
     std::atomic<bool> turn_is_due_ = false;  // turn_memory_ is in use
@@ -105,8 +104,7 @@ class Worker {
     asio::posix::stream_descriptor epoll_;
     SessionContext context_;
     asio::executor_work_guard<asio::io_context::executor_type> keep_running_ = asio::make_work_guard(io_);
-    asio::steady_timer idle_check_{io_};
-    asio::steady_timer stuck_check_{io_};
+    asio::steady_timer sweep_timer_{io_};
     std::thread thread_;
 };
 

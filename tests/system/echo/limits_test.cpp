@@ -139,10 +139,10 @@ TEST_CASE("limits: any number of descriptors that is too low is one line, and th
 #endif
 
 #ifdef NDEBUG  // sanitizers need more
-TEST_CASE("limits: a stack of 64 KiB is enough") {
+TEST_CASE("limits: a stack of 256 KiB is enough") {
     const Netns netns;
     const auto little = [] {
-        const rlimit limit{.rlim_cur = 65536, .rlim_max = 65536};
+        const rlimit limit{.rlim_cur = 256 << 10, .rlim_max = 256 << 10};
         if (::setrlimit(RLIMIT_STACK, &limit) != 0) std::abort();
     };
     const TempFile file("7\n");

@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <utility>
@@ -42,38 +43,15 @@ bool Pipe::renew() noexcept {
     return true;
 }
 
-void SessionContext::connection_ended() {
-    increase(counters.ended, 1);
-    if (on_end) on_end();
-}
-
-// What a system call that moves bytes came to.
-struct Transfer {
-    enum Result {
-        moved,    // `size` bytes, at least one
-        not_yet,  // the socket is empty, or full
-        ended,    // the client has sent its FIN
-        failed,   // the client is gone, or the call is refused
-    };
-
-    Result result;
-    std::size_t size = 0;
-
-    [[nodiscard]] bool went_on() const { return result == moved || result == not_yet; }
-};
-
 namespace {
 
-Transfer transfer(ssize_t moved) {
-    if (moved > 0) return {Transfer::moved, static_cast<std::size_t>(moved)};
-    if (moved == 0) return {Transfer::ended};
-    return {errno == EAGAIN ? Transfer::not_yet : Transfer::failed};
-}
+// The number of bytes that a system call has moved, or -errno.
+ssize_t moved(ssize_t result) { return result < 0 ? -errno : result; }
 
-Transfer splice(const Fd& from, const Fd& to, std::size_t size) {
-    const auto moved = ::splice(from.get(), nullptr, to.get(), nullptr, size, SPLICE_F_NONBLOCK);
+ssize_t splice(const Fd& from, const Fd& to, std::size_t size) {
+    const auto result = moved(::splice(from.get(), nullptr, to.get(), nullptr, size, SPLICE_F_NONBLOCK));
     // Unlike send(2), it fails with EINTR before it starts if a signal is pending.
-    return moved < 0 && errno == EINTR ? Transfer{Transfer::not_yet} : transfer(moved);
+    return result == -EINTR ? -EAGAIN : result;
 }
 
 }  // namespace
@@ -106,34 +84,35 @@ bool Session::go_on(bool only_input) {
     if (armed_ == Wait::end) return !is_over();
     if (!unsent_.empty() && !send_unsent()) return false;
     if (!unsent_.empty()) return true;
-    const auto received = streaming_ ? splice_in() : receive();
+    const auto result = streaming_ ? splice_in() : receive();
     const bool piped = streaming_;
-    if (received.result == Transfer::ended) return finish();
-    if (received.result == Transfer::not_yet) {
+    if (result == 0) return finish();
+    if (result == -EAGAIN) {
         // An event has told of input, but splice(2) finds none: it is urgent data, say.
         if (armed_ != Wait::room) streaming_ = false;
         return wait_for(Wait::input);
     }
-    cut_off_ = received.result == Transfer::failed;
+    cut_off_ = result < 0;
     if (cut_off_) return false;
-    increase(context_.counters.received, received.size);
-    const auto sent = piped ? splice_out(received.size) : send(std::span(buffer).first(received.size));
+    const auto received = static_cast<std::size_t>(result);
+    increase(context_.counters.received, received);
+    const auto sent = piped ? splice_out(received) : send(std::span(buffer).first(received));
     cut_off_ = !sent;
     if (cut_off_) return false;
     count_sent(*sent);
-    if (*sent < received.size) {
+    if (*sent < received) {
         cut_off_ = true;  // if there is no memory to keep the rest
-        unsent_.assign(buffer.data() + *sent, buffer.data() + received.size);
+        unsent_.assign(buffer.data() + *sent, buffer.data() + received);
         cut_off_ = false;
         return wait_for(Wait::room);
     }
-    const bool small = received.size < enough_to_splice;
+    const bool small = received < enough_to_splice;
     // A stream has small pieces, too: the end of a message that is not a multiple of the segments' size.
-    streaming_ = piped ? !small || !last_was_small_ : received.size == buffer.size() && context_.pipe.prepare();
+    streaming_ = piped ? !small || !last_was_small_ : received == buffer.size() && context_.pipe.prepare();
     last_was_small_ = small;
     // If recv(2) returns less than fits, it has taken all (epoll(7)), unless it has stopped before an end or at urgent
     // data. (A client that sends its urgent pointer only after the byte may keep its own bytes back, until its next.)
-    const bool took_all = only_input && !piped && received.size < buffer.size();
+    const bool took_all = only_input && !piped && received < buffer.size();
     return wait_for(took_all ? Wait::edge : Wait::input);
 }
 
@@ -183,42 +162,44 @@ bool Session::has_timed_out() {
 
 // By syscall(2), as in send(): the functions of glibc let the thread be cancelled meanwhile, by two atomic operations
 // each time.
-Transfer Session::receive() const {
+ssize_t Session::receive() const {
     auto& buffer = context_.buffer;
-    return transfer(::syscall(SYS_recvfrom, socket_.get(), buffer.data(), buffer.size(), 0, nullptr, nullptr));
+    return moved(::syscall(SYS_recvfrom, socket_.get(), buffer.data(), buffer.size(), 0, nullptr, nullptr));
 }
 
-Transfer Session::splice_in() {
+ssize_t Session::splice_in() {
     auto& pipe = context_.pipe;
     const auto received = splice(socket_, pipe.in, context_.buffer.size());
-    if (received.result == Transfer::moved) return received;
+    if (received > 0) return received;
     // Whatever it reports, no byte may stay in the pipe: it would go to another client. Where bytes stayed, or may
     // have, this client has lost its place in the stream, and is cut off.
     const auto left = pipe.bytes();
     if (left != 0) pipe.renew();
-    if (left.value_or(received.result == Transfer::failed ? 1 : 0) > 0) return {Transfer::failed};
-    if (received.result == Transfer::not_yet) return {Transfer::not_yet};
+    const bool failed = received < 0 && received != -EAGAIN;
+    if (left.value_or(failed ? 1 : 0) > 0) return -EIO;
+    if (received == -EAGAIN) return received;
     // The end, urgent data before it, a call that is not allowed, a pipe that is gone: recv(2) tells which.
     streaming_ = false;
     return receive();
 }
 
 std::optional<std::size_t> Session::send(std::span<const char> bytes) const {
-    const auto sent =
-        transfer(::syscall(SYS_sendto, socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL, nullptr, 0));
-    return sent.went_on() ? std::optional(sent.size) : std::nullopt;
+    const auto sent = moved(::syscall(SYS_sendto, socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL, nullptr, 0));
+    if (sent < 0 && sent != -EAGAIN) return {};
+    return std::max<ssize_t>(sent, 0);
 }
 
 std::optional<std::size_t> Session::splice_out(std::size_t size) {
     auto& pipe = context_.pipe;
     const auto sent = splice(pipe.out, socket_, size);
-    bool whole = sent.went_on();
-    for (auto at = sent.size; whole && at < size;) {
+    const auto taken = static_cast<std::size_t>(std::max<ssize_t>(sent, 0));
+    bool whole = sent > 0 || sent == -EAGAIN;
+    for (auto at = taken; whole && at < size;) {
         const auto left = ::read(pipe.out.get(), context_.buffer.data() + at, size - at);
         whole = left > 0;
         at += static_cast<std::size_t>(left);
     }
-    if (whole) return sent.size;
+    if (whole) return taken;
     // An error is no proof that nothing was moved: this client has lost its place, and bytes may be left.
     pipe.renew();
     return {};

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <sys/epoll.h>
+#include <sys/types.h>
 
 #include <array>
 #include <atomic>
@@ -30,7 +31,6 @@ inline void increase(__u64& counter, std::uint64_t amount) {
 inline void count(__u64& counter) { std::atomic_ref(counter).fetch_add(1, std::memory_order_relaxed); }
 
 struct SessionContext;
-struct Transfer;
 
 /// One connection: sends back what it receives, unchanged and in order, until the client has sent its FIN and got all
 /// bytes that are owed (RFC 862). Bytes that the client does not take are kept, one buffer of them at most, and until
@@ -71,9 +71,10 @@ class Session {
         end = EPOLLET,    // of a socket that was shut down: EPOLLHUP, which is always told, once both sides sent a FIN
     };
 
-    [[nodiscard]] Transfer receive() const;
+    // Both return the number of bytes, 0 at the end, or -errno: -EAGAIN if there is nothing yet.
+    [[nodiscard]] ssize_t receive() const;
     // By way of the pipe, which saves a stream two copies. Ends streaming_, and receives, if splice(2) does not work.
-    Transfer splice_in();
+    ssize_t splice_in();
     // Both return how many bytes the socket has taken, or nothing if the client is gone. Bytes of the pipe that it has
     // not taken are in the buffer then, at their place.
     [[nodiscard]] std::optional<std::size_t> send(std::span<const char> bytes) const;
@@ -143,7 +144,10 @@ struct SessionContext {
     Session::List sessions{};        ///< last, as their end needs the rest
 
     /// To be called for each accepted connection, once its socket is closed.
-    void connection_ended();
+    void connection_ended() {
+        increase(counters.ended, 1);
+        if (on_end) on_end();
+    }
 };
 
 }  // namespace echo_server

@@ -160,22 +160,15 @@ void add_listener(Status& status, const Instance& server, const std::vector<List
 // By Instance::State.
 constexpr std::array state_names{"serving", "without socket", "detached", "waiting", "draining"};
 
-// Whether somebody serves, and nobody seems to have lost what a server needs. If not, a replacement may be under way:
-// the servers are found first, and their processes looked at later.
-bool is_settled(const std::vector<Status>& servers) {
-    const auto in = [&](Instance::State state) { return std::ranges::count(servers, state, &Status::state); };
-    const auto serving = in(Instance::State::serving);
-    return serving != 0 && serving + in(Instance::State::draining) == std::ssize(servers);
-}
-
+// The servers are found first, and their processes looked at later. If others are found then, a replacement is under
+// way, and somebody may seem to have lost what a server needs: look again.
 std::vector<Status> read_all() {
     const auto seen = [](const Instance& server) { return std::pair(server.program, server.state); };
     auto servers = find_instances();
     for (int looks_left = 10;; --looks_left) {
         auto all = read_statuses(servers);
-        if (is_settled(all) || looks_left == 0) return all;
         auto now = find_instances();
-        if (std::ranges::equal(now, servers, {}, seen, seen)) return all;
+        if (looks_left == 0 || std::ranges::equal(now, servers, {}, seen, seen)) return all;
         servers = std::move(now);
     }
 }

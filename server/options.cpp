@@ -123,13 +123,13 @@ void declare(CLI::App& status, StatusFormat& wanted) {
     add("--prometheus", to_prometheus, "Print Prometheus' text format");
 }
 
-}  // namespace
-
 std::size_t usable_cpus() {
     cpu_set_t cpus;
     if (::sched_getaffinity(0, sizeof(cpus), &cpus) != 0) return 1;  // more than fit into cpus
     return static_cast<std::size_t>(CPU_COUNT(&cpus));
 }
+
+}  // namespace
 
 std::variant<Options, StatusFormat, ReloadOptions, Exit> parse_command_line(int argc, char** argv) {
     CLI::App app(description, "echo-server");
@@ -142,6 +142,7 @@ std::variant<Options, StatusFormat, ReloadOptions, Exit> parse_command_line(int 
     ReloadOptions reload_options;
     reload->add_option("PID", reload_options.pid, "The server, if several run")->check(in_range(1, INT_MAX));
     Options options;
+    options.threads = usable_cpus();
     declare(app, options);
     for (auto* flag : app.get_options())
         for (auto* subcommand : {status, reload}) subcommand->excludes(flag);

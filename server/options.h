@@ -20,10 +20,8 @@ namespace echo_server {
 /// Where a new socket is bound without --listen.
 constexpr auto default_listen_address = "127.0.0.1:7777";
 
-/// How many CPUs this process may use: taskset(1) and CPUAffinity= count.
-std::size_t usable_cpus();
-
-/// The command line of a server. Values that are not given have their defaults.
+/// The command line of a server. Values that are not given have their defaults; for the threads that is the number of
+/// CPUs that this process may use (taskset(1) and CPUAffinity= count).
 struct Options {
     PortList ports;  ///< all of --ports
     std::optional<std::string> ports_file;
@@ -34,7 +32,7 @@ struct Options {
     bool replace = false;
     std::optional<std::string> user;
     std::optional<std::string> pin;
-    std::size_t threads = usable_cpus();
+    std::size_t threads = 1;
     std::optional<std::size_t> max_connections;
     std::chrono::seconds idle_timeout{0};  ///< 0: none
     std::chrono::seconds drain_timeout{5};

@@ -48,7 +48,6 @@ constexpr std::uint64_t about_files = capability_bit(CAP_CHOWN) | capability_bit
 struct Capabilities {
     std::uint64_t permitted = 0;
     std::uint64_t effective = 0;
-    std::uint64_t inheritable = 0;
 };
 
 Capabilities read_capabilities() {
@@ -57,8 +56,7 @@ Capabilities read_capabilities() {
     if (::syscall(SYS_capget, &header, data.data()) != 0) fail("reading the capabilities");
     const auto join = [](__u32 low, __u32 high) { return low | static_cast<std::uint64_t>(high) << 32U; };
     return {.permitted = join(data[0].permitted, data[1].permitted),
-            .effective = join(data[0].effective, data[1].effective),
-            .inheritable = join(data[0].inheritable, data[1].inheritable)};
+            .effective = join(data[0].effective, data[1].effective)};
 }
 
 void set_capabilities(const Capabilities& wanted) {
@@ -66,10 +64,10 @@ void set_capabilities(const Capabilities& wanted) {
     const auto half = [&](unsigned shift) {
         return __user_cap_data_struct{.effective = static_cast<__u32>(wanted.effective >> shift),
                                       .permitted = static_cast<__u32>(wanted.permitted >> shift),
-                                      .inheritable = static_cast<__u32>(wanted.inheritable >> shift)};
+                                      .inheritable = 0};
     };
     const std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> data{half(0), half(32)};
-    // This also clears the ambient set.
+    // Without the inheritable set the ambient set goes, too.
     if (::syscall(SYS_capset, &header, data.data()) != 0) fail("changing the capabilities");
 }
 

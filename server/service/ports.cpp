@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <ranges>
 #include <set>
 #include <stdexcept>
 #include <unordered_map>
@@ -208,11 +209,8 @@ EphemeralPorts parse_ephemeral_ports(std::string_view range, std::string_view re
     EphemeralPorts local{.range = parse_range(range, '\t').value_or(PortRange{32768, 60999})};
     local.usable.insert(local.range.first, local.range.last);
     PortSet out_of_use;
-    for (std::size_t start = 0, comma = 0; comma != std::string_view::npos; start = comma + 1) {
-        comma = reserved.find(',', start);
-        if (const auto piece = parse_range(reserved.substr(start, comma - start)))
-            out_of_use.insert(piece->first, piece->last);
-    }
+    for (const auto piece : std::views::split(reserved, ','))
+        if (const auto ports = parse_range({piece.begin(), piece.end()})) out_of_use.insert(ports->first, ports->last);
     local.usable = local.usable - out_of_use;
     return local;
 }

@@ -70,17 +70,6 @@ Fd duplicate_listener(const Instance& server, const Fd& process) {
     return listener;
 }
 
-// A server whose program is attached has the ports; a detached server beside it does not matter.
-std::vector<Instance> find_running() {
-    auto servers = find_instances();
-    std::erase_if(servers, [](const Instance& server) { return !is_running(server); });
-    if (std::ranges::any_of(servers, &Instance::attached))
-        std::erase_if(servers, [](const Instance& server) { return !server.attached(); });
-    const auto started = [](const Instance& server) { return server.identity ? server.identity->started : 0; };
-    std::ranges::stable_sort(servers, std::greater(), started);
-    return servers;
-}
-
 [[noreturn]] void refuse_second(const std::vector<Instance>& running) {
     const auto& first = running.front();
     const auto why_not = why_not_replaceable(running, first);
@@ -101,12 +90,19 @@ void warn_of_other_programs(std::size_t known, std::string_view whose) {
 }  // namespace
 
 std::vector<Instance> running_servers(bool needed) {
+    std::vector<Instance> servers;
     try {
-        return find_running();
+        servers = find_instances();
     } catch (const std::system_error& error) {
         if (needed || error.code() != std::errc::operation_not_permitted) throw;
-        return {};
     }
+    std::erase_if(servers, [](const Instance& server) { return !is_running(server); });
+    // A server whose program is attached has the ports; a detached server beside it does not matter.
+    if (std::ranges::any_of(servers, &Instance::attached))
+        std::erase_if(servers, [](const Instance& server) { return !server.attached(); });
+    const auto started = [](const Instance& server) { return server.identity ? server.identity->started : 0; };
+    std::ranges::stable_sort(servers, std::greater(), started);
+    return servers;
 }
 
 Replacement::Replacement(const std::vector<Instance>& running) {

@@ -8,8 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
-#include <nlohmann/json.hpp>
-#include <string>
+#include <ranges>
 #include <string_view>
 #include <tuple>
 #include <utility>
@@ -73,12 +72,8 @@ std::string line(std::string_view name, std::string_view value) { return fmt::fo
 // The list of `ports`, with at most ranges_in_a_line.
 std::string short_list(const Json& ports) {
     PortSet set;
-    auto list = std::string_view(ports["list"].get_ref<const std::string&>());
-    while (!list.empty()) {
-        const auto piece = list.substr(0, list.find(','));
-        if (const auto range = parse_range(piece)) set.insert(range->first, range->last);
-        list.remove_prefix(std::min(list.size(), piece.size() + 1));
-    }
+    for (const auto piece : std::views::split(ports["list"].get_ref<const std::string&>(), ','))
+        if (const auto range = parse_range({piece.begin(), piece.end()})) set.insert(range->first, range->last);
     return set.to_string(ranges_in_a_line);
 }
 

@@ -107,11 +107,11 @@ const MapHandle* Instance::map(std::string_view name) const {
 }
 
 bool Instance::is_of_this_version() const {
-    return identity && std::ranges::all_of(shapes, [&](const Shape& shape) {
-               const auto* found = map(shape.name);
-               return found != nullptr && found->info.type == shape.type && found->info.key_size == shape.key_size &&
-                      found->info.value_size == shape.value_size;
-           });
+    return std::ranges::all_of(shapes, [&](const Shape& shape) {
+        const auto* found = map(shape.name);
+        return found != nullptr && found->info.type == shape.type && found->info.key_size == shape.key_size &&
+               found->info.value_size == shape.value_size;
+    });
 }
 
 std::uint64_t Instance::listener_cookie() const {
@@ -129,7 +129,7 @@ Instance::State state_of(const Instance& server, std::optional<bool> attached) {
 std::optional<echo_instance> read_identity(const Instance& server) {
     echo_instance identity{};
     const auto* map = server.map("echo_instance");
-    if (map == nullptr || !map->read(0, &identity, sizeof(identity))) return {};
+    if (map == nullptr || !map->read(0, &identity, sizeof(identity)) || identity.pid == 0) return {};
     identity.version[sizeof(identity.version) - 1] = '\0';
     return identity;
 }
@@ -147,7 +147,7 @@ bool has_ended(const echo_instance& identity) {
 }
 
 bool is_running(const Instance& server) {
-    return server.state != Instance::State::draining && !(server.identity && has_ended(*server.identity));
+    return server.state != Instance::State::draining && !has_ended(server.identity);
 }
 
 std::vector<Instance> find_instances() {
@@ -168,10 +168,11 @@ std::vector<Instance> find_instances() {
         Instance server{.program = info.id, .maps = {}, .identity = {}};
         for (const auto id : std::span(maps).first(std::min<std::size_t>(info.nr_map_ids, max_maps)))
             server.add_map(Fd(bpf_map_get_fd_by_id(id)));
-        server.identity = read_identity(server);
+        const auto identity = read_identity(server);
+        if (!identity) return;
+        server.identity = *identity;
         server.state = state_of(server, attached);
-        const bool was_here = server.identity && server.identity->pid != 0 && server.identity->netns == here;
-        if (server.attached() || was_here) servers.push_back(std::move(server));
+        if (server.attached() || identity->netns == here) servers.push_back(std::move(server));
     });
     return servers;
 }

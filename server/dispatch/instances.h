@@ -41,7 +41,7 @@ struct Instance {
     std::uint32_t program = 0;  ///< id of its program
     State state = State::draining;
     std::vector<MapHandle> maps;
-    std::optional<echo_instance> identity;  ///< nothing in a version without it
+    echo_instance identity;  ///< who it is
 
     /// Adds the map that is open as `map`, if there is one. Throws std::system_error.
     void add_map(Fd map);
@@ -58,8 +58,8 @@ struct Instance {
 /// detached from outside; nothing if there is no link. Throws std::system_error if a map can't be read.
 Instance::State state_of(const Instance& server, std::optional<bool> attached);
 
-/// The contents of its map echo_instance; nothing if there is no such map. Throws std::system_error if it can't be
-/// read.
+/// The contents of its map echo_instance; nothing if there is no such map, or if it names no process: then it is not an
+/// echo-server, or not yet. Throws std::system_error if it can't be read.
 std::optional<echo_instance> read_identity(const Instance& server);
 
 /// True if its PID means the same process here. A PID of another namespace means another process here.

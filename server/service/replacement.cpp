@@ -23,9 +23,8 @@ namespace echo_server {
 namespace {
 
 std::string name_of(const Instance& server) {
-    if (!server.identity) return fmt::format("BPF program {} of another version", server.program);
-    return fmt::format("process {}{}", server.identity->pid,
-                       in_this_pid_namespace(*server.identity) ? "" : " of another PID namespace");
+    return fmt::format("process {}{}", server.identity.pid,
+                       in_this_pid_namespace(server.identity) ? "" : " of another PID namespace");
 }
 
 [[noreturn]] void fail_to_replace(const Instance& server, std::string_view why) {
@@ -40,8 +39,7 @@ bool have_one_socket(const std::vector<Instance>& running) {
 
 // Why a server can't be replaced, and what to do; "" if it can.
 std::string_view why_not_replaceable(const std::vector<Instance>& running, const Instance& server) {
-    if (!server.identity) return "it is of a version that can't be replaced: stop it first";
-    if (!in_this_pid_namespace(*server.identity)) return "start the new one there, or stop it first, there";
+    if (!in_this_pid_namespace(server.identity)) return "start the new one there, or stop it first, there";
     if (!have_one_socket(running))
         return "it is not the only one, and each has a socket of its own: stop all but one first ('echo-server status' "
                "shows them)";
@@ -62,7 +60,7 @@ Fd duplicate(const Instance& server, const Fd& process, int fd, std::string_view
 // Nothing if the process has lost its listener.
 Fd duplicate_listener(const Instance& server, const Fd& process) {
     if (server.state == Instance::State::socketless) return {};
-    Fd listener = duplicate(server, process, server.identity->listener, "listening socket");
+    Fd listener = duplicate(server, process, server.identity.listener, "listening socket");
     // A server that was broken into may have put another socket there, but not into the map, which is frozen.
     if (const auto cookie = socket_cookie(listener.get()); cookie == 0 || cookie != server.listener_cookie())
         fail_to_replace(server, "its listening socket is not the one in the map echo_socket: stop it first");
@@ -100,7 +98,7 @@ std::vector<Instance> running_servers(bool needed) {
     // A server whose program is attached has the ports; a detached server beside it does not matter.
     if (std::ranges::any_of(servers, &Instance::attached))
         std::erase_if(servers, [](const Instance& server) { return !server.attached(); });
-    const auto started = [](const Instance& server) { return server.identity ? server.identity->started : 0; };
+    const auto started = [](const Instance& server) { return server.identity.started; };
     std::ranges::stable_sort(servers, std::greater(), started);
     return servers;
 }
@@ -109,12 +107,12 @@ Replacement::Replacement(const std::vector<Instance>& running) {
     const SightOfProcesses sight;
     for (const auto& server : running) {
         if (const auto why = why_not_replaceable(running, server); !why.empty()) fail_to_replace(server, why);
-        const Fd process = open_process_of(*server.identity);
+        const Fd process = open_process_of(server.identity);
         if (!process) fail_to_replace(server, error_text(errno));
         Fd listener = duplicate_listener(server, process);
         if (!listener_) listener_ = std::move(listener);
-        running_.push_back({server.program, static_cast<pid_t>(server.identity->pid),
-                            duplicate(server, process, server.identity->replaced_event, "eventfd")});
+        running_.push_back({server.program, static_cast<pid_t>(server.identity.pid),
+                            duplicate(server, process, server.identity.replaced_event, "eventfd")});
     }
 }
 

@@ -210,7 +210,7 @@ void serve(const Options& options, DescriptorStore& store) {
 // The newest server that runs; nothing if there is none, or if this process may not know.
 std::optional<Instance> find_running_server() {
     auto servers = running_servers(false);
-    if (servers.empty() || !servers.front().identity) return {};  // another version's server can't be told
+    if (servers.empty()) return {};
     return std::move(servers.front());
 }
 
@@ -223,8 +223,8 @@ bool has_port(std::uint64_t listener, const tcp::endpoint& wanted) {
 
 // The user that the running server has become, perhaps by DynamicUser= in its unit; else the user that it would become.
 User find_user_of(const std::optional<Instance>& running, const Options& options) {
-    if (running && !options.user && in_this_pid_namespace(*running->identity))
-        if (const auto user = user_of(static_cast<pid_t>(running->identity->pid))) return *user;
+    if (running && !options.user && in_this_pid_namespace(running->identity))
+        if (const auto user = user_of(static_cast<pid_t>(running->identity.pid))) return *user;
     return find_user(options.user);
 }
 

@@ -118,7 +118,7 @@ void add_figures(Status& status, const Instance& server) {
     json["addresses"] = read_addresses(*server.map("echo_addresses"));
     const auto counters = read_counters(*server.map("echo_counters"));
     json["connections"] = {{"open", counters.accepted - std::min(counters.accepted, counters.ended)},
-                           {"max", server.identity->max_connections},
+                           {"max", server.identity.max_connections},
                            {"accepted", counters.accepted},
                            {"refused", counters.refused},
                            {"timed_out", counters.timed_out}};
@@ -137,7 +137,7 @@ bool has_listener(const Status& status, const Instance& server, std::uint32_t in
     if (status.ended) return false;
     if (status.json["pid"].is_null() || !proc_is_ours()) return true;  // nobody knows
     std::error_code error;
-    const auto path = fmt::format("/proc/{}/fd/{}", server.identity->pid, server.identity->listener);
+    const auto path = fmt::format("/proc/{}/fd/{}", server.identity.pid, server.identity.listener);
     const auto target = std::filesystem::read_symlink(path, error);
     if (error && error != std::errc::no_such_file_or_directory) return true;  // nobody may look there
     return target == fmt::format("socket:[{}]", inode);
@@ -183,7 +183,7 @@ Status read_status(const Instance& server, const std::optional<std::vector<Liste
           "listener", "ports", "levels", "addresses", "connections", "bytes", "attempts", "by_port"})
         json[key] = nullptr;
     json["program_id"] = server.program;
-    if (server.identity) add_identity(status, *server.identity);
+    add_identity(status, server.identity);
     const bool known = server.is_of_this_version();
     if (known) add_figures(status, server);
     if (sockets && server.state != Instance::State::draining) add_listener(status, server, *sockets);

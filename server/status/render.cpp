@@ -40,14 +40,9 @@ std::string duration(std::int64_t seconds) {
 
 bool is_of_this_version(const Status& server) { return !server.port_stats.empty(); }
 
-// Whether it has told who it is.
-bool is_told(const Status& server) { return !server.json["version"].is_null(); }
-
 std::string process_of(const Status& server) {
-    const auto pid = value_at(server.json, "/pid_in_its_namespace");
-    const auto* const version = is_of_this_version(server) ? "" : " of another version";
-    if (pid.empty()) return fmt::format("BPF program {}{}", value_at(server.json, "/program_id"), version);
-    return fmt::format("process {}{}{}", pid, version,
+    return fmt::format("process {}{}{}", value_at(server.json, "/pid_in_its_namespace"),
+                       is_of_this_version(server) ? "" : " of another version",
                        !server.json["pid"].is_null() ? ""
                        : server.ended                ? ", which has ended"
                                                      : " of another PID namespace");
@@ -265,18 +260,15 @@ std::string samples_of(const Metric& metric, const Json& json, std::vector<std::
 
 std::string to_prometheus(const std::vector<Status>& servers) {
     std::string infos;
-    for (const auto& server : servers)
-        if (is_told(server)) infos += info(server.json);
+    for (const auto& server : servers) infos += info(server.json);
     if (infos.empty()) return {};
     auto text = header("info", "gauge", "Who serves, and where its one socket is bound.") + infos;
-    const bool only_one = std::ranges::count_if(servers, is_told) == 1;
     for (const Metric& metric : metrics) {
         std::string samples;
         for (const auto& server : servers) {
-            if (!is_told(server)) continue;
             // None without need: if a restart changes a label, each restart begins new series.
             std::vector<std::string> labels;
-            if (!only_one) labels.push_back(label("program", value_at(server.json, "/program_id")));
+            if (servers.size() > 1) labels.push_back(label("program", value_at(server.json, "/program_id")));
             samples += samples_of(metric, server.json, labels);
         }
         // A metric whose value is not known of any server has no header either.

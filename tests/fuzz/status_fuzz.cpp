@@ -106,7 +106,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
         if (map.fd && bpf_obj_get_info_by_fd(map.fd.get(), &map.info, &info_size) == 0)
             server.maps.push_back(std::move(map));
     }
-    server.identity = read_identity(server);
+    server.identity = read_identity(server).value_or(echo_instance{});
     const std::vector<Status> all{read_status(server, {})};
     expect(is_text(to_text(all)));
     expect(is_text(to_port_table(all)));

@@ -33,12 +33,14 @@ Status some_status() {
     return status;
 }
 
-/// Of another version, and without echo_instance.
+/// Of another version, in another PID namespace.
 Status unknown_status() {
     Status status;
     status.json = some_status().json;
     for (auto& value : status.json) value = nullptr;
     status.json["program_id"] = 13;
+    status.json["pid_in_its_namespace"] = 35;
+    status.json["version"] = "2.0.0";
     return status;
 }
 
@@ -117,21 +119,23 @@ TEST_CASE("status_text: up times") {
 
 TEST_CASE("status_text: of what is not known nothing is made up") {
     const auto status = unknown_status();
-    CHECK(to_text({status, some_status()})
-              .starts_with(
-                  "echo-server ?: BPF program 13 of another version, user ?, up ?, draining\n\necho-server 1.2.3: "));
+    CHECK(
+        to_text({status, some_status()})
+            .starts_with(
+                "echo-server 2.0.0: process 35 of another version of another PID namespace, user ?, up ?, draining\n\n"
+                "echo-server 1.2.3: "));
     const auto json = to_json({status});
-    for (const std::string name :
-         {"pid", "version", "listener", "ports", "levels", "connections", "attempts", "by_port"})
+    for (const std::string name : {"pid", "listener", "ports", "levels", "connections", "attempts", "by_port"})
         CHECK(json.find("\"" + name + "\": null") != std::string::npos);
-    CHECK(to_prometheus({status}).empty());
+    CHECK(to_prometheus({status}).ends_with(
+        "\necho_server_info{program=\"13\",pid=\"\",version=\"2.0.0\",user=\"\",listener=\"\"} 1\n"));
     CHECK(to_port_table({status}).ends_with(", draining\n  what reached its ports is unknown\n"));
 }
 
 TEST_CASE("status_text: for Prometheus only echo_server_info tells who the one instance is") {
     auto one = some_status();
     one.json["start_time"] = "1700000000.123";
-    const auto text = to_prometheus({unknown_status(), one});
+    const auto text = to_prometheus({one});
     CHECK(has_line(text,
                    "echo_server_info{program=\"12\",pid=\"34\",version=\"1.2.3\",user=\"nobody\","
                    "listener=\"127.0.0.1:7777\"} 1"));

@@ -3,12 +3,14 @@
 #include <bpf/bpf.h>
 #include <doctest/doctest.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <nlohmann/json.hpp>
 #include <regex>
 #include <string>
 
+#include "echo_dispatch.h"
 #include "echo_dispatch.skel.h"
 #include "support/client.h"
 #include "support/nmap.h"
@@ -157,7 +159,7 @@ TEST_CASE("status: of a process in another PID namespace it does not guess the u
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
-TEST_CASE("status: a program of another version, with other maps or none, does no harm") {
+TEST_CASE("status: a program of another version, with other maps, does no harm, and one that names no process") {
     const Netns netns;
     const Netns::Entered entered(netns);
     std::unique_ptr<echo_dispatch_bpf, void (*)(echo_dispatch_bpf*)> other(echo_dispatch_bpf::open(),
@@ -167,24 +169,36 @@ TEST_CASE("status: a program of another version, with other maps or none, does n
     REQUIRE(bpf_map__set_value_size(other->maps.echo_drops, 64) == 0);
     REQUIRE(bpf_map__set_value_size(other->maps.echo_port_stats, 64) == 0);
     REQUIRE(echo_dispatch_bpf::load(other.get()) == 0);
+    REQUIRE(bpf_prog_bind_map(bpf_program__fd(other->progs.echo_dispatch), bpf_map__fd(other->maps.echo_instance),
+                              nullptr) == 0);
     std::unique_ptr<bpf_link, int (*)(bpf_link*)> link(
         bpf_program__attach_netns(other->progs.echo_dispatch, netns.fd()), bpf_link__destroy);
     REQUIRE(link != nullptr);
+    // As in the talk: a program of this name, which is no echo-server.
+    CHECK(run(netns, echo_server({"status"})).code == 1);
+    CHECK(Server(netns, {"--ports", "7"}).output().find("another sk_lookup program is attached here, which is not") !=
+          std::string::npos);
 
+    const __u32 key = 0;
+    struct echo_instance identity{};
+    identity.pid = static_cast<__u32>(::getpid());
+    REQUIRE(bpf_map__update_elem(other->maps.echo_instance, &key, sizeof(key), &identity, sizeof(identity), BPF_ANY) ==
+            0);
     const auto shown = only_status(netns);
-    for (const std::string unknown : {"pid", "version", "user", "uptime_seconds", "listener", "ports", "levels",
-                                      "connections", "attempts", "by_port", "addresses"}) {
+    for (const std::string unknown :
+         {"pid", "user", "listener", "ports", "levels", "connections", "attempts", "by_port", "addresses"}) {
         CAPTURE(unknown);
         CHECK(shown[unknown] == nullptr);
     }
     CHECK(shown["state"] == "without socket");
     CHECK(std::regex_match(
         run_ok(netns, echo_server({"status"})),
-        std::regex("echo-server \\?: BPF program \\d+ of another version, user \\?, up \\?, without its [^\n]*\n")));
-    CHECK(run_ok(netns, echo_server({"status", "--prometheus"})).empty());
+        std::regex("echo-server : process \\d+ of another version of another PID namespace, user \\?, up [^,]*, "
+                   "without its [^\n]*\n")));
     const auto replace = run(netns, echo_server({"--ports", "7", "--replace"}));
     CHECK(replace.code == 1);
-    CHECK(replace.output.find("it is of a version that can't be replaced: stop it first") != std::string::npos);
+    CHECK(replace.output.find(" of another PID namespace: start the new one there, or stop it first, there") !=
+          std::string::npos);
 }
 
 }  // namespace echo_server

@@ -21,8 +21,6 @@ class StopsStart {
     /// To be made with signals blocked. Throws std::system_error if there can be no thread.
     StopsStart();
     ~StopsStart();
-    StopsStart(const StopsStart&) = delete;
-    StopsStart& operator=(const StopsStart&) = delete;
 
  private:
     std::thread thread_;

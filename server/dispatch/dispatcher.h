@@ -48,8 +48,6 @@ class Dispatcher {
     /// counters() has one element per thread.
     explicit Dispatcher(const std::vector<AddressPrefix>& addresses = {}, std::size_t threads = 1);
     ~Dispatcher();
-    Dispatcher(const Dispatcher&) = delete;
-    Dispatcher& operator=(const Dispatcher&) = delete;
 
     /// Puts `listener`, a listening TCP socket, into echo_socket. To be called once: no process can change that map
     /// afterwards. The kernel takes the socket out when it is closed.

@@ -47,8 +47,6 @@ class Housekeeper {
     explicit Housekeeper(Facts facts);
     /// Closes the gate, and ends the thread; one that hangs is left alone.
     ~Housekeeper();
-    Housekeeper(const Housekeeper&) = delete;
-    Housekeeper& operator=(const Housekeeper&) = delete;
 
  private:
     std::shared_ptr<Gate> gate_;

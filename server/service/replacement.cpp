@@ -31,16 +31,14 @@ std::string name_of(const Instance& server) {
     throw std::runtime_error(fmt::format("replacing {}: {}; it goes on as before", name_of(server), why));
 }
 
-// The listener can only come from one server.
-bool have_one_socket(const std::vector<Instance>& running) {
-    return std::ranges::all_of(
-        running, [&](const Instance& server) { return server.listener_cookie() == running.front().listener_cookie(); });
-}
-
 // Why a server can't be replaced, and what to do; "" if it can.
 std::string_view why_not_replaceable(const std::vector<Instance>& running, const Instance& server) {
     if (!in_this_pid_namespace(server.identity)) return "start the new one there, or stop it first, there";
-    if (!have_one_socket(running))
+    // The listener can only come from one server.
+    const auto has_it = [socket = server.listener_cookie()](const auto& other) {
+        return other.listener_cookie() == socket;
+    };
+    if (!std::ranges::all_of(running, has_it))
         return "it is not the only one, and each has a socket of its own: stop all but one first ('echo-server status' "
                "shows them)";
     return "";

@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "base/log.h"
 #include "base/os.h"
@@ -207,13 +208,6 @@ void serve(const Options& options, DescriptorStore& store) {
     lifecycle.end();
 }
 
-// The newest server that runs; nothing if there is none, or if this process may not know.
-std::optional<Instance> find_running_server() {
-    auto servers = running_servers(false);
-    if (servers.empty()) return {};
-    return std::move(servers.front());
-}
-
 // Whether a socket of `wanted` would only be in the way of our own.
 bool has_port(std::uint64_t listener, const tcp::endpoint& wanted) {
     return std::ranges::any_of(listening_sockets(), [&](const ListeningSocket& socket) {
@@ -222,9 +216,9 @@ bool has_port(std::uint64_t listener, const tcp::endpoint& wanted) {
 }
 
 // The user that the running server has become, perhaps by DynamicUser= in its unit; else the user that it would become.
-User find_user_of(const std::optional<Instance>& running, const Options& options) {
-    if (running && !options.user && in_this_pid_namespace(running->identity))
-        if (const auto user = user_of(static_cast<pid_t>(running->identity.pid))) return *user;
+User find_user_of(const std::vector<Instance>& running, const Options& options) {
+    if (!running.empty() && !options.user && in_this_pid_namespace(running.front().identity))
+        if (const auto user = user_of(static_cast<pid_t>(running.front().identity.pid))) return *user;
     return find_user(options.user);
 }
 
@@ -244,8 +238,8 @@ void serve(const Options& options) {
 // Not a start that ends early: it must not bind a socket that the running server has, and who is not root can check a
 // file, too.
 void check_start(const Options& options) {
-    const auto running = find_running_server();
-    const auto listener = running ? running->listener_cookie() : 0;
+    const auto running = running_servers(false);
+    const auto listener = running.empty() ? 0 : running.front().listener_cookie();
     become(find_user_of(running, options));
     const PortSet ports = plan_ports(options, {}, listener);
     // Without --listen, a server that runs has its socket.

@@ -16,7 +16,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <functional>
 #include <limits>
 #include <stdexcept>
 #include <system_error>
@@ -116,32 +115,12 @@ Fd bind_socket(const tcp::endpoint& address) {
     return socket;
 }
 
-using Visit = std::function<void(const nlmsghdr*)>;
-
 constexpr std::array<unsigned char, 2> families{AF_INET, AF_INET6};
-
-// Returns false at the end of the dump.
-bool receive_some(const Fd& netlink, std::vector<char>& buffer, const Visit& visit) {
-    const auto size = ::recv(netlink.get(), buffer.data(), buffer.size(), 0);
-    if (size < 0 && errno == EINTR) return true;
-    if (size < 0) fail("netlink");
-    auto left = static_cast<unsigned>(size);
-    for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer.data()); NLMSG_OK(header, left);
-         header = NLMSG_NEXT(header, left)) {
-        // Both begin with an error; the last message says by it whether the dump is complete.
-        const bool done = header->nlmsg_type == NLMSG_DONE;
-        const int error = done || header->nlmsg_type == NLMSG_ERROR ? *static_cast<const int*>(NLMSG_DATA(header)) : 0;
-        if (error != 0) fail("netlink", -error);
-        if (done) return false;
-        visit(header);
-    }
-    return true;
-}
 
 // Asks the kernel in the network namespace of the calling thread, and calls `visit` with each message of the answer
 // (netlink(7)). Throws std::system_error.
-template <typename Body>
-void dump(int protocol, __u16 type, const Body& body, const Visit& visit) {
+template <typename Body, typename Visit>
+void dump(int protocol, __u16 type, const Body& body, Visit visit) {
     struct {
         nlmsghdr header;
         Body body;
@@ -152,7 +131,21 @@ void dump(int protocol, __u16 type, const Body& body, const Visit& visit) {
     const Fd netlink(::socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, protocol));
     if (!netlink || ::send(netlink.get(), &request, sizeof(request), 0) < 0) fail("netlink");
     std::vector<char> buffer(32768);  // the kernel's largest piece
-    while (receive_some(netlink, buffer, visit)) continue;
+    for (;;) {
+        const auto size = ::recv(netlink.get(), buffer.data(), buffer.size(), 0);
+        if (size < 0) fail("netlink");
+        auto left = static_cast<unsigned>(size);
+        for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer.data()); NLMSG_OK(header, left);
+             header = NLMSG_NEXT(header, left)) {
+            // Both begin with an error; the last message says by it whether the dump is complete.
+            const bool done = header->nlmsg_type == NLMSG_DONE;
+            const int error =
+                done || header->nlmsg_type == NLMSG_ERROR ? *static_cast<const int*>(NLMSG_DATA(header)) : 0;
+            if (error != 0) fail("netlink", -error);
+            if (done) return;
+            visit(header);
+        }
+    }
 }
 
 // The contents of the attribute `type` of a message whose body is a Body; "" if it has none.

@@ -79,19 +79,6 @@ std::string level_line(std::string_view name, const Json& ports, std::string_vie
     return line(name, fmt::format("{}{}: {}", plural(count, "port"), remark, short_list(ports)));
 }
 
-// The line `name` with the values in place of their paths in `pattern`; "" if one is not known.
-std::string filled_line(std::string_view name, std::string_view pattern, const Json& json) {
-    std::string text;
-    for (auto open = pattern.find('{'); open != std::string_view::npos; open = pattern.find('{')) {
-        const auto close = pattern.find('}');
-        const auto value = value_at(json, std::string(pattern.substr(open + 1, close - open - 1)));
-        if (value.empty()) return {};
-        text.append(pattern.substr(0, open)).append(value);
-        pattern.remove_prefix(close + 1);
-    }
-    return line(name, text.append(pattern));
-}
-
 std::string to_text(const Status& server) {
     auto text = title(server);
     if (!is_of_this_version(server)) return text;
@@ -104,19 +91,19 @@ std::string to_text(const Status& server) {
             level_line("not reached", levels["not_reached"]);
     const auto addresses = json["addresses"].get<std::vector<std::string>>();
     text += line("addresses", addresses.empty() ? "any" : fmt::format("{}", fmt::join(addresses, ", ")));
-    constexpr std::array<std::pair<std::string_view, std::string_view>, 5> lines{{
-        {"listener",
-         "{/listener/address}, {/listener/waiting} of at most {/listener/backlog} waiting, {/listener/dropped} "
-         "dropped"},
-        {"connections",
-         "{/connections/open} open of at most {/connections/max}, {/connections/accepted} in all, "
-         "{/connections/refused} refused, {/connections/timed_out} timed out"},
-        {"bytes", "{/bytes/received} received, {/bytes/sent} sent"},
-        {"attempts", "{/attempts/steered} in all"},
-        {"dropped",
-         "{/attempts/dropped/no_socket} without a socket, {/attempts/dropped/not_assigned} not taken by the socket"},
-    }};
-    for (const auto& [name, pattern] : lines) text += filled_line(name, pattern, json);
+    const auto at = [&](const char* path) { return value_at(json, path); };
+    if (!json["listener"].is_null())
+        text +=
+            line("listener", fmt::format("{}, {} of at most {} waiting, {} dropped", at("/listener/address"),
+                                         at("/listener/waiting"), at("/listener/backlog"), at("/listener/dropped")));
+    text +=
+        line("connections", fmt::format("{} open of at most {}, {} in all, {} refused, {} timed out",
+                                        at("/connections/open"), at("/connections/max"), at("/connections/accepted"),
+                                        at("/connections/refused"), at("/connections/timed_out")));
+    text += line("bytes", fmt::format("{} received, {} sent", at("/bytes/received"), at("/bytes/sent")));
+    text += line("attempts", fmt::format("{} in all", at("/attempts/steered")));
+    text += line("dropped", fmt::format("{} without a socket, {} not taken by the socket",
+                                        at("/attempts/dropped/no_socket"), at("/attempts/dropped/not_assigned")));
     return text;
 }
 

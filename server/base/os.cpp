@@ -14,7 +14,7 @@
 #include <iterator>
 #include <sstream>
 #include <stdexcept>
-#include <system_error>
+#include <utility>
 
 #include "base/text.h"
 
@@ -49,6 +49,13 @@ std::size_t descriptor_limit() {
     return limit.rlim_cur;
 }
 
+// Capabilities count for less in all others.
+bool in_initial_user_namespace() {
+    constexpr std::uint64_t initial = 0xEFFFFFFD;  // PROC_USER_INIT_INO in the kernel
+    const auto inode = inode_of_namespace("user");
+    return inode == 0 || inode == initial;  // without the file the kernel has no user namespaces
+}
+
 std::string how_to_get_descriptors(std::size_t wanted) {
     return fmt::format("the limit is {}: raise it ('ulimit -n {}', or LimitNOFILE in the systemd unit)",
                        descriptor_limit(), wanted);
@@ -56,7 +63,13 @@ std::string how_to_get_descriptors(std::size_t wanted) {
 
 }  // namespace
 
-void fail(std::string_view what, int error, std::string_view hint) { throw SystemError(what, error, hint); }
+void fail(std::string_view what, int error, std::string_view hint) {
+    if (error == EPERM && !in_initial_user_namespace())
+        hint =
+            "this is another user namespace than the initial one, to which BPF programs belong (that of a rootless "
+            "container, or by PrivateUsers= in a systemd unit): start echo-server outside of it";
+    throw SystemError(what, error, hint);
+}
 
 const char* error_text(int error) noexcept {
     const char* text = ::strerrordesc_np(error);
@@ -80,12 +93,6 @@ void check_proc() {
     throw std::runtime_error(
         "looking for /proc/thread-self: /proc is not mounted, or it is that of another PID namespace: mount it "
         "('mount -t proc proc /proc')");
-}
-
-bool in_initial_user_namespace() {
-    constexpr std::uint64_t initial = 0xEFFFFFFD;  // PROC_USER_INIT_INO in the kernel
-    const auto inode = inode_of_namespace("user");
-    return inode == 0 || inode == initial;  // without the file the kernel has no user namespaces
 }
 
 std::uint64_t inode_of_namespace(const std::string& kind) {
@@ -116,6 +123,15 @@ void raise_descriptor_limit() {
     ::getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = limit.rlim_max;
     ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+std::thread start_thread(std::function<void()> run) {
+    try {
+        return std::thread(std::move(run));
+    } catch (const std::system_error& error) {
+        fail("starting a thread", error.code().value(),
+             "allow this user more ('ulimit -u', or TasksMax in the systemd unit), or ask for fewer with --threads");
+    }
 }
 
 std::string explain(const std::system_error& error) {

@@ -8,17 +8,19 @@
 #include <cstddef>
 #include <cstdint>
 #include <ctime>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <thread>
 
 #include "base/fd.h"
 
 namespace echo_server {
 
 /// Throws a std::system_error whose what() is "WHAT: the system's words for `error`; HINT". `what` says what was tried,
-/// on what; `hint`, if there is one, says what to do.
+/// on what; `hint`, if there is one, says what to do. Of an EPERM in another user namespace that is always to leave it.
 [[noreturn]] void fail(std::string_view what, int error = errno, std::string_view hint = {});
 
 /// The system's words for `error`, an errno. Needs no memory.
@@ -37,9 +39,6 @@ std::optional<std::string> read_sysctl(const std::string& name);
 
 /// Throws std::runtime_error without /proc, which the server needs for namespaces, descriptors and other processes.
 void check_proc();
-
-/// False in a user namespace other than the first of the kernel: capabilities count for less there.
-bool in_initial_user_namespace();
 
 /// Inode of the calling thread's namespace `kind`, such as "pid", or 0 if it can't be read. That of the network, "net",
 /// is the one that 'bpftool link' shows; other threads of the process may be in another.
@@ -60,6 +59,9 @@ bool proc_is_ours();
 
 /// Raises the soft limit of open descriptors (RLIMIT_NOFILE) to the hard limit.
 void raise_descriptor_limit();
+
+/// A thread that calls `run`. Throws std::system_error, which says what to do, if there can be none.
+std::thread start_thread(std::function<void()> run);
 
 /// The message of `error`; of a shortage of descriptors, with the limit and what to do.
 std::string explain(const std::system_error& error);

@@ -30,15 +30,6 @@ const passwd* find_entry(const std::string& user) {
     return uid ? ::getpwuid(*uid) : nullptr;
 }
 
-std::string_view hint_of_user(int error) {
-    if (!in_initial_user_namespace())
-        return "this is another user namespace than the initial one, to which BPF programs belong (that of a rootless "
-               "container, or by PrivateUsers= in a systemd unit): start echo-server outside of it";
-    if (error != EPERM) return "";
-    return "that needs CAP_SETUID and CAP_SETGID: give it both (--cap-add for a container), let a systemd unit have "
-           "DynamicUser=yes or User=, or keep the user by --user root";
-}
-
 // Root may open every file by these. The server opens none that its user could not, or the next SIGHUP would fail.
 constexpr std::uint64_t about_files = capability_bit(CAP_CHOWN) | capability_bit(CAP_DAC_OVERRIDE) |
                                       capability_bit(CAP_DAC_READ_SEARCH) | capability_bit(CAP_FOWNER) |
@@ -79,7 +70,10 @@ void raise(std::uint64_t wanted) {
 
 void change_ids(const User& user) {
     const auto refuse = [&](int error = errno) {
-        fail(fmt::format("becoming user {}", user.name), error, hint_of_user(error));
+        fail(fmt::format("becoming user {}", user.name), error,
+             error == EPERM ? "that needs CAP_SETUID and CAP_SETGID: give it both (--cap-add for a container), let a "
+                              "systemd unit have DynamicUser=yes or User=, or keep the user by --user root"
+                            : "");
     };
     // A change from root to another user drops all capabilities, unless they are to be kept.
     if (::prctl(PR_SET_KEEPCAPS, 1) != 0) refuse();

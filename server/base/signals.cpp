@@ -6,7 +6,6 @@
 
 #include <array>
 #include <cstddef>
-#include <system_error>
 
 #include "base/log.h"
 #include "base/os.h"
@@ -41,13 +40,7 @@ void block_signals() {
     ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 }
 
-StopsStart::StopsStart() {
-    try {
-        thread_ = std::thread(wait_for_stop);
-    } catch (const std::system_error& error) {
-        fail("starting a thread", error.code().value());
-    }
-}
+StopsStart::StopsStart() : thread_(start_thread(wait_for_stop)) {}
 
 StopsStart::~StopsStart() {
     ::pthread_kill(thread_.native_handle(), SIGINT);

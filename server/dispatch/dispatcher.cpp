@@ -15,7 +15,6 @@
 #include <cstdlib>
 #include <initializer_list>
 #include <iterator>
-#include <stdexcept>
 #include <string_view>
 
 #include "base/log.h"
@@ -79,9 +78,7 @@ void load(echo_dispatch_bpf& skeleton) {
     const bool unknown = error == -EINVAL;
     const bool has_sk_lookup = !unknown || libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SK_LOOKUP, nullptr) != 0;
     const bool has_sockmap = !unknown || libbpf_probe_bpf_map_type(BPF_MAP_TYPE_SOCKMAP, nullptr) != 0;
-    throw std::runtime_error(
-        fmt::format("loading the BPF program: {}",
-                    explain_load_error(-error, has_sk_lookup, has_sockmap, in_initial_user_namespace())));
+    fail("loading the BPF program", -error, hint_of_load(-error, has_sk_lookup, has_sockmap));
 }
 
 template <typename Element>
@@ -93,10 +90,10 @@ std::span<Element> share(const bpf_map* map) {
 }
 
 template <typename Value>
-void put_and_freeze(const bpf_map* map, const Value& value, std::string_view what) {
+void put_and_freeze(const bpf_map* map, const Value& value) {
     const __u32 key = 0;
     const int error = bpf_map__update_elem(map, &key, sizeof(key), &value, sizeof(value), BPF_ANY);
-    if (error != 0) fail(what, -error);
+    if (error != 0) fail(fmt::format("writing the map {}", bpf_map__name(map)), -error);
     if (bpf_map_freeze(bpf_map__fd(map)) != 0) fail(fmt::format("freezing the map {}", bpf_map__name(map)));
 }
 
@@ -170,7 +167,7 @@ void Dispatcher::reset_port_stats() {
 
 // Root trusts the contents, so nobody may change them, not even this process later.
 Instance Dispatcher::publish(const echo_instance& identity) {
-    put_and_freeze(skeleton_->maps.echo_instance, identity, "writing the map echo_instance");
+    put_and_freeze(skeleton_->maps.echo_instance, identity);
     bpf_prog_info info{};
     __u32 size = sizeof(info);
     const int program = bpf_program__fd(skeleton_->progs.echo_dispatch);
@@ -184,8 +181,7 @@ Instance Dispatcher::publish(const echo_instance& identity) {
 
 // A user who was given the map could put in another socket, and answer on every port that is or will be open.
 void Dispatcher::set_listener(int listener) {
-    put_and_freeze(skeleton_->maps.echo_socket, static_cast<__u64>(listener),
-                   "putting the listening socket into the map echo_socket");
+    put_and_freeze(skeleton_->maps.echo_socket, static_cast<__u64>(listener));
 }
 
 int Dispatcher::ports_fd() const { return bpf_map__fd(skeleton_->maps.echo_ports); }
@@ -221,17 +217,13 @@ std::optional<bool> Dispatcher::is_attached(const Link& link) {
 
 void set_libbpf_verbose(bool verbose) { libbpf_set_print(verbose ? log_message : nullptr); }
 
-std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap, bool in_initial_user_ns) {
-    if (error == EPERM && !in_initial_user_ns)
-        return "Operation not permitted; bpf() needs CAP_BPF and CAP_NET_ADMIN of the initial user namespace, and this "
-               "is another one (of a rootless container, or by PrivateUsers= in a systemd unit): start echo-server "
-               "outside of it";
+std::string_view hint_of_load(int error, bool has_sk_lookup, bool has_sockmap) {
     if (error == EPERM)
-        return "Operation not permitted; CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' "
-               "as well): start echo-server as root, or give it both (AmbientCapabilities= in a systemd unit, "
-               "--cap-add for a container; where docker does not know CAP_BPF: '--user 0 --cap-add SYS_ADMIN --cap-add "
-               "NET_ADMIN --cap-add SETUID --cap-add SETGID'); if it has both, a seccomp filter (for a container, see "
-               "CONTAINERS in the manual) or a security module refuses bpf()";
+        return "CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): start "
+               "echo-server as root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a "
+               "container; where docker does not know CAP_BPF: '--user 0 --cap-add SYS_ADMIN --cap-add NET_ADMIN "
+               "--cap-add SETUID --cap-add SETGID'); if it has both, a seccomp filter (for a container, see CONTAINERS "
+               "in the manual) or a security module refuses bpf()";
     if (error == ENOSYS) return "this kernel has no bpf(): one built with CONFIG_BPF_SYSCALL=y is needed";
     if (!has_sk_lookup)
         return "this kernel has no sk_lookup programs: Linux 5.10 or newer is needed, built with CONFIG_INET=y and "
@@ -239,7 +231,7 @@ std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap, 
     if (!has_sockmap)
         return "this kernel has no sockmap: one built with CONFIG_BPF_STREAM_PARSER=y is needed (from Linux 5.12 "
                "on, CONFIG_INET=y and CONFIG_BPF_SYSCALL=y suffice)";
-    return fmt::format("{}; --verbose shows what libbpf says", error_text(error));
+    return "--verbose shows what libbpf says";
 }
 
 }  // namespace echo_server

@@ -8,7 +8,7 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <string>
+#include <string_view>
 #include <vector>
 
 #include "dispatch/instances.h"
@@ -101,7 +101,7 @@ class Dispatcher {
 /// Lets libbpf's own messages go to standard error, or nowhere.
 void set_libbpf_verbose(bool verbose);
 
-/// Why the program could not be loaded, for the user; `error` is the errno of the attempt.
-std::string explain_load_error(int error, bool has_sk_lookup, bool has_sockmap, bool in_initial_user_ns);
+/// What to do where the program could not be loaded; `error` is the errno of the attempt.
+std::string_view hint_of_load(int error, bool has_sk_lookup, bool has_sockmap);
 
 }  // namespace echo_server

@@ -65,14 +65,7 @@ EchoServer::~EchoServer() {
 }
 
 void EchoServer::start_threads() {
-    try {
-        for (std::size_t i = 1; i < workers_.size(); ++i) workers_[i]->start_thread();
-    } catch (const std::system_error& error) {
-        throw std::runtime_error(
-            fmt::format("starting {}: {}: allow this user more ('ulimit -u', or TasksMax in the systemd unit), or ask "
-                        "for fewer with --threads",
-                        plural(workers_.size(), "thread"), error_text(error.code().value())));
-    }
+    for (std::size_t i = 1; i < workers_.size(); ++i) workers_[i]->start_thread();
 }
 
 void EchoServer::join_threads() {

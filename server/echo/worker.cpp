@@ -46,6 +46,10 @@ void Worker::run() {
     }
 }
 
+void Worker::start_thread() {
+    thread_ = echo_server::start_thread([this] { run(); });
+}
+
 void Worker::join() {
     if (thread_.joinable()) thread_.join();
 }

@@ -63,7 +63,7 @@ class Worker {
     void on_connection_end(std::function<void()> call) { context_.on_end = std::move(call); }
 
     /// Lets a new thread call run(). Throws std::system_error if there can be none.
-    void start_thread() { thread_ = std::thread(&Worker::run, this); }
+    void start_thread();
     /// Serves in the calling thread until stop() is called.
     void run();
     /// For any thread.

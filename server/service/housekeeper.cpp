@@ -213,12 +213,8 @@ Housekeeper::Housekeeper(Facts facts) : gate_(facts.gate) {
     end_ = Fd(ends[0]);
     Fd end_of_thread(ends[1]);
     gate_->commands = open_reload_socket();
-    auto work = std::make_unique<Housework>(std::move(facts), std::move(end_of_thread));
-    try {
-        thread_ = std::thread([work = std::move(work)] { work->run(); });
-    } catch (const std::system_error& error) {
-        fail("starting a thread", error.code().value());
-    }
+    const auto work = std::make_shared<Housework>(std::move(facts), std::move(end_of_thread));
+    thread_ = start_thread([work] { work->run(); });
     ::pthread_setname_np(thread_.native_handle(), "housekeeper");  // for 'ps -L'
 }
 

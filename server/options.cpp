@@ -4,9 +4,7 @@
 #include <fmt/format.h>
 #include <sched.h>
 
-#include <CLI/App.hpp>
-#include <CLI/Config.hpp>
-#include <CLI/Formatter.hpp>
+#include <CLI/CLI.hpp>
 #include <climits>
 #include <stdexcept>
 

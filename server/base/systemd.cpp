@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <systemd/sd-daemon.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 

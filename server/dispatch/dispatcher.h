@@ -4,7 +4,6 @@
 #include <bpf/libbpf.h>
 
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>

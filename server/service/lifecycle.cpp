@@ -8,7 +8,6 @@
 #include <csignal>
 #include <string>
 #include <system_error>
-#include <utility>
 #include <vector>
 
 #include "base/fd.h"

@@ -26,7 +26,6 @@
 #include "echo/server.h"
 #include "net/address.h"
 #include "net/sockets.h"
-#include "service/housekeeper.h"
 #include "service/lifecycle.h"
 #include "service/ports.h"
 #include "service/replacement.h"

@@ -71,6 +71,11 @@ void fail(std::string_view what, int error, std::string_view hint) {
     throw SystemError(what, error, hint);
 }
 
+Fd checked(int fd, std::string_view what) {
+    if (fd < 0) fail(what);
+    return Fd(fd);
+}
+
 const char* error_text(int error) noexcept {
     const char* text = ::strerrordesc_np(error);
     return text != nullptr ? text : "unknown error";

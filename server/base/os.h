@@ -23,6 +23,9 @@ namespace echo_server {
 /// on what; `hint`, if there is one, says what to do. Of an EPERM in another user namespace that is always to leave it.
 [[noreturn]] void fail(std::string_view what, int error = errno, std::string_view hint = {});
 
+/// Owns `fd`, which a system call has returned. If it is negative, throws as fail(what) does.
+Fd checked(int fd, std::string_view what);
+
 /// The system's words for `error`, an errno. Needs no memory.
 const char* error_text(int error) noexcept;
 

@@ -55,9 +55,7 @@ void start_is_complete() {
 
 Fd signal_descriptor(std::initializer_list<int> signals) {
     const auto set = set_of(signals);
-    Fd descriptor(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-    if (!descriptor) fail("signalfd");
-    return descriptor;
+    return checked(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), "signalfd");
 }
 
 sigset_t take_signals(int descriptor) {

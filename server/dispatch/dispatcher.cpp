@@ -200,8 +200,8 @@ Dispatcher::Change Dispatcher::set_ports(const PortSet& wanted) {
 }
 
 Link Dispatcher::attach() {
-    const Fd netns(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
-    if (!netns) fail("opening /proc/thread-self/ns/net");
+    const auto netns =
+        checked(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC), "opening /proc/thread-self/ns/net");
     Link link(bpf_program__attach_netns(skeleton_->progs.echo_dispatch, netns.get()));
     if (!link) fail("attaching the BPF program to the network namespace");
     return link;

@@ -178,8 +178,8 @@ std::vector<Instance> find_instances() {
 }
 
 std::size_t attached_programs() {
-    const Fd netns(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
-    if (!netns) fail("opening /proc/thread-self/ns/net");
+    const auto netns =
+        checked(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC), "opening /proc/thread-self/ns/net");
     __u32 flags = 0;
     __u32 count = 0;
     return bpf_prog_query(netns.get(), BPF_SK_LOOKUP, 0, &flags, nullptr, &count) == 0 ? count : 0;

@@ -14,18 +14,9 @@
 using std::error_code;
 
 namespace echo_server {
-namespace {
-
-int new_epoll() {
-    const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
-    if (epoll < 0) fail("epoll_create1");
-    return epoll;
-}
-
-}  // namespace
 
 Worker::Worker(echo_counters& counters, std::span<echo_port_stats> port_stats, std::chrono::seconds idle_timeout)
-    : epoll_(io_, new_epoll()),
+    : epoll_(io_, checked(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1").release()),
       context_{.epoll = epoll_.native_handle(),
                .counters = counters,
                .port_stats = port_stats,

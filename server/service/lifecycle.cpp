@@ -195,12 +195,6 @@ class Housework {
     std::uint64_t listener_cookie_ = socket_cookie(facts_.listener);
 };
 
-Fd make_eventfd() {
-    Fd made(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    if (!made) fail("making an eventfd");
-    return made;
-}
-
 }  // namespace
 
 void Gate::close(bool keep_open) {
@@ -242,7 +236,7 @@ Lifecycle::Lifecycle(std::chrono::seconds drain_timeout, EchoServer& server, Gat
       store_(store),
       memory_(memory),
       stop_signals_(server.io(), signal_descriptor({SIGINT, SIGTERM}).release()),
-      replaced_(server.io(), make_eventfd().release()),
+      replaced_(server.io(), checked(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "making an eventfd").release()),
       watchdog_(server.io()) {}
 
 void Lifecycle::begin() {

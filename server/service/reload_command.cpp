@@ -52,9 +52,8 @@ struct AbstractAddress {
 };
 
 Fd unix_socket() {
-    Fd made(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    if (!made) fail("making a UNIX socket for 'echo-server reload'");
-    return made;
+    return checked(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
+                   "making a UNIX socket for 'echo-server reload'");
 }
 
 // Who was at the other end when it called connect(2) or listen(2).

@@ -2,7 +2,6 @@
 #include <csignal>
 #include <exception>
 #include <initializer_list>
-#include <system_error>
 #include <variant>
 
 #include "base/log.h"
@@ -43,8 +42,6 @@ int main(int argc, char** argv) {
             serve(options);
         }
         return 0;
-    } catch (const std::system_error& error) {
-        log_error(explain(error));
     } catch (const std::exception& error) {
         log_error(error.what());
     }

@@ -12,7 +12,7 @@
 #include <cstdlib>
 #include <span>
 
-#include "base/fd.h"
+#include "base/os.h"
 #include "base/text.h"
 
 namespace echo_server {

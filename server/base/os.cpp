@@ -68,6 +68,8 @@ void fail(std::string_view what, int error, std::string_view hint) {
         hint =
             "this is another user namespace than the initial one, to which BPF programs belong (that of a rootless "
             "container, or by PrivateUsers= in a systemd unit): start echo-server outside of it";
+    if (error == ENFILE) hint = "raise the limit of the host ('sysctl -w fs.file-max=N')";
+    if (error == EMFILE) throw SystemError(what, error, how_to_get_descriptors(2 * descriptor_limit()));
     throw SystemError(what, error, hint);
 }
 
@@ -137,13 +139,6 @@ std::thread start_thread(std::function<void()> run) {
         fail("starting a thread", error.code().value(),
              "allow this user more ('ulimit -u', or TasksMax in the systemd unit), or ask for fewer with --threads");
     }
-}
-
-std::string explain(const std::system_error& error) {
-    if (error.code() == std::errc::too_many_files_open_in_system)
-        return fmt::format("{}; raise the limit of the host ('sysctl -w fs.file-max=N')", error.what());
-    if (error.code() != std::errc::too_many_files_open) return error.what();
-    return fmt::format("{}; {}", error.what(), how_to_get_descriptors(2 * descriptor_limit()));
 }
 
 std::size_t connection_limit(std::optional<std::size_t> wanted) {

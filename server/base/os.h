@@ -2,6 +2,7 @@
 #pragma once
 
 #include <sys/types.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
@@ -14,13 +15,38 @@
 #include <string_view>
 #include <system_error>
 #include <thread>
-
-#include "base/fd.h"
+#include <utility>
 
 namespace echo_server {
 
+/// Owns a file descriptor and closes it. Move-only.
+class Fd {
+ public:
+    Fd() = default;
+    /// Owns `fd` from now on; a negative number stands for no descriptor.
+    explicit Fd(int fd) noexcept : fd_(fd) {}
+    Fd(Fd&& other) noexcept : fd_(other.release()) {}
+    Fd& operator=(Fd&& other) noexcept {
+        std::swap(fd_, other.fd_);
+        return *this;
+    }
+    Fd(const Fd&) = delete;
+    Fd& operator=(const Fd&) = delete;
+    ~Fd() {
+        if (fd_ >= 0) ::close(fd_);
+    }
+
+    [[nodiscard]] int get() const noexcept { return fd_; }
+    [[nodiscard]] int release() noexcept { return std::exchange(fd_, -1); }
+    explicit operator bool() const noexcept { return fd_ >= 0; }
+
+ private:
+    int fd_ = -1;
+};
+
 /// Throws a std::system_error whose what() is "WHAT: the system's words for `error`; HINT". `what` says what was tried,
-/// on what; `hint`, if there is one, says what to do. Of an EPERM in another user namespace that is always to leave it.
+/// on what; `hint`, if there is one, says what to do. Of a shortage of descriptors it is always to raise the limit, and of
+/// an EPERM in another user namespace to leave that.
 [[noreturn]] void fail(std::string_view what, int error = errno, std::string_view hint = {});
 
 /// Owns `fd`, which a system call has returned. If it is negative, throws as fail(what) does.
@@ -65,9 +91,6 @@ void raise_descriptor_limit();
 
 /// A thread that calls `run`. Throws std::system_error, which says what to do, if there can be none.
 std::thread start_thread(std::function<void()> run);
-
-/// The message of `error`; of a shortage of descriptors, with the limit and what to do.
-std::string explain(const std::system_error& error);
 
 /// The limit of open connections: `wanted`, or else the number of descriptors that are free now, less a reserve for
 /// what the server opens later. Throws std::runtime_error if that leaves too few.

@@ -8,7 +8,6 @@
 #include <cstddef>
 
 #include "base/log.h"
-#include "base/os.h"
 
 namespace echo_server {
 namespace {

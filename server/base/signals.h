@@ -5,7 +5,7 @@
 #include <initializer_list>
 #include <thread>
 
-#include "base/fd.h"
+#include "base/os.h"
 
 namespace echo_server {
 

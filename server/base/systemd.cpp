@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <cstdlib>
 
-#include "base/os.h"
 #include "base/text.h"
 
 namespace echo_server {

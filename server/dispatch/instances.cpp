@@ -12,8 +12,6 @@
 #include <map>
 #include <span>
 
-#include "base/os.h"
-
 namespace echo_server {
 namespace {
 

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "base/fd.h"
+#include "base/os.h"
 #include "echo_dispatch.h"
 
 namespace echo_server {

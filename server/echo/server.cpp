@@ -13,7 +13,6 @@
 #include <system_error>
 #include <utility>
 
-#include "base/os.h"
 #include "base/text.h"
 #include "echo/session.h"
 #include "net/address.h"
@@ -45,13 +44,13 @@ std::vector<std::unique_ptr<Worker>> make_workers(std::span<echo_counters> count
 
 }  // namespace
 
-EchoServer::EchoServer(Fd listener, Settings settings, std::span<echo_counters> counters,
-                       std::span<echo_port_stats> port_stats)
-    : workers_(make_workers(counters, port_stats, settings.idle_timeout)),
+EchoServer::EchoServer(Fd listener, std::span<echo_counters> counters, std::span<echo_port_stats> port_stats,
+                       std::chrono::seconds idle_timeout, bool log_connections)
+    : workers_(make_workers(counters, port_stats, idle_timeout)),
       listener_(io(), listener.release()),
       accept_pause_(io()),
       drain_limit_(io()),
-      settings_(settings) {
+      log_connections_(log_connections) {
     for (auto& worker : workers_) worker->on_connection_end([this] { on_connection_end(); });
     listener_.non_blocking(true);
     // Start with a pause of 0: the first use of a timer allocates, and later there may be no memory.
@@ -140,15 +139,15 @@ int EchoServer::accept_one() {
     // The peer as accept4() returns it: getpeername() fails once the client has reset the connection.
     asio::ip::tcp::endpoint peer;
     auto size = static_cast<socklen_t>(peer.capacity());
-    const bool logs = settings_.log_connections;
-    Fd client(logs ? ::accept4(listener(), peer.data(), &size, flags) : ::accept4(listener(), nullptr, nullptr, flags));
+    Fd client(log_connections_ ? ::accept4(listener(), peer.data(), &size, flags)
+                               : ::accept4(listener(), nullptr, nullptr, flags));
     if (!client) return errno;
     ++open_;
     auto& first = *workers_.front();
     auto& worker = *workers_[next_worker_++ % workers_.size()];
     increase(first.counters().accepted, 1);
     try {
-        if (logs) {
+        if (log_connections_) {
             peer.resize(size);
             log_line("connection from {} to {}", to_string(peer), to_string(local_endpoint(client.get())));
         }

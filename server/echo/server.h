@@ -12,8 +12,8 @@
 #include <span>
 #include <vector>
 
-#include "base/fd.h"
 #include "base/log.h"
+#include "base/os.h"
 #include "echo/worker.h"
 #include "echo_dispatch.h"
 
@@ -23,17 +23,13 @@ namespace echo_server {
 /// accept; the threads share the number of open connections, and the figures by port, and nothing else.
 class EchoServer {
  public:
-    struct Settings {
-        bool log_connections = false;          ///< each, with the address and port that its client dialled
-        std::chrono::seconds idle_timeout{0};  ///< ends a connection on which no byte moved for so long; 0: never
-    };
-
     /// Serves `listener`, a listening TCP socket, once run() is called, by a thread for each of `counters`: the
     /// calling thread and, from start_threads() on, others. All of them count in `port_stats`, which has an element for
-    /// each port. Both spans outlive the object. Throws std::system_error if there are too few descriptors for so
-    /// many threads.
-    EchoServer(Fd listener, Settings settings, std::span<echo_counters> counters,
-               std::span<echo_port_stats> port_stats);
+    /// each port. Both spans outlive the object. Ends a connection on which no byte moved for `idle_timeout`; 0 is
+    /// never. Logs each connection, with the address and port that its client dialled, if `log_connections` says so.
+    /// Throws std::system_error if there are too few descriptors for so many threads.
+    EchoServer(Fd listener, std::span<echo_counters> counters, std::span<echo_port_stats> port_stats,
+               std::chrono::seconds idle_timeout, bool log_connections);
     ~EchoServer();
 
     /// The event loop of the thread that calls run(), for signals and timers of the caller.
@@ -95,7 +91,7 @@ class EchoServer {
     std::atomic<bool> draining_ = false;
     std::atomic<bool> wakeup_posted_ = false;  // wakeup_memory_ is in use
     Warnings warnings_;
-    Settings settings_;
+    bool log_connections_;
     std::size_t max_connections_ = std::numeric_limits<std::size_t>::max();
 };
 

@@ -14,7 +14,6 @@
 #include <cerrno>
 #include <utility>
 
-#include "base/os.h"
 #include "net/sockets.h"
 
 namespace echo_server {

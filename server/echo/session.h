@@ -15,8 +15,8 @@
 #include <span>
 #include <vector>
 
-#include "base/fd.h"
 #include "base/log.h"
+#include "base/os.h"
 #include "echo_dispatch.h"
 
 namespace echo_server {

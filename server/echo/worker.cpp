@@ -9,8 +9,6 @@
 #include <new>
 #include <utility>
 
-#include "base/os.h"
-
 using std::error_code;
 
 namespace echo_server {
@@ -35,14 +33,6 @@ void Worker::run() {
             context_.warnings.warn("out of memory: a connection was cut off");
         }
     }
-}
-
-void Worker::start_thread() {
-    thread_ = echo_server::start_thread([this] { run(); });
-}
-
-void Worker::join() {
-    if (thread_.joinable()) thread_.join();
 }
 
 void Worker::serve(Fd client) {

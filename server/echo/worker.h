@@ -18,7 +18,7 @@
 #include <thread>
 #include <utility>
 
-#include "base/fd.h"
+#include "base/os.h"
 #include "echo/session.h"
 
 namespace echo_server {
@@ -63,13 +63,17 @@ class Worker {
     void on_connection_end(std::function<void()> call) { context_.on_end = std::move(call); }
 
     /// Lets a new thread call run(). Throws std::system_error if there can be none.
-    void start_thread();
+    void start_thread() {
+        thread_ = echo_server::start_thread([this] { run(); });
+    }
     /// Serves in the calling thread until stop() is called.
     void run();
     /// For any thread.
     void stop() { io_.stop(); }
     /// Waits for the thread, if there is one, to end after stop().
-    void join();
+    void join() {
+        if (thread_.joinable()) thread_.join();
+    }
 
     /// Serves `client`, a non-blocking socket. `serve` is for the worker's own thread, `hand_over` for any other.
     /// Both throw std::bad_alloc, which closes the connection; then the caller counts it.

@@ -2,7 +2,6 @@
 #include "net/address.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <asio/ip/network_v4.hpp>
 #include <asio/ip/network_v6.hpp>
@@ -84,12 +83,6 @@ AddressPrefix parse_address_prefix(const std::string& text) {
 std::string to_string(const AddressPrefix& prefix) {
     const auto text = prefix.address.to_string();
     return prefix.length == full_length(prefix.address) ? text : fmt::format("{}/{}", text, prefix.length);
-}
-
-std::string to_string(const std::vector<AddressPrefix>& prefixes) {
-    std::vector<std::string> texts;
-    for (const auto& prefix : prefixes) texts.push_back(to_string(prefix));
-    return fmt::format("{}", fmt::join(texts, ", "));
 }
 
 }  // namespace echo_server

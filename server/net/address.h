@@ -3,7 +3,6 @@
 
 #include <asio/ip/tcp.hpp>
 #include <string>
-#include <vector>
 
 namespace echo_server {
 
@@ -33,8 +32,5 @@ AddressPrefix parse_address_prefix(const std::string& text);
 
 /// The same notation; a prefix of full length is shown as the lone address.
 std::string to_string(const AddressPrefix& prefix);
-
-/// "192.0.2.0/24, 2001:db8::/64"
-std::string to_string(const std::vector<AddressPrefix>& prefixes);
 
 }  // namespace echo_server

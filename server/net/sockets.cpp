@@ -20,7 +20,6 @@
 #include <system_error>
 #include <utility>
 
-#include "base/os.h"
 #include "base/text.h"
 
 namespace echo_server {

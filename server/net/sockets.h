@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "base/fd.h"
+#include "base/os.h"
 #include "net/address.h"
 
 namespace echo_server {

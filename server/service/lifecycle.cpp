@@ -22,7 +22,6 @@
 #include <vector>
 
 #include "base/log.h"
-#include "base/os.h"
 #include "base/signals.h"
 #include "base/text.h"
 #include "net/sockets.h"

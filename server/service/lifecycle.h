@@ -10,7 +10,7 @@
 #include <optional>
 #include <thread>
 
-#include "base/fd.h"
+#include "base/os.h"
 #include "base/privileges.h"
 #include "base/systemd.h"
 #include "dispatch/dispatcher.h"

@@ -18,7 +18,6 @@
 #include <unordered_map>
 #include <utility>
 
-#include "base/fd.h"
 #include "base/log.h"
 #include "base/os.h"
 #include "base/privileges.h"

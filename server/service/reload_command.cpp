@@ -22,7 +22,6 @@
 #include <vector>
 
 #include "base/log.h"
-#include "base/os.h"
 #include "base/text.h"
 
 using std::chrono::steady_clock;
@@ -63,34 +62,6 @@ ucred peer_of(const Fd& socket) {
     ::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size);
     return peer;
 }
-
-}  // namespace
-
-Fd open_reload_socket() {
-    std::uint64_t number = 0;
-    Fd socket = unix_socket();
-    if (::getrandom(&number, sizeof(number), 0) < 0) fail("making a random number");
-    const AbstractAddress address(fmt::format("{}{}/{:016x}", name_prefix, ::getpid(), number));
-    if (::bind(socket.get(), address.get(), address.size) != 0 || ::listen(socket.get(), SOMAXCONN) != 0)
-        fail("listening for 'echo-server reload'");
-    return socket;
-}
-
-Fd accept_reload(int listener, const User& user) {
-    errno = 0;
-    Fd command(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
-    if (!command) return {};
-    if (const auto peer = peer_of(command).uid; peer == 0 || peer == user.uid) return command;
-    answer_reload(command, false, fmt::format("reloading this server: only root and user {} may reload it", user.name));
-    return {};
-}
-
-void answer_reload(const Fd& command, bool success, std::string_view text) noexcept {
-    for (const auto part : {std::string_view(success ? &success_mark : &failure_mark, 1), text}) [[maybe_unused]]
-        const auto sent = ::send(command.get(), part.data(), part.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
-namespace {
 
 // A server, as the name of its socket tells. Any local user can make a socket of such a name.
 struct Listener {
@@ -166,6 +137,30 @@ std::string read_answer(const Fd& socket, pid_t pid, steady_clock::time_point de
 }
 
 }  // namespace
+
+Fd open_reload_socket() {
+    std::uint64_t number = 0;
+    Fd socket = unix_socket();
+    if (::getrandom(&number, sizeof(number), 0) < 0) fail("making a random number");
+    const AbstractAddress address(fmt::format("{}{}/{:016x}", name_prefix, ::getpid(), number));
+    if (::bind(socket.get(), address.get(), address.size) != 0 || ::listen(socket.get(), SOMAXCONN) != 0)
+        fail("listening for 'echo-server reload'");
+    return socket;
+}
+
+Fd accept_reload(int listener, const User& user) {
+    errno = 0;
+    Fd command(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+    if (!command) return {};
+    if (const auto peer = peer_of(command).uid; peer == 0 || peer == user.uid) return command;
+    answer_reload(command, false, fmt::format("reloading this server: only root and user {} may reload it", user.name));
+    return {};
+}
+
+void answer_reload(const Fd& command, bool success, std::string_view text) noexcept {
+    for (const auto part : {std::string_view(success ? &success_mark : &failure_mark, 1), text}) [[maybe_unused]]
+        const auto sent = ::send(command.get(), part.data(), part.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
 
 void reload_server(std::optional<pid_t> pid) {
     const auto deadline = steady_clock::now() + longest_wait;

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string_view>
 
-#include "base/fd.h"
+#include "base/os.h"
 #include "base/privileges.h"
 
 namespace echo_server {

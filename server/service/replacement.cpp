@@ -15,7 +15,6 @@
 #include <system_error>
 
 #include "base/log.h"
-#include "base/os.h"
 #include "base/privileges.h"
 #include "net/sockets.h"
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "base/fd.h"
+#include "base/os.h"
 #include "dispatch/instances.h"
 
 namespace echo_server {

@@ -2,12 +2,14 @@
 #include "service/start.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <ranges>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -135,7 +137,9 @@ void announce(const Options& options, const User& user, const std::string& open,
     log_line("echo-server {}: {}", ECHO_SERVER_VERSION, open);
     log_line("  socket     {}, the only one (sk:{:x} in 'ss -tlne')", bound, socket_cookie(identity.listener));
     log_line("  namespace  {} (netns_ino in 'bpftool link')", identity.netns);
-    if (!options.addresses.empty()) log_line("  addresses  {}", to_string(options.addresses));
+    const auto prefixes =
+        std::views::transform(options.addresses, [](const auto& prefix) { return to_string(prefix); });
+    if (!prefixes.empty()) log_line("  addresses  {}", fmt::join(prefixes, ", "));
     log_line("  user       {}, {}", user.name, kept_cap_bpf ? "with CAP_BPF alone" : "without any capability");
     if (options.pin) log_line("  pinned     {}/echo_ports, echo_socket", *options.pin);
     if (replacement) log_line("  replaces   {}", replacement->description());
@@ -165,9 +169,8 @@ void serve(const Options& options, DescriptorStore& store) {
     auto& dispatcher = *shared_dispatcher;
     auto replacement = prepare_replacement(options.replace);
     Lifecycle::Memory memory;
-    EchoServer server(find_listener(options, replacement, store),
-                      {.log_connections = options.verbose, .idle_timeout = options.idle_timeout}, dispatcher.counters(),
-                      dispatcher.port_stats());
+    EchoServer server(find_listener(options, replacement, store), dispatcher.counters(), dispatcher.port_stats(),
+                      options.idle_timeout, options.verbose);
     dispatcher.set_listener(server.listener());
     const auto gate = std::make_shared<Gate>();
     Lifecycle lifecycle(options.drain_timeout, server, *gate, store, memory);

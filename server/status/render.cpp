@@ -142,34 +142,6 @@ std::string text_of_each(const std::vector<Status>& servers, std::string (*text_
     return text;
 }
 
-}  // namespace
-
-std::string to_text(const std::vector<Status>& servers) { return text_of_each(servers, to_text); }
-
-std::string to_port_table(const std::vector<Status>& servers) { return text_of_each(servers, port_table); }
-
-std::string to_json(const std::vector<Status>& servers) {
-    Json all{{"instances", Json::array()}};
-    for (const auto& server : servers) {
-        auto json = server.json;
-        json.erase("start_time");
-        if (is_of_this_version(server)) {
-            // Its operator[] would look through all ports before, for each port.
-            Json::object_t by_port;
-            for (const auto port : reached_ports(server.port_stats)) {
-                const auto& [lookups, accepted, echoed] = server.port_stats[port];
-                const Json figures{{"attempts", lookups}, {"connections", accepted}, {"echoed", echoed}};
-                by_port.emplace_back(std::to_string(port), figures);
-            }
-            json["by_port"] = std::move(by_port);
-        }
-        all["instances"].push_back(std::move(json));
-    }
-    return all.dump(2, ' ', true, Json::error_handler_t::replace) + "\n";
-}
-
-namespace {
-
 struct Metric {
     std::string_view name;
     std::string_view type;
@@ -244,6 +216,30 @@ std::string samples_of(const Metric& metric, const Json& json, std::vector<std::
 }
 
 }  // namespace
+
+std::string to_text(const std::vector<Status>& servers) { return text_of_each(servers, to_text); }
+
+std::string to_port_table(const std::vector<Status>& servers) { return text_of_each(servers, port_table); }
+
+std::string to_json(const std::vector<Status>& servers) {
+    Json all{{"instances", Json::array()}};
+    for (const auto& server : servers) {
+        auto json = server.json;
+        json.erase("start_time");
+        if (is_of_this_version(server)) {
+            // Its operator[] would look through all ports before, for each port.
+            Json::object_t by_port;
+            for (const auto port : reached_ports(server.port_stats)) {
+                const auto& [lookups, accepted, echoed] = server.port_stats[port];
+                const Json figures{{"attempts", lookups}, {"connections", accepted}, {"echoed", echoed}};
+                by_port.emplace_back(std::to_string(port), figures);
+            }
+            json["by_port"] = std::move(by_port);
+        }
+        all["instances"].push_back(std::move(json));
+    }
+    return all.dump(2, ' ', true, Json::error_handler_t::replace) + "\n";
+}
 
 std::string to_prometheus(const std::vector<Status>& servers) {
     std::string infos;

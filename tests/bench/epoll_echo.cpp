@@ -17,7 +17,6 @@
 #include <system_error>
 #include <vector>
 
-#include "base/fd.h"
 #include "base/os.h"
 #include "dispatch/dispatcher.h"
 #include "net/address.h"

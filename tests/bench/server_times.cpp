@@ -22,7 +22,7 @@
 #include <system_error>
 #include <vector>
 
-#include "base/fd.h"
+#include "base/os.h"
 
 using namespace echo_server;
 

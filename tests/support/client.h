@@ -7,7 +7,7 @@
 #include <string_view>
 #include <thread>
 
-#include "base/fd.h"
+#include "base/os.h"
 #include "support/netns.h"
 
 namespace echo_server {

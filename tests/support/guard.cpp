@@ -11,7 +11,7 @@
 #include <csignal>
 #include <vector>
 
-#include "base/fd.h"
+#include "base/os.h"
 
 namespace echo_server {
 namespace {

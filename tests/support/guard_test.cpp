@@ -8,7 +8,7 @@
 #include <iostream>
 #include <string>
 
-#include "base/fd.h"
+#include "base/os.h"
 #include "support/process.h"
 
 namespace echo_server {

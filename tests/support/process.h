@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "base/fd.h"
+#include "base/os.h"
 #include "support/netns.h"
 
 namespace echo_server {

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "base/fd.h"
+#include "base/os.h"
 #include "net/address.h"
 
 namespace echo_server {

@@ -20,7 +20,7 @@
 #include <thread>
 #include <utility>
 
-#include "base/fd.h"
+#include "base/os.h"
 #include "support/bpffs.h"
 #include "support/child.h"
 #include "support/client.h"

@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "base/fd.h"
+#include "base/os.h"
 #include "echo_dispatch.h"
 #include "support/child.h"
 #include "support/client.h"

@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-#include "base/fd.h"
+#include "base/os.h"
 #include "net/address.h"
 #include "net/sockets.h"
 #include "support/client.h"

@@ -23,7 +23,7 @@ int main(int argc, char** argv) {
     try {
         open_closed_standard_streams();
         const auto parsed = parse_command_line(argc, argv);
-        if (const auto* exit = std::get_if<Exit>(&parsed)) return exit->code;
+        if (const auto* code = std::get_if<int>(&parsed)) return *code;
         check_proc();
         use_permitted_capabilities();
         raise_descriptor_limit();

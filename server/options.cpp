@@ -129,7 +129,7 @@ std::size_t usable_cpus() {
 
 }  // namespace
 
-std::variant<Options, StatusFormat, ReloadOptions, Exit> parse_command_line(int argc, char** argv) {
+std::variant<Options, StatusFormat, ReloadOptions, int> parse_command_line(int argc, char** argv) {
     CLI::App app(description, "echo-server");
     app.footer(notes)->set_version_flag("--version", "echo-server " ECHO_SERVER_VERSION, "Print the version and exit");
     auto* status = app.add_subcommand("status", "Show the running echo-servers; needs root");
@@ -155,11 +155,11 @@ std::variant<Options, StatusFormat, ReloadOptions, Exit> parse_command_line(int 
             throw std::runtime_error("--ports: after the exclusions no port is left");
         return options;
     } catch (const CLI::Success& done) {
-        return Exit{app.exit(done)};
+        return app.exit(done);
     } catch (const std::runtime_error& error) {
         const auto* subcommand = status->parsed() ? "status " : reload->parsed() ? "reload " : "";
         log_error("{}; see echo-server {}--help", error.what(), subcommand);
-        return Exit{2};
+        return 2;
     }
 }
 

@@ -45,13 +45,8 @@ struct ReloadOptions {
     std::optional<pid_t> pid;  ///< unset: that of the only server
 };
 
-/// Exit now with `code`; any message has been printed.
-struct Exit {
-    int code;
-};
-
-/// Parses the command line; 'echo-server status' has nothing but a format. Prints what --help and --version ask for
-/// (Exit 0), and one line to standard error for wrong usage (Exit 2).
-std::variant<Options, StatusFormat, ReloadOptions, Exit> parse_command_line(int argc, char** argv);
+/// Parses the command line; 'echo-server status' has nothing but a format. Returns the exit code if there is nothing more
+/// to do: 0 once it has printed what --help and --version ask for, 2 after a line to standard error for wrong usage.
+std::variant<Options, StatusFormat, ReloadOptions, int> parse_command_line(int argc, char** argv);
 
 }  // namespace echo_server

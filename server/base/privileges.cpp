@@ -133,15 +133,12 @@ void become(const User& user) {
     set_capabilities({.permitted = permitted, .effective = permitted & ~about_files});
 }
 
-SightOfProcesses::SightOfProcesses() : before_(read_capabilities().effective) {
-    raise(capability_bit(CAP_DAC_READ_SEARCH) | capability_bit(CAP_SYS_PTRACE));
-}
+SightOfProcesses::SightOfProcesses() { raise(capability_bit(CAP_DAC_READ_SEARCH) | capability_bit(CAP_SYS_PTRACE)); }
 
 SightOfProcesses::~SightOfProcesses() {
     try {
-        auto capabilities = read_capabilities();
-        capabilities.effective = before_;
-        set_capabilities(capabilities);
+        const auto permitted = read_capabilities().permitted;
+        set_capabilities({.permitted = permitted, .effective = permitted & ~about_files});
     } catch (const std::runtime_error&) {
         // They go with all others, once the program is attached.
     }

@@ -48,9 +48,6 @@ class SightOfProcesses {
     ~SightOfProcesses();
     SightOfProcesses(const SightOfProcesses&) = delete;
     SightOfProcesses& operator=(const SightOfProcesses&) = delete;
-
- private:
-    std::uint64_t before_;  // the effective set
 };
 
 /// Drops all capabilities, for good (no_new_privs). CAP_BPF is kept if `needs_cap_bpf`, called last, returns true;

@@ -45,8 +45,9 @@ struct ReloadOptions {
     std::optional<pid_t> pid;  ///< unset: that of the only server
 };
 
-/// Parses the command line; 'echo-server status' has nothing but a format. Returns the exit code if there is nothing more
-/// to do: 0 once it has printed what --help and --version ask for, 2 after a line to standard error for wrong usage.
+/// Parses the command line; 'echo-server status' has nothing but a format. Returns the exit code if there is nothing
+/// more to do: 0 once it has printed what --help and --version ask for, 2 after a line to standard error for wrong
+/// usage.
 std::variant<Options, StatusFormat, ReloadOptions, int> parse_command_line(int argc, char** argv);
 
 }  // namespace echo_server

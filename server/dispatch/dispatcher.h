@@ -75,7 +75,7 @@ class Dispatcher {
     /// CAP_BPF.
     [[nodiscard]] bool may_use_maps() const;
 
-    /// Writes `identity` into the map echo_instance, and freezes it. Returns this server as other processes see it, with
+    /// Writes `identity` into the map echo_instance, and freezes it. Returns this server as other processes see it, by
     /// descriptors of its own. To be called once.
     [[nodiscard]] Instance publish(const echo_instance& identity);
 

@@ -20,8 +20,8 @@
 #include "base/os.h"
 #include "dispatch/dispatcher.h"
 #include "net/address.h"
-#include "net/sockets.h"
 #include "net/port_set.h"
+#include "net/sockets.h"
 
 using namespace echo_server;
 

@@ -196,22 +196,18 @@ TEST_CASE("start: what can't be is one line that says why and what to do, and ex
         "programs belong (that of a rootless container, or by PrivateUsers= in a systemd unit): start echo-server "
         "outside of it",
         become_root_of_a_user_namespace);
-    check(
-        seven,
-        "loading the BPF program: Function not implemented; this kernel has no bpf(): one built with CONFIG_BPF_SYSCALL=y is needed",
-        [] { refuse_system_call(SYS_bpf, -1, ENOSYS); });
-    check(
-        seven,
-        "loading the BPF program: Invalid argument; this kernel has no sk_lookup programs: Linux 5.10 or newer is needed, "
-        "built with "
-        "CONFIG_INET=y and CONFIG_BPF_SYSCALL=y",
-        [] { refuse_system_call(SYS_bpf, BPF_PROG_LOAD, EINVAL); });
-    check(
-        seven,
-        "loading the BPF program: Invalid argument; this kernel has no sockmap: one built with CONFIG_BPF_STREAM_PARSER=y is "
-        "needed "
-        "(from Linux 5.12 on, CONFIG_INET=y and CONFIG_BPF_SYSCALL=y suffice)",
-        [] { refuse_system_call(SYS_bpf, BPF_MAP_CREATE, EINVAL); });
+    check(seven,
+          "loading the BPF program: Function not implemented; this kernel has no bpf(): one built with "
+          "CONFIG_BPF_SYSCALL=y is needed",
+          [] { refuse_system_call(SYS_bpf, -1, ENOSYS); });
+    check(seven,
+          "loading the BPF program: Invalid argument; this kernel has no sk_lookup programs: Linux 5.10 or newer is "
+          "needed, built with CONFIG_INET=y and CONFIG_BPF_SYSCALL=y",
+          [] { refuse_system_call(SYS_bpf, BPF_PROG_LOAD, EINVAL); });
+    check(seven,
+          "loading the BPF program: Invalid argument; this kernel has no sockmap: one built with "
+          "CONFIG_BPF_STREAM_PARSER=y is needed (from Linux 5.12 on, CONFIG_INET=y and CONFIG_BPF_SYSCALL=y suffice)",
+          [] { refuse_system_call(SYS_bpf, BPF_MAP_CREATE, EINVAL); });
 }
 
 #ifdef NDEBUG  // sanitizers need /proc themselves

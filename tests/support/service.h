@@ -4,17 +4,49 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "base/fd.h"
+#include "base/systemd.h"
 #include "support/client.h"
+#include "support/netns.h"
 #include "support/server.h"
-#include "support/service_manager.h"
 
 namespace echo_server {
+
+/// Plays systemd: hears what a service says by sd_notify(3), and keeps its descriptors.
+class Systemd {
+ public:
+    explicit Systemd(const Netns& netns);
+
+    /// The next message that is not about descriptors, or "nothing" after the time limit.
+    std::string receive();
+    /// Receives until the service says `text`.
+    void wait_for(const std::string& text);
+
+    /// The descriptors that the service has stored, as far as its messages were received.
+    std::vector<DescriptorStore::Entry> stored;
+    /// Their names, without the numbers: "link, listener".
+    [[nodiscard]] std::string kinds() const;
+
+    // For Process's in_child.
+
+    /// The program is a service without a descriptor store.
+    static void start();
+    /// The service has a store, and gets what is there.
+    void start_with_store() const;
+
+ private:
+    // The next message; its descriptor comes into `fd`.
+    std::string next(Fd& fd);
+
+    Fd socket_;
+};
 
 /// A service of systemd with a descriptor store, and its processes, one after the other.
 class Service {
  public:
-    explicit Service(const Netns& netns) : netns_(netns), systemd(netns) {}
+    explicit Service(const Netns& netns) : systemd(netns), netns_(netns) {}
 
     /// Returns once the new process is ready.
     void start(const Command& arguments);
@@ -26,12 +58,11 @@ class Service {
     void start_and_stop(const Command& arguments);
     void crash() const;
 
+    Systemd systemd;
+    std::unique_ptr<Server> process;
+
  private:
     const Netns& netns_;
-
- public:
-    ServiceManager systemd;
-    std::unique_ptr<Server> process;
 };
 
 /// A client that connects now; it is served later.

@@ -19,7 +19,7 @@
 #include "support/child.h"
 #include "support/client.h"
 #include "support/server.h"
-#include "support/service_manager.h"
+#include "support/service.h"
 
 namespace echo_server {
 
@@ -89,13 +89,13 @@ TEST_CASE("log: in the journal a line has its priority, and the start is one lin
 
 TEST_CASE("log: a path can fake no line, steer no terminal, and say nothing to systemd") {
     const Netns netns;
-    ServiceManager systemd(netns);
+    Systemd systemd(netns);
     const TempFile beside("");
     const auto path = beside.path() + "\nREADY=1\nMAINPID=1\x1b[2J\u00e4";
     const auto shown = beside.path() + R"(\x0aREADY=1\x0aMAINPID=1\x1b[2J\xc3\xa4)";
     const auto write = [&](std::string_view text) { std::ofstream(path) << text; };
     write("7\n");
-    Server server(netns, {"--ports-file", path}, ServiceManager::start);
+    Server server(netns, {"--ports-file", path}, Systemd::start);
     CHECK(server.output().find("\n  reload     edit " + shown + ", then ") != std::string::npos);
     systemd.wait_for("READY=1\nSTATUS=1 TCP port open: 7");
     write("seven\n");

@@ -17,15 +17,15 @@
 
 #include "support/client.h"
 #include "support/server.h"
-#include "support/service_manager.h"
+#include "support/service.h"
 
 namespace echo_server {
 
 TEST_CASE("systemd: it is told of the start, each reload and the stop") {
     const Netns netns;
-    ServiceManager systemd(netns);
+    Systemd systemd(netns);
     const TempFile file("7,77\n");
-    Server server(netns, {"--ports-file", file.path()}, ServiceManager::start);
+    Server server(netns, {"--ports-file", file.path()}, Systemd::start);
     CHECK(systemd.receive() == "READY=1\nSTATUS=2 TCP ports open: 7,77");
     const auto reloads = [&](const std::string& status) {
         server.signal(SIGHUP);
@@ -51,7 +51,7 @@ namespace {
 
 // For Process's in_child: a service that systemd restarts if it gives no answer for so long.
 void start_with_watchdog() {
-    ServiceManager::start();
+    Systemd::start();
     ::setenv("WATCHDOG_USEC", "200000", 1);
     ::setenv("WATCHDOG_PID", std::to_string(::getpid()).c_str(), 1);
 }
@@ -61,7 +61,7 @@ constexpr auto answer = "WATCHDOG=1";
 // More than the kernel keeps for a reader that comes late (net.unix.max_dgram_qlen).
 constexpr int some_new_ones = 15;
 
-void wait_for_answers(ServiceManager& systemd, int count) {
+void wait_for_answers(Systemd& systemd, int count) {
     for (int i = 0; i < count; ++i) systemd.wait_for(answer);
 }
 
@@ -80,7 +80,7 @@ std::vector<pid_t> threads_of(const Process& process) {
 
 TEST_CASE("systemd: its watchdog gets an answer again and again, under load and in a drain") {
     const Netns netns;
-    ServiceManager systemd(netns);
+    Systemd systemd(netns);
     const Server server(netns, {"--ports", "7", "--threads", "2", "--drain-timeout", "3600"}, start_with_watchdog);
     wait_for_answers(systemd, 5);
     Client client(netns, "127.0.0.1", 7);
@@ -102,8 +102,8 @@ TEST_CASE("systemd: its watchdog gets an answer again and again, under load and 
 TEST_CASE("systemd: its watchdog gets no answer while one thread hangs") {
     const Netns netns;
     const Netns another;
-    ServiceManager systemd(netns);
-    ServiceManager clock(another);
+    Systemd systemd(netns);
+    Systemd clock(another);
     const Server server(netns, {"--ports", "7", "--threads", "3"}, start_with_watchdog);
     const Server healthy(another, {"--ports", "7", "--threads", "3"}, start_with_watchdog);
     // Answers from now until the housekeeper reloads.
@@ -134,8 +134,8 @@ TEST_CASE("systemd: its watchdog gets no answer while one thread hangs") {
 TEST_CASE("systemd: without a watchdog, or with another process's, there is no answer") {
     const Netns netns;
     const Netns another;
-    ServiceManager systemd(netns);
-    ServiceManager clock(another);
+    Systemd systemd(netns);
+    Systemd clock(another);
     const Server server(netns, {"--ports", "7"}, [] {
         start_with_watchdog();
         ::setenv("WATCHDOG_PID", "1", 1);
@@ -148,17 +148,17 @@ TEST_CASE("systemd: without a watchdog, or with another process's, there is no a
 
 TEST_CASE("systemd: a start that fails is never called ready, and says why") {
     const Netns netns;
-    ServiceManager systemd(netns);
-    CHECK(run(netns, echo_server({"--ports-file", "/nowhere"}), ServiceManager::start).code == 1);
+    Systemd systemd(netns);
+    CHECK(run(netns, echo_server({"--ports-file", "/nowhere"}), Systemd::start).code == 1);
     CHECK(systemd.receive().starts_with("STATUS=Failed: reading ports file /nowhere: "));
-    const Server server(netns, {"--ports", "9"}, ServiceManager::start);
+    const Server server(netns, {"--ports", "9"}, Systemd::start);
     CHECK(systemd.receive() == "READY=1\nSTATUS=1 TCP port open: 9");
 }
 
 TEST_CASE("systemd: a server that is replaced says so") {
     const Netns netns;
-    ServiceManager systemd(netns);
-    const Server old_server(netns, {"--ports", "7"}, ServiceManager::start);
+    Systemd systemd(netns);
+    const Server old_server(netns, {"--ports", "7"}, Systemd::start);
     systemd.wait_for("READY=1");
     const Client held = connected(netns, 7);
     const Server new_server(netns, {"--ports", "7", "--replace"});

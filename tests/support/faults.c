@@ -1,22 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Preloaded into the server. Each variable asks for a fault:
- *
- * ACCEPT_FAULT=EMFILE       accept4() fails so for half a second. More than twenty calls abort the server: it spins.
- * ACCEPT_FAULT=ECONNABORTED accept4() fails three times; each failure stands for a client.
- * EPOLL_FAULT=ENOSPC        epoll refuses every connection with this error.
- * BPF_FAULT=24:1            bpf() with command 24 succeeds once, then always fails with ENOMEM.
- * BPF_FAULT=24:FILE         bpf() with command 24 fails with ENOMEM as long as the file is not empty.
- * MEMORY_FAULT=FILE         two of three allocations fail as long as the file is not empty.
- * CLOCK_FAULT=1             the wall clock jumps by years.
- * READ_FAULT=FILE           each read of the file's beginning adds a line to it, from the third read(2) on.
- * HANG_FAULT=FILE           reading the file waits as long as FILE.hang exists, as on a file system whose server does
- *                           not answer; FILE.hangs says that it waits. With HANG_HOUR=1 each wait lasts an hour by the
- *                           server's clocks.
- * SPLICE_FAULT="out:short read:EIO"
- *                           calls of the splice path fail. "in" and "out" are splice(2) from and to a connection to
- *                           port 9; "read" is from any pipe; "ioctl" asks any pipe for its bytes; "pipe2" is every
- *                           call but the first. "short" moves only half of the bytes; "moved-EIO" moves half too, and
- *                           reports an error all the same. */
+/* Preloaded into the server. Each variable of the environment asks for a fault; it stands above the function that
+ * fails. By what they hit: accept and epoll, the splice path, memory, files, clocks, bpf(). */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -51,7 +35,53 @@ static int has_text(const char* path) {
     return stat(path, &file) == 0 && file.st_size > 0;
 }
 
-/* The fault of a call of the splice path: the bytes that it moves all the same, and its error, or 0. */
+static int is_pipe(int fd) {
+    struct stat file;
+    return fstat(fd, &file) == 0 && S_ISFIFO(file.st_mode);
+}
+
+/* Accept and epoll. */
+
+/* ACCEPT_FAULT=EMFILE: accept4() fails so for half a second. More than twenty calls abort the server: it spins.
+ * ACCEPT_FAULT=ECONNABORTED: accept4() fails three times; each failure stands for a client. */
+int accept4(int fd, struct sockaddr* address, socklen_t* size, int flags) {
+    static int calls;
+    static struct timespec first;
+    static int (*real)(int, struct sockaddr*, socklen_t*, int);
+    const char* fault = getenv("ACCEPT_FAULT");
+    struct timespec now;
+
+    if (!real) real = (int (*)(int, struct sockaddr*, socklen_t*, int))dlsym(RTLD_NEXT, "accept4");
+    if (!fault) return real(fd, address, size, flags);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (calls++ == 0) first = now;
+    const long passed_ms = (now.tv_sec - first.tv_sec) * 1000 + (now.tv_nsec - first.tv_nsec) / 1000000;
+    if (strcmp(fault, "ECONNABORTED") == 0 ? calls > 3 : passed_ms > 500) return real(fd, address, size, flags);
+    if (calls > 20) abort();
+    errno = named_error(fault);
+    return -1;
+}
+
+/* EPOLL_FAULT=ENOSPC: epoll refuses every connection with this error. */
+int epoll_ctl(int epoll, int operation, int fd, struct epoll_event* event) {
+    static int (*real)(int, int, int, struct epoll_event*);
+    const char* fault = getenv("EPOLL_FAULT");
+    struct sockaddr_storage peer;
+    socklen_t size = sizeof(peer);
+
+    if (!real) real = (int (*)(int, int, int, struct epoll_event*))dlsym(RTLD_NEXT, "epoll_ctl");
+    if (!fault || operation != EPOLL_CTL_ADD || getpeername(fd, (struct sockaddr*)&peer, &size) != 0)
+        return real(epoll, operation, fd, event);
+    errno = named_error(fault);
+    return -1;
+}
+
+/* The splice path. */
+
+/* SPLICE_FAULT="out:short read:EIO": these calls fail. "in" and "out" are splice(2) from and to a connection to port 9;
+ * "read" is from any pipe; "ioctl" asks any pipe for its bytes; "pipe2" is every call but the first. "short" moves only
+ * half of the bytes; "moved-EIO" moves half too, and reports an error all the same. The result has the bytes that the
+ * call moves all the same, and its error, or 0. */
 struct splice_fault {
     size_t size;
     int error;
@@ -72,36 +102,6 @@ static struct splice_fault splice_fault(const char* call, size_t size) {
         if (!is_short) fault.error = named_error(moved ? how + 6 : how);
     }
     return fault;
-}
-
-#ifdef NDEBUG /* sanitizers have allocators of their own */
-/* glibc's own names of its functions: dlsym() may allocate. */
-extern void* __libc_malloc(size_t size);
-extern void* __libc_calloc(size_t count, size_t size);
-extern void* __libc_realloc(void* old, size_t size);
-
-static const char* memory_fault;
-
-__attribute__((constructor)) static void find_memory_fault(void) { memory_fault = getenv("MEMORY_FAULT"); }
-
-/* Where an object needs two allocations, in a row the first fails, or the second. */
-static int is_without_memory(void) {
-    static atomic_uint calls;
-
-    if (!memory_fault || !has_text(memory_fault)) return 0;
-    if (atomic_fetch_add(&calls, 1) % 3 == 0) return 0;
-    errno = ENOMEM;
-    return 1;
-}
-
-void* malloc(size_t size) { return is_without_memory() ? NULL : __libc_malloc(size); }
-void* calloc(size_t count, size_t size) { return is_without_memory() ? NULL : __libc_calloc(count, size); }
-void* realloc(void* old, size_t size) { return is_without_memory() ? NULL : __libc_realloc(old, size); }
-#endif
-
-static int is_pipe(int fd) {
-    struct stat file;
-    return fstat(fd, &file) == 0 && S_ISFIFO(file.st_mode);
 }
 
 static int is_of_port_9(int fd) {
@@ -149,39 +149,46 @@ int ioctl(int fd, unsigned long request, ...) {
     return -1;
 }
 
-int accept4(int fd, struct sockaddr* address, socklen_t* size, int flags) {
-    static int calls;
-    static struct timespec first;
-    static int (*real)(int, struct sockaddr*, socklen_t*, int);
-    const char* fault = getenv("ACCEPT_FAULT");
-    struct timespec now;
+/* Memory. */
 
-    if (!real) real = (int (*)(int, struct sockaddr*, socklen_t*, int))dlsym(RTLD_NEXT, "accept4");
-    if (!fault) return real(fd, address, size, flags);
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    if (calls++ == 0) first = now;
-    const long passed_ms = (now.tv_sec - first.tv_sec) * 1000 + (now.tv_nsec - first.tv_nsec) / 1000000;
-    if (strcmp(fault, "ECONNABORTED") == 0 ? calls > 3 : passed_ms > 500) return real(fd, address, size, flags);
-    if (calls > 20) abort();
-    errno = named_error(fault);
-    return -1;
+#ifdef NDEBUG /* sanitizers have allocators of their own */
+/* glibc's own names of its functions: dlsym() may allocate. */
+extern void* __libc_malloc(size_t size);
+extern void* __libc_calloc(size_t count, size_t size);
+extern void* __libc_realloc(void* old, size_t size);
+
+/* MEMORY_FAULT=FILE: two of three allocations fail as long as the file is not empty. */
+static const char* memory_fault;
+
+__attribute__((constructor)) static void find_memory_fault(void) { memory_fault = getenv("MEMORY_FAULT"); }
+
+/* Where an object needs two allocations, in a row the first fails, or the second. */
+static int is_without_memory(void) {
+    static atomic_uint calls;
+
+    if (!memory_fault || !has_text(memory_fault)) return 0;
+    if (atomic_fetch_add(&calls, 1) % 3 == 0) return 0;
+    errno = ENOMEM;
+    return 1;
 }
 
-int epoll_ctl(int epoll, int operation, int fd, struct epoll_event* event) {
-    static int (*real)(int, int, int, struct epoll_event*);
-    const char* fault = getenv("EPOLL_FAULT");
-    struct sockaddr_storage peer;
-    socklen_t size = sizeof(peer);
+void* malloc(size_t size) { return is_without_memory() ? NULL : __libc_malloc(size); }
+void* calloc(size_t count, size_t size) { return is_without_memory() ? NULL : __libc_calloc(count, size); }
+void* realloc(void* old, size_t size) { return is_without_memory() ? NULL : __libc_realloc(old, size); }
+#endif
 
-    if (!real) real = (int (*)(int, int, int, struct epoll_event*))dlsym(RTLD_NEXT, "epoll_ctl");
-    if (!fault || operation != EPOLL_CTL_ADD || getpeername(fd, (struct sockaddr*)&peer, &size) != 0)
-        return real(epoll, operation, fd, event);
-    errno = named_error(fault);
-    return -1;
+/* Files. */
+
+static int is_same_file(int fd, const char* path) {
+    struct stat file;
+    struct stat here;
+    return fstat(fd, &here) == 0 && stat(path, &file) == 0 && here.st_ino == file.st_ino;
 }
 
 static volatile long hung_for; /* seconds */
 
+/* HANG_FAULT=FILE: reading the file waits as long as FILE.hang exists, as on a file system whose server does not
+ * answer; FILE.hangs says that it waits. With HANG_HOUR=1 each wait lasts an hour by the server's clocks. */
 static void hang(const char* path) {
     const struct timespec moment = {.tv_nsec = 5000000};
     struct stat file;
@@ -205,22 +212,23 @@ static void hang(const char* path) {
     if (getenv("HANG_HOUR")) hung_for += 3600;
 }
 
-static void hang_at_read(int fd, const char* path) {
-    struct stat file;
-    struct stat here;
+/* READ_FAULT=FILE: each read of the file's beginning adds a line to it, from the third read(2) on. */
+static void append_after_read(int fd, const char* path, ssize_t result) {
+    static int calls;
 
-    if (fstat(fd, &here) == 0 && stat(path, &file) == 0 && here.st_ino == file.st_ino) hang(path);
+    if (!is_same_file(fd, path) || ++calls < 3 || result <= 0 || lseek(fd, 0, SEEK_CUR) != result) return;
+    FILE* more = fopen(path, "a");
+    if (!more) abort();
+    fputs("8\n", more);
+    fclose(more);
 }
 
+/* Of files, and of the pipes of the splice path. */
 ssize_t read(int fd, void* buffer, size_t size) {
-    static int calls;
     static ssize_t (*real)(int, void*, size_t);
-    const char* fault = getenv("READ_FAULT");
-    struct stat file;
-    struct stat here;
+    const char* hangs = getenv("HANG_FAULT");
 
-    if (getenv("HANG_FAULT")) hang_at_read(fd, getenv("HANG_FAULT"));
-
+    if (hangs && is_same_file(fd, hangs)) hang(hangs);
     if (!real) real = (ssize_t(*)(int, void*, size_t))dlsym(RTLD_NEXT, "read");
     if (getenv("SPLICE_FAULT") && is_pipe(fd)) {
         const struct splice_fault broken = splice_fault("read", size);
@@ -228,15 +236,13 @@ ssize_t read(int fd, void* buffer, size_t size) {
         return broken.error == 0 ? real(fd, buffer, broken.size) : -1;
     }
     const ssize_t result = real(fd, buffer, size);
-    if (!fault || fstat(fd, &here) != 0 || stat(fault, &file) != 0 || here.st_ino != file.st_ino) return result;
-    if (++calls < 3 || result <= 0 || lseek(fd, 0, SEEK_CUR) != result) return result;
-    FILE* more = fopen(fault, "a");
-    if (!more) abort();
-    fputs("8\n", more);
-    fclose(more);
+    if (getenv("READ_FAULT")) append_after_read(fd, getenv("READ_FAULT"), result);
     return result;
 }
 
+/* Clocks. */
+
+/* CLOCK_FAULT=1: the wall clock jumps by years. */
 int clock_gettime(clockid_t clock, struct timespec* now) {
     static int year;
     static int (*real)(clockid_t, struct timespec*);
@@ -252,7 +258,11 @@ int clock_gettime(clockid_t clock, struct timespec* now) {
     return result;
 }
 
-/* libbpf calls bpf() through syscall(). */
+/* bpf(). */
+
+/* BPF_FAULT=24:1: bpf() with command 24 succeeds once, then always fails with ENOMEM.
+ * BPF_FAULT=24:FILE: it fails with ENOMEM as long as the file is not empty.
+ * libbpf calls bpf() through syscall(). */
 long syscall(long number, ...) {
     static int calls;
     static long (*real)(long, ...);

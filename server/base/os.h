@@ -45,8 +45,8 @@ class Fd {
 };
 
 /// Throws a std::system_error whose what() is "WHAT: the system's words for `error`; HINT". `what` says what was tried,
-/// on what; `hint`, if there is one, says what to do. Of a shortage of descriptors that is always to raise the limit, of
-/// an EPERM in another user namespace to leave it.
+/// on what; `hint`, if there is one, says what to do. Of a shortage of descriptors that is always to raise the limit,
+/// of an EPERM in another user namespace to leave it.
 [[noreturn]] void fail(std::string_view what, int error = errno, std::string_view hint = {});
 
 /// Owns `fd`, which a system call has returned. If it is negative, throws as fail(what) does.

@@ -48,6 +48,15 @@ Fd open_socket(const Netns& netns, int family, int type) {
     return socket;
 }
 
+Fd open_service(const Netns& netns, int type, const Address& here) {
+    Fd socket = open_socket(netns, here.storage.ss_family, type);
+    const int on = 1;
+    REQUIRE(::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0);
+    REQUIRE(::bind(socket.get(), here.get(), here.size) == 0);
+    if (type == SOCK_STREAM) REQUIRE(::listen(socket.get(), SOMAXCONN) == 0);
+    return socket;
+}
+
 }  // namespace
 
 Client::Client(const Netns& netns, const std::string& address, std::uint16_t port) {
@@ -121,36 +130,24 @@ bool echoes(const Netns& netns, const std::string& address, std::uint16_t port, 
 
 NamedServer::NamedServer(const Netns& netns, Protocol protocol, const std::string& address, std::uint16_t port,
                          std::string name)
-    : protocol_(protocol), name_(std::move(name)) {
-    const auto here = make_address(address, port);
-    socket_ = open_socket(netns, here.storage.ss_family, protocol == Protocol::tcp ? SOCK_STREAM : SOCK_DGRAM);
-    const int on = 1;
-    REQUIRE(::setsockopt(socket_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0);
-    REQUIRE(::bind(socket_.get(), here.get(), here.size) == 0);
-    if (protocol == Protocol::tcp) REQUIRE(::listen(socket_.get(), SOMAXCONN) == 0);
-    thread_ = std::thread([this] { serve(); });
-}
+    : protocol_(protocol),
+      name_(std::move(name)),
+      socket_(open_service(netns, protocol == Protocol::tcp ? SOCK_STREAM : SOCK_DGRAM, make_address(address, port))),
+      answers_([this] { answer(); }) {}
 
-NamedServer::~NamedServer() {
-    stop_ = true;
-    thread_.join();
-}
-
-void NamedServer::serve() {
-    while (!stop_) {
-        pollfd ready{.fd = socket_.get(), .events = POLLIN, .revents = 0};
-        if (::poll(&ready, 1, 20) <= 0) continue;
-        if (protocol_ == Protocol::tcp) {
-            const Fd client(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-            ::send(client.get(), name_.data(), name_.size(), MSG_NOSIGNAL);
-        } else {
-            Address from;
-            from.size = sizeof(from.storage);
-            std::array<char, 64> buffer{};
-            ::recvfrom(socket_.get(), buffer.data(), buffer.size(), 0, reinterpret_cast<sockaddr*>(&from.storage),
-                       &from.size);
-            ::sendto(socket_.get(), name_.data(), name_.size(), 0, from.get(), from.size);
-        }
+void NamedServer::answer() const {
+    pollfd ready{.fd = socket_.get(), .events = POLLIN, .revents = 0};
+    if (::poll(&ready, 1, 20) <= 0) return;
+    if (protocol_ == Protocol::tcp) {
+        const Fd client(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+        ::send(client.get(), name_.data(), name_.size(), MSG_NOSIGNAL);
+    } else {
+        Address from;
+        from.size = sizeof(from.storage);
+        std::array<char, 64> buffer{};
+        ::recvfrom(socket_.get(), buffer.data(), buffer.size(), 0, reinterpret_cast<sockaddr*>(&from.storage),
+                   &from.size);
+        ::sendto(socket_.get(), name_.data(), name_.size(), 0, from.get(), from.size);
     }
 }
 

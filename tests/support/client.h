@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <thread>
 
 #include "base/os.h"
 #include "support/netns.h"
+#include "support/storm.h"
 
 namespace echo_server {
 
@@ -56,20 +55,16 @@ class NamedServer {
     enum class Protocol { tcp, udp };
     NamedServer(const Netns& netns, Protocol protocol, const std::string& address, std::uint16_t port,
                 std::string name);
-    ~NamedServer();
-    NamedServer(const NamedServer&) = delete;
-    NamedServer& operator=(const NamedServer&) = delete;
 
     [[nodiscard]] int fd() const { return socket_.get(); }
 
  private:
-    void serve();
+    void answer() const;
 
     Protocol protocol_;
     std::string name_;
     Fd socket_;
-    std::atomic<bool> stop_ = false;
-    std::thread thread_;
+    Storm answers_;
 };
 
 /// Who answers there: all bytes until the end (TCP) or in one datagram (UDP), or "nobody".

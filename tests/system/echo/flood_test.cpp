@@ -18,6 +18,7 @@
 #include "support/client.h"
 #include "support/server.h"
 #include "support/shown_status.h"
+#include "support/storm.h"
 
 namespace echo_server {
 
@@ -61,33 +62,27 @@ struct Syn {
 /// Sends SYNs without a pause, each from another address, until the destructor.
 class SynFlood {
  public:
-    explicit SynFlood(const Netns& from) : thread_([this, &from] { run(from); }) {}
-    ~SynFlood() {
-        stop_ = true;
-        thread_.join();
-    }
-    SynFlood(const SynFlood&) = delete;
-    SynFlood& operator=(const SynFlood&) = delete;
+    explicit SynFlood(const Netns& from) : socket_(open_socket(from)), storm_([this] { send(); }) {}
 
     [[nodiscard]] long sent() const { return sent_; }
 
  private:
-    void run(const Netns& from) {
+    static Fd open_socket(const Netns& from) {
         const Netns::Entered entered(from);
-        const Fd socket(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW));
-        sockaddr_in to{.sin_family = AF_INET, .sin_port = 0, .sin_addr = {}, .sin_zero = {}};
-        ::inet_pton(AF_INET, Network::vm_ip4, &to.sin_addr);
-        for (std::uint32_t i = 0; !stop_; ++i) {
-            const Syn syn(htonl(0xc6120000U + i % 0x20000U));  // 198.18.0.0/15, for benchmarks: RFC 2544
-            if (::sendto(socket.get(), &syn, sizeof(syn), 0, reinterpret_cast<sockaddr*>(&to), sizeof(to)) ==
-                sizeof(syn))
-                ++sent_;
-        }
+        return Fd(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW));
+    }
+    void send() {
+        const Syn syn(htonl(0xc6120000U + next_++ % 0x20000U));  // 198.18.0.0/15, for benchmarks: RFC 2544
+        const sockaddr_in to{.sin_family = AF_INET, .sin_port = 0, .sin_addr = {syn.ip.daddr}, .sin_zero = {}};
+        if (::sendto(socket_.get(), &syn, sizeof(syn), 0, reinterpret_cast<const sockaddr*>(&to), sizeof(to)) ==
+            sizeof(syn))
+            ++sent_;
     }
 
-    std::atomic<bool> stop_ = false;
+    Fd socket_;
+    std::uint32_t next_ = 0;
     std::atomic<long> sent_ = 0;
-    std::thread thread_;
+    Storm storm_;
 };
 
 /// A figure of /proc/net/netstat in a namespace.

@@ -26,6 +26,7 @@
 #include "support/client.h"
 #include "support/inject_fault.h"
 #include "support/server.h"
+#include "support/storm.h"
 
 namespace echo_server {
 
@@ -170,9 +171,7 @@ TEST_CASE("reload command: a flood of connections by others keeps nobody waiting
     hanging.let_go();
     CHECK(command.wait() == 0);
 
-    const std::jthread flood([&](const std::stop_token& stop) {
-        while (!stop.stop_requested()) connect_as(ordinary_user, netns, address, 100);
-    });
+    const Storm flood([&] { connect_as(ordinary_user, netns, address, 100); });
     for (int i = 0; i < 10; ++i) {
         CHECK(run(netns, echo_server({"reload"})).code == 0);
         hanging.server.signal(SIGUSR2);
@@ -187,9 +186,7 @@ TEST_CASE("reload command: a flood of commands that read no answer leaves time f
     Server server(netns, {"--ports-file", file.path(), "--threads", "1"});
     const auto address = address_of_socket(netns);
     const auto unread = connect_as(0, netns, address, 100);
-    const std::jthread flood([&](const std::stop_token& stop) {
-        while (!stop.stop_requested()) connect_as(0, netns, address, 1);
-    });
+    const Storm flood([&] { connect_as(0, netns, address, 1); });
     for (int i = 0; i < 100; ++i) CHECK(echoes(netns, "127.0.0.1", 7));
     server.signal(SIGUSR2);
     server.wait_for("SIGUSR2");

@@ -17,6 +17,7 @@
 #include "support/inject_fault.h"
 #include "support/port_key.h"
 #include "support/server.h"
+#include "support/storm.h"
 
 namespace echo_server {
 
@@ -188,9 +189,9 @@ TEST_CASE("reload: a SIGHUP that finds the listener destroyed ends the server, e
 TEST_CASE("reload: as many as come cost no stream a byte") {
     const Netns netns;
     Server server(netns, {"--ports", "7", "--threads", "1"});
-    std::atomic<bool> stop = false;
-    std::thread reloads([&] {
-        for (; !stop; std::this_thread::sleep_for(50us)) server.signal(SIGHUP);
+    Storm reloads([&] {
+        server.signal(SIGHUP);
+        std::this_thread::sleep_for(50us);
     });
     Client client(netns, "127.0.0.1", 7);
     const std::string data(1U << 20U, 's');
@@ -199,8 +200,7 @@ TEST_CASE("reload: as many as come cost no stream a byte") {
         client.send(data);
         if (client.receive(data.size()) == data) ++identical;
     }
-    stop = true;
-    reloads.join();
+    reloads.stop();
     CHECK(client.error() == 0);
     CHECK(identical == 300);
 }
@@ -215,19 +215,16 @@ TEST_CASE("reload: a storm of them leaves time for clients, and for a stop" * do
         return std::chrono::steady_clock::now() - start;
     };
     const auto calm = time_of_100_clients();
-    std::atomic<long> sent = 0;
-    std::jthread storm([&](const std::stop_token& stop) {
-        for (; !stop.stop_requested(); ++sent) ::kill(server.pid(), SIGHUP);
-    });
+    Storm storm([&] { ::kill(server.pid(), SIGHUP); });
     // Reloads of 65,534 ports run in turns with clients; each reload needs the time of a hundred clients.
     CHECK(time_of_100_clients() < 200 * calm);
     file.write("7\n");
     CHECK(eventually([&] { return try_connect(netns, "127.0.0.1", 8) == ECONNREFUSED; }));
     server.signal(SIGTERM);
     CHECK(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED; }));
-    storm = {};  // first, because the process's number may be another's after the wait
+    storm.stop();  // first, because the process's number may be another's after the wait
     CHECK(server.wait() == 0);
-    MESSAGE("SIGHUPs sent: ", sent.load());
+    MESSAGE("SIGHUPs sent: ", storm.times());
 }
 
 TEST_CASE("reload: a thousand of them cost no client of a port that stays its connection") {
@@ -235,25 +232,22 @@ TEST_CASE("reload: a thousand of them cost no client of a port that stays its co
     // A reload that closed all of these ports for a moment would be caught.
     const TempFile file("1-5000\n");
     Server server(network.vm, {"--ports-file", file.path()});
-    std::atomic<bool> stop = false;
     std::atomic<int> served = 0;
     std::atomic<int> failed = 0;
-    const auto connect_without_pause = [&](const std::string& address) {
-        while (!stop)
-            for (const std::uint16_t port : std::initializer_list<std::uint16_t>{7, 77, 777})
-                ++(echoes(network.host, address, port, "steady") ? served : failed);
+    const auto connect_to = [&](const std::string& address) {
+        for (const std::uint16_t port : std::initializer_list<std::uint16_t>{7, 77, 777})
+            ++(echoes(network.host, address, port, "steady") ? served : failed);
     };
-    std::thread ip4(connect_without_pause, Network::vm_ip4);
-    std::thread ip6(connect_without_pause, Network::vm_ip6);
+    Storm ip4([&] { connect_to(Network::vm_ip4); });
+    Storm ip6([&] { connect_to(Network::vm_ip6); });
 
     int reloaded = 0;
     for (int i = 0; i < 1000; ++i) {
         file.write(fmt::format("1-5000,{}-{}\n", 6000 + i, 6100 + i * 3));
         if (server.reload().starts_with("reloaded ")) ++reloaded;
     }
-    stop = true;
-    ip4.join();
-    ip6.join();
+    ip4.stop();
+    ip6.stop();
     MESSAGE("connections served meanwhile: ", served.load());
     CHECK(reloaded == 1000);
     CHECK(served > 500);

@@ -10,11 +10,11 @@
 #include <list>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 #include "support/client.h"
 #include "support/server.h"
+#include "support/storm.h"
 
 namespace echo_server {
 
@@ -30,66 +30,55 @@ std::string pattern(std::size_t size, unsigned seed) {
 class Stream {
  public:
     Stream(const Netns& netns, const std::string& address, std::uint16_t port, unsigned seed)
-        : client_(netns, address, port), thread_([this, seed] { run(seed); }) {}
-    ~Stream() {
-        if (thread_.joinable()) thread_.join();
-    }
-    Stream(const Stream&) = delete;
-    Stream& operator=(const Stream&) = delete;
+        : client_(netns, address, port), seed_(seed), storm_([this] { send_and_check(); }) {}
 
     /// Empty after success.
     std::string finish() {
-        stop_ = true;
-        thread_.join();
-        return failure_;
+        storm_.stop();
+        if (!failure_.empty()) return failure_;
+        client_.shutdown_write();
+        return client_.at_end() ? "" : fmt::format("end: error {}", client_.error());
     }
 
  private:
-    void run(unsigned seed) {
-        for (int i = 0; !stop_; ++i) {
-            const auto sent = pattern(10000, seed++);
-            client_.send(sent);
-            const auto received = client_.receive(sent.size());
-            if (received == sent) continue;
-            failure_ = fmt::format("piece {}: {} bytes, error {}", i, received.size(), client_.error());
-            return;
-        }
-        client_.shutdown_write();
-        if (!client_.at_end()) failure_ = fmt::format("end: error {}", client_.error());
+    void send_and_check() {
+        if (!failure_.empty()) return;
+        const auto sent = pattern(10000, seed_++);
+        client_.send(sent);
+        const auto received = client_.receive(sent.size());
+        if (received == sent) return;
+        failure_ = fmt::format("piece {}: {} bytes, error {}", storm_.times(), received.size(), client_.error());
     }
 
     Client client_;
-    std::atomic<bool> stop_ = false;
+    unsigned seed_;
     std::string failure_;
-    std::thread thread_;
+    Storm storm_;
 };
 
 }  // namespace
 
 TEST_CASE("replace: fifty in a row cost no client anything") {
     const Network network;
-    std::atomic<bool> stop = false;
     std::atomic<int> served = 0;
     std::atomic<int> failed = 0;
     std::atomic<int> last_error = 0;
-    const auto connect_without_pause = [&](const std::string& address) {
-        while (!stop) {
-            Client client(network.host, address, 7);
-            client.send("steady");
-            client.shutdown_write();
-            const bool good = client.receive(6) == "steady" && client.at_end();
-            ++(good ? served : failed);
-            if (!good) last_error = client.error();
-        }
+    const auto connect_to = [&](const std::string& address) {
+        Client client(network.host, address, 7);
+        client.send("steady");
+        client.shutdown_write();
+        const bool good = client.receive(6) == "steady" && client.at_end();
+        ++(good ? served : failed);
+        if (!good) last_error = client.error();
     };
     const Command arguments{"--ports", "7,77", "--replace", "--drain-timeout", "3600"};
     std::list<Server> servers;
     servers.emplace_back(network.vm, arguments);
     std::list<Stream> streams;
     streams.emplace_back(network.host, Network::vm_ip4, 77, 1);
-    std::vector<std::thread> clients;
+    std::list<Storm> clients;
     for (const std::string address : {Network::vm_ip4, Network::vm_ip6, Network::vm_ip4})
-        clients.emplace_back(connect_without_pause, address);
+        clients.emplace_back([&connect_to, address] { connect_to(address); });
 
     for (unsigned i = 0; i < 50; ++i) {
         const auto before = servers.back().pid();
@@ -98,8 +87,7 @@ TEST_CASE("replace: fifty in a row cost no client anything") {
         CHECK(server.output().find(fmt::format("\n  replaces   process {}, ", before)) != std::string::npos);
         if (i % 10 == 5) streams.emplace_back(network.host, Network::vm_ip6, 77, i * 1000);
     }
-    stop = true;
-    for (auto& client : clients) client.join();
+    clients.clear();
     MESSAGE("connections served meanwhile: ", served.load());
     CHECK(served > 200);
     CAPTURE(last_error.load());
@@ -126,18 +114,14 @@ TEST_CASE("replace: while servers replace each other, each status shows one that
     std::list<Server> servers;
     servers.emplace_back(netns, arguments);
     std::vector<std::string> shown;
-    std::atomic<std::size_t> reads = 0;
-    std::jthread reader([&](const std::stop_token& stop) {
-        for (; !stop.stop_requested(); ++reads) shown.push_back(run(netns, echo_server({"status", "--json"})).output);
-    });
+    Storm reader([&] { shown.push_back(run(netns, echo_server({"status", "--json"})).output); });
     for (int i = 0; i < 40; ++i) {
-        const auto before = reads.load();
+        const auto before = reader.times();
         servers.emplace_back(netns, arguments);
         // So that a read meets two replacements at most: it gives up after a while.
-        REQUIRE(eventually([&] { return reads > before; }));
+        REQUIRE(eventually([&] { return reader.times() > before; }));
     }
-    reader.request_stop();
-    reader.join();
+    reader.stop();
     const auto showing = [&](std::string_view state) {
         return std::ranges::count_if(shown, [&](const std::string& text) {
             return text.find(fmt::format(R"("state": "{}")", state)) != std::string::npos;

@@ -8,10 +8,10 @@
 #include <csignal>
 #include <list>
 #include <string>
-#include <thread>
 
 #include "support/client.h"
 #include "support/server.h"
+#include "support/storm.h"
 
 namespace echo_server {
 
@@ -22,42 +22,32 @@ class Load {
  public:
     explicit Load(const Network& network) {
         for (const std::string address : {Network::vm_ip4, Network::vm_ip6, Network::vm_ip4})
-            threads_.emplace_back([this, &network, address] { run(network.host, address); });
+            storms_.emplace_back([this, &network, address] { connect(network.host, address); });
     }
-    ~Load() { finish(); }
-    Load(const Load&) = delete;
-    Load& operator=(const Load&) = delete;
 
-    void finish() {
-        stop_ = true;
-        for (auto& thread : threads_) thread.join();
-        threads_.clear();
-    }
+    void finish() { storms_.clear(); }
     [[nodiscard]] int served() const { return served_; }
     /// The number of connections that failed after they were made, and of connections with a wrong answer.
     [[nodiscard]] int broken() const { return broken_; }
     [[nodiscard]] int wrong() const { return wrong_; }
 
  private:
-    void run(const Netns& from, const std::string& address) {
-        while (!stop_) {
-            Client client(from, address, 7);
-            if (client.error() != 0) continue;
-            client.send("steady");
-            client.shutdown_write();
-            const auto received = client.receive(6);
-            if (received == "steady" && client.at_end())
-                ++served_;
-            else
-                ++(std::string("steady").starts_with(received) ? broken_ : wrong_);
-        }
+    void connect(const Netns& from, const std::string& address) {
+        Client client(from, address, 7);
+        if (client.error() != 0) return;
+        client.send("steady");
+        client.shutdown_write();
+        const auto received = client.receive(6);
+        if (received == "steady" && client.at_end())
+            ++served_;
+        else
+            ++(std::string("steady").starts_with(received) ? broken_ : wrong_);
     }
 
-    std::atomic<bool> stop_ = false;
     std::atomic<int> served_ = 0;
     std::atomic<int> broken_ = 0;
     std::atomic<int> wrong_ = 0;
-    std::list<std::thread> threads_;
+    std::list<Storm> storms_;
 };
 
 }  // namespace

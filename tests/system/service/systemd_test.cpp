@@ -12,12 +12,12 @@
 #include <fstream>
 #include <regex>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "support/client.h"
 #include "support/server.h"
 #include "support/service.h"
+#include "support/storm.h"
 
 namespace echo_server {
 
@@ -84,19 +84,19 @@ TEST_CASE("systemd: its watchdog gets an answer again and again, under load and 
     const Server server(netns, {"--ports", "7", "--threads", "2", "--drain-timeout", "3600"}, start_with_watchdog);
     wait_for_answers(systemd, 5);
     Client client(netns, "127.0.0.1", 7);
-    std::jthread stream([&](const std::stop_token& stop) {
-        const std::string data(1U << 20U, 's');
-        while (!stop.stop_requested()) {
-            client.send(data);
-            if (client.receive(data.size()) != data) return;
-        }
+    const std::string data(1U << 20U, 's');
+    bool identical = true;
+    Storm stream([&] {
+        client.send(data);
+        identical = identical && client.receive(data.size()) == data;
     });
     wait_for_answers(systemd, some_new_ones);
     server.signal(SIGTERM);
     systemd.wait_for("STOPPING=1");
     wait_for_answers(systemd, 5);
-    stream = {};
+    stream.stop();
     CHECK(client.error() == 0);
+    CHECK(identical);
 }
 
 TEST_CASE("systemd: its watchdog gets no answer while one thread hangs") {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "base/fd.h"
+#include "base/os.h"
 #include "base/systemd.h"
 #include "support/client.h"
 #include "support/netns.h"

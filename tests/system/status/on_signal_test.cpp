@@ -5,7 +5,6 @@
 #include <linux/bpf.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
@@ -15,13 +14,13 @@
 #include <list>
 #include <regex>
 #include <string>
-#include <thread>
 
 #include "support/child.h"
 #include "support/client.h"
 #include "support/inject_fault.h"
 #include "support/server.h"
 #include "support/service.h"
+#include "support/storm.h"
 
 namespace echo_server {
 
@@ -185,10 +184,7 @@ TEST_CASE("status: a storm of SIGUSR1 costs no client its connection, and a stop
           doctest::test_suite("alone")) {
     const Netns netns;
     Server server(netns, {"--ports", "1-65535", "--allow-ephemeral", "--threads", "1"});
-    std::atomic<long> sent = 0;
-    std::jthread storm([&](const std::stop_token& stop) {
-        for (; !stop.stop_requested(); ++sent) ::kill(server.pid(), SIGUSR1);
-    });
+    Storm storm([&] { ::kill(server.pid(), SIGUSR1); });
     int served = 0;
     for (int i = 0; i < 1000; ++i)
         if (echoes(netns, i % 2 == 0 ? "127.0.0.1" : "::1", static_cast<std::uint16_t>(1 + i * 65))) ++served;
@@ -202,9 +198,9 @@ TEST_CASE("status: a storm of SIGUSR1 costs no client its connection, and a stop
     }
     server.signal(SIGTERM);
     CHECK(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED; }));
-    storm = {};  // first, because the process's number may be another's after the wait
+    storm.stop();  // first, because the process's number may be another's after the wait
     CHECK(server.wait() == 0);
-    MESSAGE("SIGUSR1 sent: ", sent.load(), ", answered: ", count(server.output(), "  dropped  "));
+    MESSAGE("SIGUSR1 sent: ", storm.times(), ", answered: ", count(server.output(), "  dropped  "));
 }
 
 TEST_CASE("status: SIGUSR1 is answered by a thread of its own, so that clients do not wait") {

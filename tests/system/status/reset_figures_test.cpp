@@ -5,11 +5,11 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
-#include <thread>
 
 #include "support/client.h"
 #include "support/server.h"
 #include "support/shown_status.h"
+#include "support/storm.h"
 
 namespace echo_server {
 
@@ -65,9 +65,7 @@ TEST_CASE("levels: a storm of SIGUSR2 costs no client its connection, and a stop
           doctest::test_suite("alone")) {
     const Netns netns;
     Server server(netns, {"--ports", "1-1000", "--threads", "1"});
-    std::jthread storm([&](const std::stop_token& stop) {
-        while (!stop.stop_requested()) ::kill(server.pid(), SIGUSR2);
-    });
+    Storm storm([&] { ::kill(server.pid(), SIGUSR2); });
     int served = 0;
     for (std::uint16_t port = 1; port <= 1000; ++port)
         if (echoes(netns, port % 2 == 0 ? "127.0.0.1" : "::1", port)) ++served;
@@ -76,7 +74,7 @@ TEST_CASE("levels: a storm of SIGUSR2 costs no client its connection, and a stop
     CHECK(eventually([&] { return status_shows(netns, "  echoed       none\n"); }));
     server.signal(SIGTERM);
     CHECK(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED; }));
-    storm = {};  // first, because the process's number may be another's after the wait
+    storm.stop();  // first, because the process's number may be another's after the wait
     CHECK(server.wait() == 0);
 }
 

@@ -61,7 +61,7 @@ void Pins::add(const std::string& folder, const std::vector<std::pair<std::strin
     }
 }
 
-bool Pins::publish() {
+bool Pins::rename() {
     bool replaced = false;
     // Check all before the first rename: a pin that was replaced can't be put back.
     for (const auto& pin : pins_) {

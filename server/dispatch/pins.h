@@ -10,7 +10,7 @@
 namespace echo_server {
 
 /// Pins of maps in a folder of a BPF file system: with them a user who is not root can use the maps (bpftool map ...
-/// pinned PATH). Made with the rights of the process, which is that user. Until publish() the pins of a running server,
+/// pinned PATH). Made with the rights of the process, which is that user. Until rename() the pins of a running server,
 /// which have the same names, stay. Removed with the object, unless others have replaced them.
 class Pins {
  public:
@@ -27,11 +27,11 @@ class Pins {
 
     /// Renames the pins to NAME, in the order of the maps: to be called once the start can't fail any more. Returns
     /// whether this has replaced other pins. Throws std::runtime_error.
-    bool publish();
+    bool rename();
 
  private:
     struct Pin {
-        std::string path;  // as published
+        std::string path;  // in the end
         std::string path_now;
         ino_t inode;
     };

@@ -173,7 +173,7 @@ class Housework {
 
     std::optional<bool> attached() {
         const std::lock_guard lock(facts_.gate->mutex);
-        return facts_.gate->stays_open ? true : Dispatcher::is_attached(facts_.gate->link);
+        return facts_.gate->program_stays ? true : Dispatcher::is_attached(facts_.gate->link);
     }
 
     bool is_open() {
@@ -196,10 +196,10 @@ class Housework {
 
 }  // namespace
 
-void Gate::close(bool keep_open) {
+void Gate::close(bool stays) {
     const std::lock_guard lock(mutex);
     closed = true;
-    stays_open = keep_open;
+    program_stays = stays;
     link = {};
     // Closed here, as the housekeeper may hang; the shutdown ends its poll(2), which would keep the socket.
     ::shutdown(commands.get(), SHUT_RDWR);
@@ -278,10 +278,10 @@ void Lifecycle::stop(Reason reason) {
     stopping_ = reason;
     // A restart looks like a stop from here. So new connections wait for the next process; if there is none, systemd
     // closes the ports once this process has ended.
-    const bool stays_open = reason == Reason::signal && DescriptorStore::exists();
-    if (!stays_open) store_.clear();
-    gate_.close(stays_open);
-    const bool leave_backlog = stays_open || reason == Reason::replaced;
+    const bool program_stays = reason == Reason::signal && DescriptorStore::exists();
+    if (!program_stays) store_.clear();
+    gate_.close(program_stays);
+    const bool leave_backlog = program_stays || reason == Reason::replaced;
     server_.drain(drain_timeout_, leave_backlog);
     const auto open = server_.open_connections();
     std::vector<std::string> waited_for;
@@ -289,7 +289,7 @@ void Lifecycle::stop(Reason reason) {
     if (server_.is_accepting()) waited_for.emplace_back("clients that are not accepted yet");
     if (const auto seconds = drain_timeout_.count(); !waited_for.empty() && seconds > 0)
         log_line("{}; waiting up to {} s for {}",
-                 stays_open                   ? "stopping: new connections wait for the next start"
+                 program_stays                ? "stopping: new connections wait for the next start"
                  : reason == Reason::replaced ? "stopping"
                                               : "stopping: the ports are closed",
                  seconds, fmt::join(waited_for, ", and for "));

@@ -22,15 +22,15 @@ namespace echo_server {
 
 /// What a stop closes: the event loop closes it, and the housekeeper asks. Nothing slow is done with `mutex` held.
 struct Gate {
-    /// Closes the ports, unless systemd keeps the program attached (`keep_open`), and lets no reload begin any more.
-    /// To be called by any thread, also again.
-    void close(bool keep_open);
+    /// Closes the ports, unless the program `stays` attached by systemd, and lets no reload begin any more. To be called
+    /// by any thread, also again.
+    void close(bool stays);
 
     std::mutex mutex;
-    Link link;                ///< steers connections to the server
-    Fd commands;              ///< the socket for 'echo-server reload'
-    bool closed = false;      ///< nothing is reloaded, and systemd hears of no state but that of the stop
-    bool stays_open = false;  ///< in a stop: systemd keeps the program attached
+    Link link;                   ///< steers connections to the server
+    Fd commands;                 ///< the socket for 'echo-server reload'
+    bool closed = false;         ///< nothing is reloaded, and systemd hears of no state but that of the stop
+    bool program_stays = false;  ///< in a stop: systemd keeps the program attached
 };
 
 /// Does in a thread of its own what may be slow, or hang with a file system, so that clients never wait for it: reloads

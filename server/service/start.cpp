@@ -107,8 +107,8 @@ void warn_of_lost_rights(const Options& options, const User& user, bool may_use_
 }
 
 // It replaces the pins of the running server, so not before all other steps are done.
-void publish(Pins& pins, const Options& options) {
-    if (pins.publish() && !options.replace)
+void rename_pins(Pins& pins, const Options& options) {
+    if (pins.rename() && !options.replace)
         log_warning("pins of another echo-server in {} were replaced; if it still runs, its user has lost them",
                     *options.pin);
 }
@@ -196,7 +196,7 @@ void serve(const Options& options, DescriptorStore& store) {
     const Housekeeper housekeeper(
         {options, user, shared_dispatcher, gate, server.listener(), std::move(self), server.io()});
     start_is_complete();
-    publish(pins, options);
+    rename_pins(pins, options);
     warn_of_lost_rights(options, user, dispatcher.may_use_maps(), kept_cap_bpf);
 
     // From here on nothing fails, nor hangs with a file system.

@@ -12,8 +12,8 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
-#include <ranges>
 #include <set>
+#include <sstream>
 #include <stdexcept>
 #include <unordered_map>
 #include <utility>
@@ -208,8 +208,9 @@ EphemeralPorts parse_ephemeral_ports(std::string_view range, std::string_view re
     EphemeralPorts local{.range = parse_range(range, '\t').value_or(PortRange{32768, 60999})};
     local.usable.insert(local.range.first, local.range.last);
     PortSet out_of_use;
-    for (const auto piece : std::views::split(reserved, ','))
-        if (const auto ports = parse_range({piece.begin(), piece.end()})) out_of_use.insert(ports->first, ports->last);
+    std::istringstream list{std::string(reserved)};
+    for (std::string piece; std::getline(list, piece, ',');)
+        if (const auto ports = parse_range(piece)) out_of_use.insert(ports->first, ports->last);
     local.usable = local.usable - out_of_use;
     return local;
 }

@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <ranges>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -137,8 +136,8 @@ void announce(const Options& options, const User& user, const std::string& open,
     log_line("echo-server {}: {}", ECHO_SERVER_VERSION, open);
     log_line("  socket     {}, the only one (sk:{:x} in 'ss -tlne')", bound, socket_cookie(identity.listener));
     log_line("  namespace  {} (netns_ino in 'bpftool link')", identity.netns);
-    const auto prefixes =
-        std::views::transform(options.addresses, [](const auto& prefix) { return to_string(prefix); });
+    std::vector<std::string> prefixes;
+    for (const auto& prefix : options.addresses) prefixes.push_back(to_string(prefix));
     if (!prefixes.empty()) log_line("  addresses  {}", fmt::join(prefixes, ", "));
     log_line("  user       {}, {}", user.name, kept_cap_bpf ? "with CAP_BPF alone" : "without any capability");
     if (options.pin) log_line("  pinned     {}/echo_ports, echo_socket", *options.pin);

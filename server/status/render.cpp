@@ -8,7 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
-#include <ranges>
+#include <sstream>
 #include <string_view>
 #include <tuple>
 #include <utility>
@@ -67,8 +67,9 @@ std::string line(std::string_view name, std::string_view value) { return fmt::fo
 // The list of `ports`, with at most ranges_in_a_line.
 std::string short_list(const Json& ports) {
     PortSet set;
-    for (const auto piece : std::views::split(ports["list"].get_ref<const std::string&>(), ','))
-        if (const auto range = parse_range({piece.begin(), piece.end()})) set.insert(range->first, range->last);
+    std::istringstream list(ports["list"].get<std::string>());
+    for (std::string piece; std::getline(list, piece, ',');)
+        if (const auto range = parse_range(piece)) set.insert(range->first, range->last);
     return set.to_string(ranges_in_a_line);
 }
 

@@ -164,13 +164,12 @@ void serve(const Options& options, DescriptorStore& store) {
 
     // Whatever was made last goes first, at the end and if a step fails: ports close before the socket does.
     set_libbpf_verbose(options.verbose);
-    const auto shared_dispatcher = std::make_shared<Dispatcher>(options.addresses, options.threads);
-    auto& dispatcher = *shared_dispatcher;
+    const auto dispatcher = std::make_shared<Dispatcher>(options.addresses, options.threads);
     auto replacement = prepare_replacement(options.replace);
     Lifecycle::Memory memory;
-    EchoServer server(find_listener(options, replacement, store), dispatcher.counters(), dispatcher.port_stats(),
+    EchoServer server(find_listener(options, replacement, store), dispatcher->counters(), dispatcher->port_stats(),
                       options.idle_timeout, options.verbose);
-    dispatcher.set_listener(server.listener());
+    dispatcher->set_listener(server.listener());
     const auto gate = std::make_shared<Gate>();
     Lifecycle lifecycle(options.drain_timeout, server, *gate, store, memory);
     const PortSet ports = plan_first_ports(options, server.listener());
@@ -178,28 +177,27 @@ void serve(const Options& options, DescriptorStore& store) {
     // echo_ports comes last: a start that is killed between the two leaves the user the echo_ports of the running
     // server.
     if (options.pin)
-        pins.add(*options.pin, {{"echo_socket", dispatcher.socket_fd()}, {"echo_ports", dispatcher.ports_fd()}});
+        pins.add(*options.pin, {{"echo_socket", dispatcher->socket_fd()}, {"echo_ports", dispatcher->ports_fd()}});
     server.set_max_connections(connection_limit(options.max_connections));
 
     // Open the ports. In a replacement the new program wins, and both servers accept from the socket that they share.
-    dispatcher.set_ports(ports);
+    dispatcher->set_ports(ports);
     const auto identity = identity_of(server, lifecycle.replaced_event());
-    auto self = dispatcher.publish(identity);
-    gate->link = dispatcher.attach();
+    auto self = dispatcher->publish(identity);
+    gate->link = dispatcher->attach();
     const auto program = self.program;
     check_alone(program, replacement, count_links(store));
 
-    const bool kept_cap_bpf = drop_capabilities([&] { return !dispatcher.may_use_maps(); });
+    const bool kept_cap_bpf = drop_capabilities([&] { return !dispatcher->may_use_maps(); });
     server.start_threads();  // a thread has capabilities of its own
     lifecycle.begin();
-    const Housekeeper housekeeper(
-        {options, user, shared_dispatcher, gate, server.listener(), std::move(self), server.io()});
+    const Housekeeper housekeeper({options, user, dispatcher, gate, server.listener(), std::move(self), server.io()});
     start_is_complete();
     rename_pins(pins, options);
-    warn_of_lost_rights(options, user, dispatcher.may_use_maps(), kept_cap_bpf);
+    warn_of_lost_rights(options, user, dispatcher->may_use_maps(), kept_cap_bpf);
 
     // From here on nothing fails, nor hangs with a file system.
-    let_go(replacement, dispatcher);
+    let_go(replacement, *dispatcher);
     keep(store, program, gate->link, server.listener());
     const auto open = describe_open(ports);
     notify("READY=1", open);

@@ -59,7 +59,8 @@ void DescriptorStore::replace(const std::vector<std::pair<std::string, int>>& en
     for (const auto& entry : entries) {
         const auto& name = entry.first;
         const bool is_there = std::erase_if(stored_, [&](const Entry& old) { return old.name == name; }) > 0;
-        if (!is_there && exists()) put(name, entry.second);
+        if (!exists()) continue;
+        if (!is_there) put(name, entry.second);
         own_.push_back(name);
     }
     for (const auto& old : stored_) remove(old.name);

@@ -18,6 +18,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -42,6 +43,8 @@ class Housework {
     Housework(Housekeeper::Facts facts, Fd end) : facts_(std::move(facts)), end_(std::move(end)) {}
 
     void run() {
+        char begin = 0;
+        if (::read(end_.get(), &begin, sizeof(begin)) != sizeof(begin)) return;
         for (;;) {
             std::array ready{pollfd{.fd = end_.get(), .events = POLLIN, .revents = 0},
                              pollfd{.fd = signals_.get(), .events = POLLIN, .revents = 0},
@@ -137,7 +140,7 @@ class Housework {
     void log_status() {
         try {
             try {
-                log_text(read_status());
+                log_text(status_text());
             } catch (const std::runtime_error& error) {
                 log_error("SIGUSR1: {}; the status is not logged", error.what());
             }
@@ -146,7 +149,7 @@ class Housework {
         }
     }
 
-    std::string read_status() {
+    std::string status_text() {
         if (!facts_.dispatcher->may_use_maps()) throw std::runtime_error(why_maps_are_refused);
         for (auto before = attached();;) {
             facts_.self.state = state_of(facts_.self, before);
@@ -173,7 +176,7 @@ class Housework {
 
     std::optional<bool> attached() {
         const std::lock_guard lock(facts_.gate->mutex);
-        return facts_.gate->program_stays ? true : Dispatcher::is_attached(facts_.gate->link);
+        return Dispatcher::is_attached(facts_.gate->link);
     }
 
     bool is_open() {
@@ -199,8 +202,7 @@ class Housework {
 void Gate::close(bool stays) {
     const std::lock_guard lock(mutex);
     closed = true;
-    program_stays = stays;
-    link = {};
+    if (!stays) link = {};
     // Closed here, as the housekeeper may hang; the shutdown ends its poll(2), which would keep the socket.
     ::shutdown(commands.get(), SHUT_RDWR);
     while (const Fd command{::accept4(commands.get(), nullptr, nullptr, SOCK_CLOEXEC)})
@@ -218,6 +220,8 @@ Housekeeper::Housekeeper(Facts facts) : gate_(facts.gate) {
     thread_ = start_thread([work] { work->run(); });
     ::pthread_setname_np(thread_.native_handle(), "housekeeper");  // for 'ps -L'
 }
+
+void Housekeeper::begin() { std::ignore = ::send(end_.get(), "", 1, MSG_NOSIGNAL); }
 
 Housekeeper::~Housekeeper() {
     gate_->close(false);
@@ -279,10 +283,10 @@ void Lifecycle::stop(Reason reason) {
     // A restart looks like a stop from here. So new connections wait for the next process; if there is none, systemd
     // closes the ports once this process has ended.
     const bool program_stays = reason == Reason::signal && DescriptorStore::exists();
-    if (!program_stays) store_.clear();
     gate_.close(program_stays);
     const bool leave_backlog = program_stays || reason == Reason::replaced;
     server_.drain(drain_timeout_, leave_backlog);
+    if (!program_stays) store_.clear();  // needs memory: after what must be done
     const auto open = server_.open_connections();
     std::vector<std::string> waited_for;
     if (open > 0) waited_for.push_back(plural(open, "connection"));

@@ -22,15 +22,14 @@ namespace echo_server {
 
 /// What a stop closes: the event loop closes it, and the housekeeper asks. Nothing slow is done with `mutex` held.
 struct Gate {
-    /// Closes the ports, unless the program `stays` attached by systemd, and lets no reload begin any more. To be called
-    /// by any thread, also again.
+    /// Closes the ports, unless systemd keeps the program (`stays`), and lets no reload begin any more. To be called by
+    /// any thread, also again.
     void close(bool stays);
 
     std::mutex mutex;
-    Link link;                   ///< steers connections to the server
-    Fd commands;                 ///< the socket for 'echo-server reload'
-    bool closed = false;         ///< nothing is reloaded, and systemd hears of no state but that of the stop
-    bool program_stays = false;  ///< in a stop: systemd keeps the program attached
+    Link link;            ///< steers connections to the server
+    Fd commands;          ///< the socket for 'echo-server reload'
+    bool closed = false;  ///< nothing is reloaded, and systemd hears of no state but that of the stop
 };
 
 /// Does in a thread of its own what may be slow, or hang with a file system, so that clients never wait for it: reloads
@@ -41,7 +40,7 @@ class Housekeeper {
     /// What it needs, also when it hangs and everything else has ended. `io` alone may end once the gate is closed.
     struct Facts {
         Options options;
-        User user;
+        uid_t user;  ///< who, beside root, may reload
         std::shared_ptr<Dispatcher> dispatcher;
         std::shared_ptr<Gate> gate;
         int listener;          ///< in echo_socket; the server owns it
@@ -49,10 +48,14 @@ class Housekeeper {
         asio::io_context& io;  ///< throws std::runtime_error if a reload finds that nothing is steered any more
     };
 
-    /// Starts the thread, which has the rights of the calling thread. Signals are blocked. Throws std::system_error.
+    /// Starts the thread, which has the rights of the calling thread, and waits. Signals are blocked. Throws
+    /// std::system_error.
     explicit Housekeeper(Facts facts);
     /// Closes the gate, and ends the thread; one that hangs is left alone.
     ~Housekeeper();
+
+    /// Lets the thread work. To be called once, when the start is over.
+    void begin();
 
  private:
     std::shared_ptr<Gate> gate_;

@@ -19,6 +19,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "base/log.h"
@@ -148,18 +149,18 @@ Fd open_reload_socket() {
     return socket;
 }
 
-Fd accept_reload(int listener, const User& user) {
+Fd accept_reload(int listener, uid_t user) {
     errno = 0;
     Fd command(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
     if (!command) return {};
-    if (const auto peer = peer_of(command).uid; peer == 0 || peer == user.uid) return command;
-    answer_reload(command, false, fmt::format("reloading this server: only root and user {} may reload it", user.name));
+    if (const auto peer = peer_of(command).uid; peer == 0 || peer == user) return command;
+    answer_reload(command, false, "reloading this server: only root and the server's own user may do that");
     return {};
 }
 
 void answer_reload(const Fd& command, bool success, std::string_view text) noexcept {
-    for (const auto part : {std::string_view(success ? &success_mark : &failure_mark, 1), text}) [[maybe_unused]]
-        const auto sent = ::send(command.get(), part.data(), part.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    for (const auto part : {std::string_view(success ? &success_mark : &failure_mark, 1), text})
+        std::ignore = ::send(command.get(), part.data(), part.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 void reload_server(std::optional<pid_t> pid) {

@@ -19,9 +19,8 @@ namespace echo_server {
 Fd open_reload_socket();
 
 /// Takes the next connection to `listener`. Returns nothing, with errno set or 0, if there is none, or if who connects
-/// may not reload: only root and `user`, who runs the server, may; all others are told so. Needs no memory unless it
-/// refuses.
-Fd accept_reload(int listener, const User& user);
+/// may not reload: only root and `user`, who runs the server, may; all others are told so. Needs no memory.
+Fd accept_reload(int listener, uid_t user);
 
 /// Tells `command` whether its reload succeeded, and `text`, one line. Needs no memory.
 void answer_reload(const Fd& command, bool success, std::string_view text) noexcept;

@@ -149,7 +149,7 @@ void announce(const Options& options, const User& user, const std::string& open,
     log_line("  stop       Ctrl-C, or {}", pid.empty() ? "send SIGTERM" : fmt::format("{}kill{}", sudo, pid));
 }
 
-// This can hang with the file system of the ports file; nothing else of the start can.
+// This can hang with the file system of the ports file.
 PortSet plan_first_ports(const Options& options, int listener) {
     const StopsStart stops_start;
     PortSet ports = plan_ports(options, {}, socket_cookie(listener));
@@ -180,7 +180,7 @@ void serve(const Options& options, DescriptorStore& store) {
         pins.add(*options.pin, {{"echo_socket", dispatcher->socket_fd()}, {"echo_ports", dispatcher->ports_fd()}});
     server.set_max_connections(connection_limit(options.max_connections));
 
-    // Open the ports. In a replacement the new program wins, and both servers accept from the socket that they share.
+    // Open the ports. In a replacement the new program wins; the old process accepts for both until it is let go.
     dispatcher->set_ports(ports);
     const auto identity = identity_of(server, lifecycle.replaced_event());
     auto self = dispatcher->publish(identity);
@@ -191,7 +191,7 @@ void serve(const Options& options, DescriptorStore& store) {
     const bool kept_cap_bpf = drop_capabilities([&] { return !dispatcher->may_use_maps(); });
     server.start_threads();  // a thread has capabilities of its own
     lifecycle.begin();
-    const Housekeeper housekeeper({options, user, dispatcher, gate, server.listener(), std::move(self), server.io()});
+    Housekeeper housekeeper({options, user.uid, dispatcher, gate, server.listener(), std::move(self), server.io()});
     start_is_complete();
     rename_pins(pins, options);
     warn_of_lost_rights(options, user, dispatcher->may_use_maps(), kept_cap_bpf);
@@ -202,6 +202,7 @@ void serve(const Options& options, DescriptorStore& store) {
     const auto open = describe_open(ports);
     notify("READY=1", open);
     announce(options, user, open, identity, replacement, sudo, kept_cap_bpf);
+    housekeeper.begin();
 
     server.run();
     lifecycle.end();

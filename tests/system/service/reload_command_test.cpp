@@ -157,7 +157,7 @@ TEST_CASE("reload command: a user reloads the own servers, and is told whose ano
     // No capability changes that.
     const auto [code, output] = run(netns, command(), [] { become_ordinary({CAP_KILL}); });
     CHECK(code == 1);
-    CHECK(output == "echo-server: reloading this server: only root and user nobody may reload it\n");
+    CHECK(output == "echo-server: reloading this server: only root and the server's own user may do that\n");
 
     const Netns other;
     const Server own(other, {"--ports-file", file.path()}, [] { become_ordinary({CAP_BPF, CAP_NET_ADMIN}); });

@@ -135,7 +135,7 @@ TEST_CASE("reload command: who may not reload is told so at once, and nothing is
     file.write("a secret\n");
     const auto address = address_of_socket(netns);
     CHECK(read_all(connect_as(ordinary_user, netns, address, 1).front()) ==
-          "-reloading this server: only root and user nobody may reload it");
+          "-reloading this server: only root and the server's own user may do that");
     CHECK(server.output().find("secret") == std::string::npos);
     CHECK(read_all(connect_as(nobody, netns, address, 1).front()).find("'a secret'") != std::string::npos);
 }

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "support/client.h"
+#include "support/inject_fault.h"
 #include "support/server.h"
 #include "support/service.h"
 #include "support/storm.h"
@@ -45,6 +46,25 @@ TEST_CASE("systemd: it is told of the start, each reload and the stop") {
     CHECK(systemd.receive() == "STOPPING=1\nSTATUS=Draining: 1 connection open");
     client.shutdown_write();
     CHECK(systemd.receive() == "STATUS=Stopped");
+}
+
+TEST_CASE("systemd: a reload that is asked for during the start comes after it") {
+    const Netns netns;
+    Systemd systemd(netns);
+    const TempFile file("7\n");
+    const auto flag = file.path() + ".hang";
+    std::ofstream(flag).close();
+    Process server(netns, echo_server({"--ports-file", file.path()}), [&] {
+        hang_at(file.path());
+        Systemd::start();
+    });
+    REQUIRE(eventually([&] { return std::filesystem::remove(file.path() + ".hangs"); }));
+    server.signal(SIGHUP);
+    std::filesystem::remove(flag);
+    CHECK(systemd.receive() == "READY=1\nSTATUS=1 TCP port open: 7");
+    CHECK(systemd.receive().starts_with("RELOADING=1\n"));
+    CHECK(systemd.receive() == "READY=1\nSTATUS=1 TCP port open: 7");
+    CHECK(server.wait_for("reloaded").ends_with(": nothing changed; 1 port open"));
 }
 
 namespace {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What the program, the server and 'status' must know of each other. Of a server of another version, 'status' and
- * --replace read echo_instance alone: fields are only ever appended, and a missing field is 0, unknown. */
+ * --replace read echo_instance and echo_socket: fields are only ever appended, and a missing field is 0, unknown. */
 #pragma once
 
 #include <linux/types.h>
@@ -27,7 +27,7 @@ struct echo_instance {
     __u64 pid_namespace;   /* inode of the PID namespace in which pid means this process */
     __u64 started;         /* CLOCK_BOOTTIME, ns */
     __u64 max_connections; /* limit; at the limit, new clients wait in the backlog */
-    __u32 pid;             /* as seen in the server's own PID namespace; 0 before it is ready */
+    __u32 pid;             /* as seen in the server's own PID namespace; 0: not a server, or not yet */
     __s32 listener;        /* descriptor of the listening socket in that process */
     __s32 replaced_event;  /* descriptor of an eventfd in that process: the process that takes over writes to it */
     char version[20];      /* ends with 0 */

@@ -28,7 +28,7 @@ struct Options {
     std::vector<AddressPrefix> addresses;  ///< empty: every address
     bool shadow_listeners = false;
     bool allow_ephemeral = false;
-    std::optional<asio::ip::tcp::endpoint> listen;  ///< unset: the inherited socket's, or default_listen_address
+    std::optional<asio::ip::tcp::endpoint> listen;  ///< unset: a replaced server's, or default_listen_address
     bool replace = false;
     std::optional<std::string> user;
     std::optional<std::string> pin;

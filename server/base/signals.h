@@ -27,7 +27,7 @@ class StopsStart {
 };
 
 /// Ends the process in the same way if SIGINT or SIGTERM has come: such a start must not end the process that it was to
-/// replace. To be called once, when nothing of the start can fail any more.
+/// replace. To be called once, before the first step that can't be taken back.
 void start_is_complete();
 
 /// A signalfd(2) that is readable while one of `signals`, which are blocked, is pending. Throws std::system_error.

@@ -31,7 +31,7 @@ PortSet read_ports(int map);
 struct DestroyLink {
     void operator()(bpf_link* link) const { bpf_link__destroy(link); }
 };
-/// As long as it exists, connections are steered; connections that are made stay when it goes. Its link is not pinned.
+/// As long as it exists, or a copy that systemd keeps, connections are steered; those that are made stay when it goes.
 using Link = std::unique_ptr<bpf_link, DestroyLink>;
 
 /// Why Dispatcher::may_use_maps() returns false.
@@ -39,8 +39,8 @@ constexpr auto why_maps_are_refused =
     "on this kernel it needs CAP_BPF, and the server was started without: give it CAP_BPF (AmbientCapabilities= in a "
     "systemd unit)";
 
-/// Owns the dispatch program and its maps. None is pinned: they vanish with this object, or with the process, however
-/// that ends. Functions that fail throw std::runtime_error, which says what was tried and why it could not be.
+/// Owns the dispatch program and its maps, and pins none: they vanish with their last descriptor, however the process
+/// ends. Functions that fail throw std::runtime_error, which says what was tried and why it could not be.
 class Dispatcher {
  public:
     /// Loads the program, for connections to `addresses`, or to every address if there are none. Steers nothing yet.

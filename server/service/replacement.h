@@ -19,7 +19,7 @@ std::vector<Instance> running_servers(bool needed);
 
 /// Takes over the listening socket of a running server, and tells that server to drain. There is no protocol: the new
 /// process finds the server by its BPF program, duplicates its listener and an eventfd from it, and writes to that
-/// eventfd. Nothing changes for the running server before complete().
+/// eventfd. The running server goes on as before until complete().
 class Replacement {
  public:
     /// Duplicates the descriptors (pidfd_getfd(2)); needs CAP_SYS_PTRACE, or the same user. `running` has the newest

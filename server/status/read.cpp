@@ -25,7 +25,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json to_json(const PortSet& ports) { return {{"count", ports.size()}, {"list", ports.to_string()}}; }
+Json list_of(const PortSet& ports) { return {{"count", ports.size()}, {"list", ports.to_string()}}; }
 
 Json read_addresses(const MapHandle& map) {
     constexpr __u32 max_prefixes = 65536;
@@ -85,10 +85,10 @@ Json levels_of(const std::vector<echo_port_stats>& port_stats, const std::option
                                                     : nullptr;
         if (level != nullptr) level->insert(static_cast<std::uint16_t>(port));
     }
-    return {{"echoed", to_json(echoed)},
-            {"connected", to_json(connected)},
-            {"attempted", to_json(attempted)},
-            {"not_reached", open ? to_json(*open - echoed - connected - attempted) : Json()}};
+    return {{"echoed", list_of(echoed)},
+            {"connected", list_of(connected)},
+            {"attempted", list_of(attempted)},
+            {"not_reached", open ? list_of(*open - echoed - connected - attempted) : Json()}};
 }
 
 void add_identity(Status& status, const echo_instance& identity) {
@@ -192,7 +192,7 @@ Status read_status(const Instance& server, const std::optional<std::vector<Liste
         std::optional<PortSet> ports;
         if (serving || status.state == Instance::State::waiting) {
             ports = read_ports(server.map("echo_ports")->fd.get());
-            json["ports"] = to_json(*ports);
+            json["ports"] = list_of(*ports);
         }
         json["levels"] = levels_of(status.port_stats, ports);
     }

@@ -38,11 +38,11 @@ std::string duration(std::int64_t seconds) {
     return fmt::format("{} d {} h", seconds / 86400, seconds / 3600 % 24);
 }
 
-bool is_of_this_version(const Status& server) { return !server.port_stats.empty(); }
+bool has_figures(const Status& server) { return !server.port_stats.empty(); }
 
 std::string process_of(const Status& server) {
     return fmt::format("process {}{}{}", value_at(server.json, "/pid_in_its_namespace"),
-                       is_of_this_version(server) ? "" : " of another version",
+                       has_figures(server) ? "" : " of another version",
                        !server.json["pid"].is_null() ? ""
                        : server.ended                ? ", which has ended"
                                                      : " of another PID namespace");
@@ -80,9 +80,9 @@ std::string level_line(std::string_view name, const Json& ports, std::string_vie
     return line(name, fmt::format("{}{}: {}", plural(count, "port"), remark, short_list(ports)));
 }
 
-std::string to_text(const Status& server) {
+std::string lines_of(const Status& server) {
     auto text = title(server);
-    if (!is_of_this_version(server)) return text;
+    if (!has_figures(server)) return text;
     const auto& json = server.json;
     if (const auto& ports = json["ports"]; !ports.is_null())
         text += line("ports", fmt::format("{} open: {}", ports["count"].get<std::size_t>(), short_list(ports)));
@@ -119,7 +119,7 @@ std::vector<std::uint16_t> reached_ports(const std::vector<echo_port_stats>& por
 std::string port_table(const Status& server) {
     constexpr std::string_view row = "  {:>5}  {:>10}  {:>11}  {:>10}\n";
     auto text = title(server);
-    if (!is_of_this_version(server)) return text + "  what reached its ports is unknown\n";
+    if (!has_figures(server)) return text + "  what reached its ports is unknown\n";
     auto ports = reached_ports(server.port_stats);
     if (ports.empty()) return text + "  no port was reached\n";
     std::ranges::stable_sort(ports, std::greater(), [&](std::uint16_t port) {
@@ -153,8 +153,7 @@ struct Metric {
 
 constexpr auto metrics = std::to_array<Metric>({
     {"start_time_seconds", "gauge", "When it was started, in seconds since 1970.", "/start_time"},
-    {"serving", "gauge", "1 if connections are steered to it; 0 if it drains, or has lost its program or its socket.",
-     "/serving"},
+    {"serving", "gauge", "1 if connections are steered to it, and it accepts them.", "/serving"},
     {"ports", "gauge", "Ports that are open.", "/ports/count"},
     {"backlog_connections", "gauge", "Connections that wait to be accepted.", "/listener/waiting"},
     {"backlog_dropped_total", "counter", "Connection attempts that the kernel dropped at the socket.",
@@ -218,7 +217,7 @@ std::string samples_of(const Metric& metric, const Json& json, std::vector<std::
 
 }  // namespace
 
-std::string to_text(const std::vector<Status>& servers) { return text_of_each(servers, to_text); }
+std::string to_text(const std::vector<Status>& servers) { return text_of_each(servers, lines_of); }
 
 std::string to_port_table(const std::vector<Status>& servers) { return text_of_each(servers, port_table); }
 
@@ -227,7 +226,7 @@ std::string to_json(const std::vector<Status>& servers) {
     for (const auto& server : servers) {
         auto json = server.json;
         json.erase("start_time");
-        if (is_of_this_version(server)) {
+        if (has_figures(server)) {
             // Its operator[] would look through all ports before, for each port.
             Json::object_t by_port;
             for (const auto port : reached_ports(server.port_stats)) {

@@ -71,9 +71,10 @@ void raise(std::uint64_t wanted) {
 void change_ids(const User& user) {
     const auto refuse = [&](int error = errno) {
         fail(fmt::format("becoming user {}", user.name), error,
-             error == EPERM ? "that needs CAP_SETUID and CAP_SETGID: give it both (--cap-add for a container), let a "
-                              "systemd unit have DynamicUser=yes or User=, or keep the user by --user root"
-                            : "");
+             error == EINVAL  ? "this user namespace does not have that user: start echo-server outside of it"
+             : error == EPERM ? "that needs CAP_SETUID and CAP_SETGID: give it both (--cap-add for a container), let a "
+                                "systemd unit have DynamicUser=yes or User=, or keep the user by --user root"
+                              : "");
     };
     // A change from root to another user drops all capabilities, unless they are to be kept.
     if (::prctl(PR_SET_KEEPCAPS, 1) != 0) refuse();

@@ -125,7 +125,7 @@ bool Session::send_unsent() {
 
 // The session stays until the client has taken what is owed: so it counts, and may time out.
 bool Session::finish() {
-    note_acknowledged();
+    if (note_acknowledged()) stuck_ = 0;
     if (acknowledged_ == sent_) return false;
     ::shutdown(socket_.get(), SHUT_WR);
     ++sent_;
@@ -152,7 +152,7 @@ bool Session::has_timed_out() {
     const bool took_some = owes && note_acknowledged();
     const bool moved = std::exchange(swept_, sent_) != sent_ || took_some;
     idle_ = moved ? 0 : idle_ + 1;
-    stuck_ = !owes ? 0 : took_some ? 1 : stuck_ + 1;
+    stuck_ = acknowledged_ == sent_ ? 0 : took_some ? 1 : stuck_ + 1;
     // Not TCP_USER_TIMEOUT: the kernel's clock for it runs on while a slow client takes less than a whole segment.
     cut_off_ = owes && (stuck_ - 1) * context_.sweep_period >= std::chrono::minutes(1);
     return cut_off_ || (context_.idle_timeout.count() > 0 && idle_ * context_.sweep_period >= context_.idle_timeout);

@@ -3,11 +3,13 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -221,6 +223,93 @@ TEST_CASE("session: ends with its worker while it waits") {
     CHECK(counters.ended == 1);
     char byte = 0;
     CHECK(::recv(client.get(), &byte, 1, 0) == 0);
+}
+
+namespace {
+
+/// A session whose sweeps the test makes itself.
+class SweptSession {
+ public:
+    explicit SweptSession(std::chrono::seconds idle_timeout)
+        : context_{
+              .epoll = epoll_.get(), .counters = counters_, .port_stats = port_stats_, .idle_timeout = idle_timeout} {
+        auto [client, served] = socket_pair();
+        client_ = std::move(client);
+        context_.sessions.emplace_back(std::move(served), context_);
+        session().set_place(context_.sessions.begin());
+    }
+
+    /// The echo of a byte, which the client does not acknowledge yet.
+    void owe() {
+        REQUIRE(::send(client_.get(), "x", 1, MSG_NOSIGNAL) == 1);
+        REQUIRE(session().go_on(false));
+    }
+    /// Acknowledges one byte.
+    void take() const {
+        char byte = 0;
+        REQUIRE(::recv(client_.get(), &byte, 1, 0) == 1);
+    }
+    /// How many sweeps it outlives from now on.
+    int sweeps() {
+        int outlived = 0;
+        while (outlived < 100 && !session().has_timed_out()) ++outlived;
+        return outlived;
+    }
+    void sweep(int times) {
+        for (int i = 0; i < times; ++i) REQUIRE(!session().has_timed_out());
+    }
+
+ private:
+    Session& session() { return context_.sessions.front(); }
+
+    Fd epoll_{::epoll_create1(EPOLL_CLOEXEC)};
+    echo_counters counters_{};
+    std::vector<echo_port_stats> port_stats_ = std::vector<echo_port_stats>(65536);
+    Fd client_;
+    SessionContext context_;
+};
+
+constexpr std::chrono::seconds never{0};
+
+}  // namespace
+
+TEST_CASE("session: a client that owes has at least a minute from its last acknowledgment, in sweeps of ten seconds") {
+    SweptSession silent(never);
+    CHECK(silent.sweeps() == 100);
+    SweptSession owing(never);
+    owing.owe();
+    CHECK(owing.sweeps() == 6);  // the first may come at once
+    SweptSession again(never);
+    again.owe();
+    again.take();
+    again.sweep(1);  // all is acknowledged
+    again.owe();
+    CHECK(again.sweeps() == 6);
+    SweptSession slow(never);
+    slow.owe();
+    slow.owe();
+    slow.sweep(5);
+    slow.take();
+    CHECK(slow.sweeps() == 6);
+}
+
+TEST_CASE("session: with --idle-timeout nothing may move for so many sweeps of a second") {
+    SweptSession silent(std::chrono::seconds(3));
+    CHECK(silent.sweeps() == 3);
+    SweptSession busy(std::chrono::seconds(3));
+    for (int i = 0; i < 5; ++i) {
+        busy.sweep(3);
+        busy.owe();
+        busy.take();
+    }
+    CHECK(busy.sweeps() == 3);
+    SweptSession slow(std::chrono::seconds(3));
+    for (int i = 0; i < 5; ++i) slow.owe();
+    for (int i = 0; i < 4; ++i) {
+        slow.sweep(3);
+        slow.take();
+    }
+    CHECK(slow.sweeps() == 3);
 }
 
 TEST_CASE("worker: other handlers have their turn while many sessions have input") {

@@ -229,6 +229,28 @@ TEST_CASE("owed: who takes nothing is gone after a minute or so, half-closed or 
     CHECK(echo_once(idle) == "x");
 }
 
+TEST_CASE("owed: the minute begins with the last acknowledgment, also before an end, and anew for who owed nothing") {
+    const Network network;
+    const Server server(network.vm, {"--ports", "7"});
+    // The server looks every ten seconds, and resets at the seventh look.
+    const auto start = std::chrono::steady_clock::now();
+    auto ending = small_client(network.host, Network::vm_ip4, 65536);
+    ending.send(std::string(50 * piece, 'k'));
+    Client anew = connected(network.host, 7, Network::vm_ip4);
+    std::this_thread::sleep_until(start + 15s);
+    run_ok(network.vm, {"nft", "add table inet t"});
+    run_ok(network.vm, {"nft", "add chain inet t c { type filter hook output priority 0; }"});
+    run_ok(network.vm, {"nft", fmt::format("add rule inet t c tcp dport {} drop", port_of(anew))});
+    anew.send("x");
+    std::this_thread::sleep_until(start + 64s);
+    CHECK(ending.receive(piece).size() == piece);
+    std::this_thread::sleep_until(start + 65s);
+    ending.shutdown_write();
+    std::this_thread::sleep_until(start + 73s);
+    CHECK(is_known(network.vm, ending));
+    CHECK(is_known(network.vm, anew));
+}
+
 TEST_CASE("owed: a peer that is dead is gone after two minutes; an idle one stays, though probes are lost") {
     const Network network;
     const Server server(network.vm, {"--ports", "7"});

@@ -7,7 +7,6 @@
 #include "base/log.h"
 #include "base/os.h"
 #include "base/privileges.h"
-#include "base/signals.h"
 #include "options.h"
 #include "service/reload_command.h"
 #include "service/start.h"
@@ -35,12 +34,7 @@ int main(int argc, char** argv) {
         const auto& options = std::get<Options>(parsed);
 
         keep_log_from_blocking();
-        if (options.check) {
-            check_start(options);
-        } else {
-            block_signals();
-            serve(options);
-        }
+        options.check ? check_start(options) : serve(options);
         return 0;
     } catch (const std::exception& error) {
         log_error(error.what());

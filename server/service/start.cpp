@@ -122,9 +122,9 @@ void let_go(std::optional<Replacement>& replacement, Dispatcher& dispatcher) {
 
 // systemd keeps the program attached by the link, and the backlog by the listener, while this process drains and the
 // next one starts.
-void keep(DescriptorStore& store, std::uint32_t program, const Link& link, int listener) {
-    store.replace({{fmt::format("{}{}", link_prefix, program), bpf_link__fd(link.get())},
-                   {fmt::format("{}{:x}", listener_prefix, socket_cookie(listener)), listener}});
+void keep(DescriptorStore& store, const Link& link, const echo_instance& identity) {
+    store.replace({{fmt::format("{}{}", link_prefix, identity.started), bpf_link__fd(link.get())},
+                   {fmt::format("{}{:x}", listener_prefix, socket_cookie(identity.listener)), identity.listener}});
 }
 
 // In the journal one line, without the commands, as they are systemctl's there.
@@ -159,7 +159,8 @@ PortSet plan_first_ports(const Options& options, int listener) {
 
 void serve(const Options& options, DescriptorStore& store) {
     const std::string_view sudo = ::geteuid() == 0 ? "sudo " : "";
-    const User user = find_user(options.user);
+    const User user = find_user(options.user);  // can hang with a directory server: a signal ends the process
+    block_signals();
     become(user);
 
     // Whatever was made last goes first, at the end and if a step fails: ports close before the socket does.
@@ -185,8 +186,7 @@ void serve(const Options& options, DescriptorStore& store) {
     const auto identity = identity_of(server, lifecycle.replaced_event());
     auto self = dispatcher->publish(identity);
     gate->link = dispatcher->attach();
-    const auto program = self.program;
-    check_alone(program, replacement, count_links(store));
+    check_alone(self.program, replacement, count_links(store));
 
     const bool kept_cap_bpf = drop_capabilities([&] { return !dispatcher->may_use_maps(); });
     server.start_threads();  // a thread has capabilities of its own
@@ -198,7 +198,7 @@ void serve(const Options& options, DescriptorStore& store) {
 
     // From here on nothing fails, nor hangs with a file system.
     let_go(replacement, *dispatcher);
-    keep(store, program, gate->link, server.listener());
+    keep(store, gate->link, identity);
     const auto open = describe_open(ports);
     notify("READY=1", open);
     announce(options, user, open, identity, replacement, sudo, kept_cap_bpf);

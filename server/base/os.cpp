@@ -102,6 +102,10 @@ void check_proc() {
         "('mount -t proc proc /proc')");
 }
 
+Fd open_netns() {
+    return checked(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC), "opening /proc/thread-self/ns/net");
+}
+
 std::uint64_t inode_of_namespace(const std::string& kind) {
     struct stat status{};
     return ::stat(("/proc/thread-self/ns/" + kind).c_str(), &status) == 0 ? status.st_ino : 0;

@@ -69,6 +69,9 @@ std::optional<std::string> read_sysctl(const std::string& name);
 /// Throws std::runtime_error without /proc, which the server needs for namespaces, descriptors and other processes.
 void check_proc();
 
+/// Opens the network namespace of the calling thread. Throws std::system_error.
+Fd open_netns();
+
 /// Inode of the calling thread's namespace `kind`, such as "pid", or 0 if it can't be read. That of the network, "net",
 /// is the one that 'bpftool link' shows; other threads of the process may be in another.
 std::uint64_t inode_of_namespace(const std::string& kind);

@@ -62,6 +62,11 @@ void set_capabilities(const Capabilities& wanted) {
     if (::syscall(SYS_capset, &header, data.data()) != 0) fail("changing the capabilities");
 }
 
+void leave_out_files() {
+    const auto permitted = read_capabilities().permitted;
+    set_capabilities({.permitted = permitted, .effective = permitted & ~about_files});
+}
+
 void raise(std::uint64_t wanted) {
     auto capabilities = read_capabilities();
     capabilities.effective |= capabilities.permitted & wanted;
@@ -130,16 +135,14 @@ void use_permitted_capabilities() { raise(~std::uint64_t{0}); }
 
 void become(const User& user) {
     if (::geteuid() == 0) change_ids(user);
-    const auto permitted = read_capabilities().permitted;
-    set_capabilities({.permitted = permitted, .effective = permitted & ~about_files});
+    leave_out_files();
 }
 
 SightOfProcesses::SightOfProcesses() { raise(capability_bit(CAP_DAC_READ_SEARCH) | capability_bit(CAP_SYS_PTRACE)); }
 
 SightOfProcesses::~SightOfProcesses() {
     try {
-        const auto permitted = read_capabilities().permitted;
-        set_capabilities({.permitted = permitted, .effective = permitted & ~about_files});
+        leave_out_files();
     } catch (const std::runtime_error&) {
         // They go with all others, once the program is attached.
     }

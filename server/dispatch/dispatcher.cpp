@@ -200,8 +200,7 @@ Dispatcher::Change Dispatcher::set_ports(const PortSet& wanted) {
 }
 
 Link Dispatcher::attach() {
-    const auto netns =
-        checked(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC), "opening /proc/thread-self/ns/net");
+    const Fd netns = open_netns();
     Link link(bpf_program__attach_netns(skeleton_->progs.echo_dispatch, netns.get()));
     if (!link) fail("attaching the BPF program to the network namespace");
     return link;

@@ -2,7 +2,6 @@
 #include "dispatch/instances.h"
 
 #include <bpf/bpf.h>
-#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -176,8 +175,7 @@ std::vector<Instance> find_instances() {
 }
 
 std::size_t attached_programs() {
-    const auto netns =
-        checked(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC), "opening /proc/thread-self/ns/net");
+    const Fd netns = open_netns();
     __u32 flags = 0;
     __u32 count = 0;
     return bpf_prog_query(netns.get(), BPF_SK_LOOKUP, 0, &flags, nullptr, &count) == 0 ? count : 0;

@@ -82,12 +82,6 @@ static int drop(enum echo_drop reason) {
     return SK_DROP;
 }
 
-static void count_lookup(__u32 port) {
-    struct echo_port_stats* reached = bpf_map_lookup_elem(&echo_port_stats, &port);
-
-    if (reached) __sync_fetch_and_add(&reached->lookups, 1);
-}
-
 static bool is_our_address(const struct bpf_sk_lookup* ctx) {
     struct echo_prefix key = {.family = ctx->family};
 
@@ -103,10 +97,6 @@ static bool is_our_address(const struct bpf_sk_lookup* ctx) {
     return bpf_map_lookup_elem(&echo_addresses, &key);
 }
 
-static void release(struct bpf_sock** socket) {
-    if (*socket) bpf_sk_release(*socket);
-}
-
 SEC("sk_lookup")
 int echo_dispatch(struct bpf_sk_lookup* ctx) {
     /* UDP lookups come here as well; a UDP service may use the same port number. */
@@ -118,12 +108,17 @@ int echo_dispatch(struct bpf_sk_lookup* ctx) {
 
     /* The connection is ours. Passing it on would hand the client to another listener: drop it instead. */
     __u32 key = 0;
-    struct bpf_sock* socket __attribute__((cleanup(release))) = bpf_map_lookup_elem(&echo_socket, &key);
+    struct bpf_sock* socket = bpf_map_lookup_elem(&echo_socket, &key);
     if (!socket) return drop(ECHO_DROP_NO_SOCKET);
 
     /* REPLACE lets the program win that was attached last; without it the oldest wins, and the others get EEXIST. */
-    if (bpf_sk_assign(ctx, socket, BPF_SK_LOOKUP_F_REPLACE)) return drop(ECHO_DROP_NOT_ASSIGNED);
-    count_lookup(port);
+    const long error = bpf_sk_assign(ctx, socket, BPF_SK_LOOKUP_F_REPLACE);
+    bpf_sk_release(socket);
+    if (error) return drop(ECHO_DROP_NOT_ASSIGNED);
+
+    key = port;
+    struct echo_port_stats* reached = bpf_map_lookup_elem(&echo_port_stats, &key);
+    if (reached) __sync_fetch_and_add(&reached->lookups, 1);
     return SK_PASS;
 }
 

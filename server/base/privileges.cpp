@@ -11,9 +11,9 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <fstream>
 #include <limits>
-#include <sstream>
 #include <stdexcept>
 #include <string_view>
 
@@ -23,38 +23,24 @@
 namespace echo_server {
 namespace {
 
-// Finds a user by name or number.
-const passwd* find_entry(const std::string& user) {
-    if (const auto* entry = ::getpwnam(user.c_str()); entry != nullptr) return entry;
-    const auto uid = parse_number<uid_t>(user);
-    return uid ? ::getpwuid(*uid) : nullptr;
-}
-
 // Root may open every file by these. The server opens none that its user could not, or the next SIGHUP would fail.
 constexpr std::uint64_t about_files = capability_bit(CAP_CHOWN) | capability_bit(CAP_DAC_OVERRIDE) |
                                       capability_bit(CAP_DAC_READ_SEARCH) | capability_bit(CAP_FOWNER) |
                                       capability_bit(CAP_FSETID) | capability_bit(CAP_MAC_OVERRIDE);
 
 // capget(2) and capset(2), of the calling thread; glibc has no wrappers.
-struct Capabilities {
-    std::uint64_t permitted = 0;
-    std::uint64_t effective = 0;
-};
-
-Capabilities read_capabilities() {
+std::uint64_t permitted_capabilities() {
     __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
     std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> data{};
     if (::syscall(SYS_capget, &header, data.data()) != 0) fail("reading the capabilities");
-    const auto join = [](__u32 low, __u32 high) { return low | static_cast<std::uint64_t>(high) << 32U; };
-    return {.permitted = join(data[0].permitted, data[1].permitted),
-            .effective = join(data[0].effective, data[1].effective)};
+    return data[0].permitted | static_cast<std::uint64_t>(data[1].permitted) << 32U;
 }
 
-void set_capabilities(const Capabilities& wanted) {
+void set_capabilities(std::uint64_t permitted, std::uint64_t effective) {
     __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
     const auto half = [&](unsigned shift) {
-        return __user_cap_data_struct{.effective = static_cast<__u32>(wanted.effective >> shift),
-                                      .permitted = static_cast<__u32>(wanted.permitted >> shift),
+        return __user_cap_data_struct{.effective = static_cast<__u32>(effective >> shift),
+                                      .permitted = static_cast<__u32>(permitted >> shift),
                                       .inheritable = 0};
     };
     const std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> data{half(0), half(32)};
@@ -62,15 +48,10 @@ void set_capabilities(const Capabilities& wanted) {
     if (::syscall(SYS_capset, &header, data.data()) != 0) fail("changing the capabilities");
 }
 
-void leave_out_files() {
-    const auto permitted = read_capabilities().permitted;
-    set_capabilities({.permitted = permitted, .effective = permitted & ~about_files});
-}
-
-void raise(std::uint64_t wanted) {
-    auto capabilities = read_capabilities();
-    capabilities.effective |= capabilities.permitted & wanted;
-    set_capabilities(capabilities);
+// Makes those of `wanted` effective that are permitted, and no others.
+void use_capabilities(std::uint64_t wanted) {
+    const auto permitted = permitted_capabilities();
+    set_capabilities(permitted, permitted & wanted);
 }
 
 void change_ids(const User& user) {
@@ -96,8 +77,9 @@ void change_ids(const User& user) {
 User find_user(const std::optional<std::string>& name) {
     const auto self = ::geteuid();
     const std::string wanted = name.value_or(self == 0 ? default_user : std::to_string(self));
-    const auto* entry = find_entry(wanted);
     const auto number = parse_number<uid_t>(wanted);
+    const auto* entry = ::getpwnam(wanted.c_str());
+    if (entry == nullptr && number) entry = ::getpwuid(*number);
     // For setresuid(2) the highest number means "no change".
     if (entry == nullptr && (!number || *number == std::numeric_limits<uid_t>::max()))
         throw std::runtime_error(
@@ -113,17 +95,14 @@ User find_user(const std::optional<std::string>& name) {
 }
 
 std::optional<User> user_of(pid_t pid) {
-    // Not the owner of /proc/PID, which is root if the process has changed its user. In proc(5): "Uid:" and "Gid:",
-    // with the real, effective, saved and file system's number.
+    // Not the owner of /proc/PID, which is root if the process has changed its user. In proc(5): lines with the real,
+    // effective, saved and file system's number.
     std::ifstream status(fmt::format("/proc/{}/status", pid));
     User user;
     bool found = false;
     for (std::string line; std::getline(status, line);) {
-        std::istringstream fields(line);
-        std::string name;
-        fields >> name;
-        if (name == "Uid:") found = static_cast<bool>(fields >> user.uid >> user.uid);
-        if (name == "Gid:") fields >> user.gid >> user.gid;
+        found |= std::sscanf(line.c_str(), "Uid: %*u %u", &user.uid) == 1;
+        std::sscanf(line.c_str(), "Gid: %*u %u", &user.gid);
     }
     if (!found) return {};
     const auto* entry = ::getpwuid(user.uid);
@@ -131,18 +110,19 @@ std::optional<User> user_of(pid_t pid) {
     return user;
 }
 
-void use_permitted_capabilities() { raise(~std::uint64_t{0}); }
+void use_permitted_capabilities() { use_capabilities(~std::uint64_t{0}); }
 
 void become(const User& user) {
     if (::geteuid() == 0) change_ids(user);
-    leave_out_files();
+    use_capabilities(~about_files);
 }
 
-SightOfProcesses::SightOfProcesses() { raise(capability_bit(CAP_DAC_READ_SEARCH) | capability_bit(CAP_SYS_PTRACE)); }
+// CAP_SYS_PTRACE is effective anyway.
+SightOfProcesses::SightOfProcesses() { use_capabilities(~about_files | capability_bit(CAP_DAC_READ_SEARCH)); }
 
 SightOfProcesses::~SightOfProcesses() {
     try {
-        leave_out_files();
+        use_capabilities(~about_files);
     } catch (const std::runtime_error&) {
         // They go with all others, once the program is attached.
     }
@@ -151,11 +131,11 @@ SightOfProcesses::~SightOfProcesses() {
 bool drop_capabilities(const std::function<bool()>& needs_cap_bpf) {
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail("setting no_new_privs");
     // Empty where CAP_SYS_ADMIN was used in place of CAP_BPF.
-    const auto cap_bpf = read_capabilities().permitted & capability_bit(CAP_BPF);
-    set_capabilities({.permitted = cap_bpf});
-    const bool kept = needs_cap_bpf() && cap_bpf != 0;
-    set_capabilities(kept ? Capabilities{.permitted = cap_bpf, .effective = cap_bpf} : Capabilities{});
-    return kept;
+    const auto cap_bpf = permitted_capabilities() & capability_bit(CAP_BPF);
+    set_capabilities(cap_bpf, 0);
+    const auto kept = needs_cap_bpf() ? cap_bpf : 0;
+    set_capabilities(kept, kept);
+    return kept != 0;
 }
 
 }  // namespace echo_server

@@ -27,22 +27,17 @@ namespace {
 
 using asio::ip::tcp;
 
-std::string_view hint_of_listen(int error) {
-    switch (error) {
-        case EADDRINUSE:
-            return "another program, perhaps another echo-server, listens there: choose another address or port "
-                   "with --listen";
-        case EADDRNOTAVAIL:
-            return "it is not an address of an interface here: choose another with --listen, or bring the interface "
-                   "up ('ip link set lo up'); a systemd unit with PrivateNetwork=yes has none but those of lo";
-        case EACCES: return "ports below 1024 need CAP_NET_BIND_SERVICE: choose another with --listen";
-        default: return "";
-    }
-}
-
 [[noreturn]] void fail_to_listen(const tcp::endpoint& address) {
     const int error = errno;
-    fail(fmt::format("listening on {}", to_string(address)), error, hint_of_listen(error));
+    fail(fmt::format("listening on {}", to_string(address)), error,
+         error == EADDRINUSE
+             ? "another program, perhaps another echo-server, listens there: choose another address or port with "
+               "--listen"
+         : error == EADDRNOTAVAIL
+             ? "it is not an address of an interface here: choose another with --listen, or bring the interface up "
+               "('ip link set lo up'); a systemd unit with PrivateNetwork=yes has none but those of lo"
+         : error == EACCES ? "ports below 1024 need CAP_NET_BIND_SERVICE: choose another with --listen"
+                           : "");
 }
 
 // What a client can cost the kernel, in bytes: with the little that the kernel puts on top, at most 8 MiB.
@@ -115,6 +110,14 @@ Fd bind_socket(const tcp::endpoint& address) {
 
 constexpr std::array<unsigned char, 2> families{AF_INET, AF_INET6};
 
+// Nobody is told why it can't show its routes.
+[[noreturn]] void fail_to_dump(int error = errno) {
+    fail("asking the kernel for listening sockets (sock_diag)", error,
+         error == ENOENT         ? "the kernel has it in the module tcp_diag: 'modprobe tcp_diag' loads it"
+         : error == EAFNOSUPPORT ? "let RestrictAddressFamilies= of the systemd unit have AF_NETLINK"
+                                 : "");
+}
+
 // Asks the kernel in the network namespace of the calling thread, and calls `visit` with each message of the answer
 // (netlink(7)). Throws std::system_error.
 template <typename Body, typename Visit>
@@ -127,11 +130,11 @@ void dump(int protocol, __u16 type, const Body& body, Visit visit) {
     request.header.nlmsg_type = type;
     request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
     const Fd netlink(::socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, protocol));
-    if (!netlink || ::send(netlink.get(), &request, sizeof(request), 0) < 0) fail("netlink");
+    if (!netlink || ::send(netlink.get(), &request, sizeof(request), 0) < 0) fail_to_dump();
     std::vector<char> buffer(32768);  // the kernel's largest piece
     for (;;) {
         const auto size = ::recv(netlink.get(), buffer.data(), buffer.size(), 0);
-        if (size < 0) fail("netlink");
+        if (size < 0) fail_to_dump();
         auto left = static_cast<unsigned>(size);
         for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer.data()); NLMSG_OK(header, left);
              header = NLMSG_NEXT(header, left)) {
@@ -139,7 +142,7 @@ void dump(int protocol, __u16 type, const Body& body, Visit visit) {
             const bool done = header->nlmsg_type == NLMSG_DONE;
             const int error =
                 done || header->nlmsg_type == NLMSG_ERROR ? *static_cast<const int*>(NLMSG_DATA(header)) : 0;
-            if (error != 0) fail("netlink", -error);
+            if (error != 0) fail_to_dump(-error);
             if (done) return;
             visit(header);
         }
@@ -187,14 +190,6 @@ ListeningSocket read_socket(const nlmsghdr* header) {
     };
 }
 
-std::string_view hint_of_diag(int error) {
-    switch (error) {
-        case ENOENT: return "the kernel has it in the module tcp_diag: 'modprobe tcp_diag' loads it";
-        case EAFNOSUPPORT: return "let RestrictAddressFamilies= of the systemd unit have AF_NETLINK";
-        default: return "";
-    }
-}
-
 }  // namespace
 
 Fd open_listener(const tcp::endpoint& address) { return listen_with_options(bind_socket(address), address); }
@@ -233,13 +228,8 @@ std::vector<ListeningSocket> listening_sockets() {
         wanted.sdiag_protocol = IPPROTO_TCP;
         wanted.idiag_ext = 1U << (INET_DIAG_SKMEMINFO - 1U);
         wanted.idiag_states = 1U << TCP_LISTEN;
-        try {
-            dump(NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, wanted,
-                 [&](const nlmsghdr* header) { sockets.push_back(read_socket(header)); });
-        } catch (const std::system_error& error) {
-            const int code = error.code().value();
-            fail("asking the kernel for listening sockets (sock_diag)", code, hint_of_diag(code));
-        }
+        dump(NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, wanted,
+             [&](const nlmsghdr* header) { sockets.push_back(read_socket(header)); });
     }
     return sockets;
 }

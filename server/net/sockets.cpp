@@ -16,9 +16,7 @@
 #include <array>
 #include <cerrno>
 #include <limits>
-#include <stdexcept>
 #include <system_error>
-#include <utility>
 
 #include "base/text.h"
 
@@ -69,25 +67,6 @@ void limit_buffer(const Fd& socket, int option, const std::string& sysctl, int s
     set(socket, SOL_SOCKET, option, size / 2);
 }
 
-// Accepted sockets inherit the options. `address` is for messages alone.
-Fd listen_with_options(Fd socket, const tcp::endpoint& address) {
-    limit_buffer(socket, SO_RCVBUFFORCE, "net/ipv4/tcp_rmem", receive_buffer);
-    limit_buffer(socket, SO_SNDBUFFORCE, "net/ipv4/tcp_wmem", send_buffer);
-    // A peer that is silent for a minute is asked for a sign of life, six times.
-    set(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
-    set(socket, IPPROTO_TCP, TCP_KEEPIDLE, 60);
-    set(socket, IPPROTO_TCP, TCP_KEEPINTVL, 10);
-    set(socket, IPPROTO_TCP, TCP_KEEPCNT, 6);
-    // However the process ends, a connection ends by a reset, unless its session knows that no byte is owed.
-    set(socket, SOL_SOCKET, SO_LINGER, linger{.l_onoff = 1, .l_linger = 0});
-    set(socket, SOL_SOCKET, SO_OOBINLINE, 1);
-    set(socket, IPPROTO_TCP, TCP_NODELAY, 1);
-    // The kernel cuts the backlog down to net.core.somaxconn.
-    if (::listen(socket.get(), std::numeric_limits<int>::max()) != 0) fail_to_listen(address);
-    return socket;
-}
-
-// Bound, and not listening yet.
 Fd bind_socket(const tcp::endpoint& address) {
     // An IPv6 socket bound to ::1 would refuse IPv4. Bound to ::ffff:127.0.0.1, it gets both families from the dispatch
     // program.
@@ -139,11 +118,10 @@ void dump(int protocol, __u16 type, const Body& body, Visit visit) {
         for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer.data()); NLMSG_OK(header, left);
              header = NLMSG_NEXT(header, left)) {
             // Both begin with an error; the last message says by it whether the dump is complete.
-            const bool done = header->nlmsg_type == NLMSG_DONE;
-            const int error =
-                done || header->nlmsg_type == NLMSG_ERROR ? *static_cast<const int*>(NLMSG_DATA(header)) : 0;
+            const bool ends = header->nlmsg_type == NLMSG_DONE || header->nlmsg_type == NLMSG_ERROR;
+            const int error = ends ? *static_cast<const int*>(NLMSG_DATA(header)) : 0;
             if (error != 0) fail_to_dump(-error);
-            if (done) return;
+            if (ends) return;
             visit(header);
         }
     }
@@ -192,15 +170,25 @@ ListeningSocket read_socket(const nlmsghdr* header) {
 
 }  // namespace
 
-Fd open_listener(const tcp::endpoint& address) { return listen_with_options(bind_socket(address), address); }
+Fd open_listener(const tcp::endpoint& address) { return adopt_listener(bind_socket(address)); }
 
 void check_address(const tcp::endpoint& address) { bind_socket(address); }
 
 Fd adopt_listener(Fd socket) {
-    // listen(2) would make any socket listen.
-    if (!is_listening(socket.get())) throw std::runtime_error("the listening socket does not listen any more");
-    const auto address = local_endpoint(socket.get());
-    return listen_with_options(std::move(socket), address);
+    limit_buffer(socket, SO_RCVBUFFORCE, "net/ipv4/tcp_rmem", receive_buffer);
+    limit_buffer(socket, SO_SNDBUFFORCE, "net/ipv4/tcp_wmem", send_buffer);
+    // A peer that is silent for a minute is asked for a sign of life, six times.
+    set(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
+    set(socket, IPPROTO_TCP, TCP_KEEPIDLE, 60);
+    set(socket, IPPROTO_TCP, TCP_KEEPINTVL, 10);
+    set(socket, IPPROTO_TCP, TCP_KEEPCNT, 6);
+    // However the process ends, a connection ends by a reset, unless its session knows that no byte is owed.
+    set(socket, SOL_SOCKET, SO_LINGER, linger{.l_onoff = 1, .l_linger = 0});
+    set(socket, SOL_SOCKET, SO_OOBINLINE, 1);
+    set(socket, IPPROTO_TCP, TCP_NODELAY, 1);
+    // The kernel cuts the backlog down to net.core.somaxconn.
+    if (::listen(socket.get(), std::numeric_limits<int>::max()) != 0) fail_to_listen(local_endpoint(socket.get()));
+    return socket;
 }
 
 bool is_listening(int fd) { return get<int>(fd, SO_ACCEPTCONN) == 1; }

@@ -22,7 +22,7 @@ Fd open_listener(const asio::ip::tcp::endpoint& address);
 void check_address(const asio::ip::tcp::endpoint& address);
 
 /// Sets the options and the backlog of `socket`, which another process has opened by open_listener(), perhaps of
-/// another version or under other sysctls. Needs CAP_NET_ADMIN. Throws std::runtime_error, also if it does not listen.
+/// another version or under other sysctls, and lets it listen. Needs CAP_NET_ADMIN. Throws std::runtime_error.
 Fd adopt_listener(Fd socket);
 
 /// What is said of a listener that does not listen any more.

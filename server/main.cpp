@@ -27,8 +27,8 @@ int main(int argc, char** argv) {
         use_permitted_capabilities();
         raise_descriptor_limit();
         if (const auto* format = std::get_if<StatusFormat>(&parsed)) return print_status(*format);
-        if (const auto* reload = std::get_if<ReloadOptions>(&parsed)) {
-            reload_server(reload->pid);
+        if (const auto* pid = std::get_if<std::optional<pid_t>>(&parsed)) {
+            reload_server(*pid);
             return 0;
         }
         const auto& options = std::get<Options>(parsed);

@@ -129,7 +129,7 @@ std::size_t usable_cpus() {
 
 }  // namespace
 
-std::variant<Options, StatusFormat, ReloadOptions, int> parse_command_line(int argc, char** argv) {
+std::variant<Options, StatusFormat, std::optional<pid_t>, int> parse_command_line(int argc, char** argv) {
     CLI::App app(description, "echo-server");
     app.footer(notes)->set_version_flag("--version", "echo-server " ECHO_SERVER_VERSION, "Print the version and exit");
     auto* status = app.add_subcommand("status", "Show the running echo-servers; needs root");
@@ -137,8 +137,8 @@ std::variant<Options, StatusFormat, ReloadOptions, int> parse_command_line(int a
     declare(*status, status_format);
     auto* reload =
         app.add_subcommand("reload", "Let the running server read its ports file again")->footer(reload_notes);
-    ReloadOptions reload_options;
-    reload->add_option("PID", reload_options.pid, "The server, if several run")->check(in_range(1, INT_MAX));
+    std::optional<pid_t> reload_pid;
+    reload->add_option("PID", reload_pid, "The server, if several run")->check(in_range(1, INT_MAX));
     Options options;
     options.threads = usable_cpus();
     declare(app, options);
@@ -148,7 +148,7 @@ std::variant<Options, StatusFormat, ReloadOptions, int> parse_command_line(int a
     try {
         app.parse(argc, argv);
         if (status->parsed()) return status_format;
-        if (reload->parsed()) return reload_options;
+        if (reload->parsed()) return reload_pid;
         if (options.ports.empty() && !options.ports_file)
             throw std::runtime_error("no ports given: choose some with --ports 7,77,777 or --ports-file FILE");
         if (!options.ports_file && options.ports.ports().empty())

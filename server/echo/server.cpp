@@ -47,6 +47,7 @@ std::vector<std::unique_ptr<Worker>> make_workers(std::span<echo_counters> count
 EchoServer::EchoServer(Fd listener, std::span<echo_counters> counters, std::span<echo_port_stats> port_stats,
                        std::chrono::seconds idle_timeout, bool log_connections)
     : workers_(make_workers(counters, port_stats, idle_timeout)),
+      threads_(workers_.size()),
       listener_(io(), listener.release()),
       accept_pause_(io()),
       drain_limit_(io()),
@@ -64,12 +65,13 @@ EchoServer::~EchoServer() {
 }
 
 void EchoServer::start_threads() {
-    for (std::size_t i = 1; i < workers_.size(); ++i) workers_[i]->start_thread();
+    for (std::size_t i = 1; i < workers_.size(); ++i) threads_[i] = start_thread([&of = *workers_[i]] { of.run(); });
 }
 
 void EchoServer::join_threads() {
     stop();
-    for (auto& worker : workers_) worker->join();
+    for (auto& thread : threads_)
+        if (thread.joinable()) thread.join();
 }
 
 void EchoServer::run() {

@@ -3,11 +3,8 @@
 
 #include <sys/epoll.h>
 
-#include <array>
 #include <asio/post.hpp>
 #include <iterator>
-#include <new>
-#include <utility>
 
 using std::error_code;
 

@@ -3,7 +3,6 @@
 
 #include <array>
 #include <asio/bind_allocator.hpp>
-#include <asio/executor_work_guard.hpp>
 #include <asio/io_context.hpp>
 #include <asio/posix/stream_descriptor.hpp>
 #include <asio/steady_timer.hpp>
@@ -15,7 +14,6 @@
 #include <memory_resource>
 #include <new>
 #include <span>
-#include <thread>
 #include <utility>
 
 #include "base/os.h"
@@ -51,8 +49,8 @@ auto in_memory(HandlerMemory& memory, Handler handler) {
     return asio::bind_allocator(std::pmr::polymorphic_allocator<std::byte>(&memory), std::move(handler));
 }
 
-/// A thread of the server: its event loop, and the sessions that it was given. It shares none of them with other
-/// threads. It ends them at its own end; if it has a thread, that was joined.
+/// What a thread of the server runs: its event loop, and the sessions that it was given. It shares none of them with
+/// other threads. It ends them at its own end; its thread was joined by then.
 class Worker {
  public:
     /// Counts in `counters` and, by port, in `port_stats`; both outlive it. An `idle_timeout` of 0 is none. Throws
@@ -62,18 +60,10 @@ class Worker {
     /// `call` is called in the worker's thread at each connection's end.
     void on_connection_end(std::function<void()> call) { context_.on_end = std::move(call); }
 
-    /// Lets a new thread call run(). Throws std::system_error if there can be none.
-    void start_thread() {
-        thread_ = echo_server::start_thread([this] { run(); });
-    }
     /// Serves in the calling thread until stop() is called.
     void run();
     /// For any thread.
     void stop() { io_.stop(); }
-    /// Waits for the thread, if there is one, to end after stop().
-    void join() {
-        if (thread_.joinable()) thread_.join();
-    }
 
     /// Serves `client`, a non-blocking socket. `serve` is for the worker's own thread, `hand_over` for any other.
     /// Both throw std::bad_alloc, which closes the connection; then the caller counts it.
@@ -103,13 +93,10 @@ class Worker {
     std::atomic<bool> turn_is_due_ = false;  // turn_memory_ is in use
     // Only one thread uses its sockets: locks would only cost.
     asio::io_context io_{ASIO_CONCURRENCY_HINT_UNSAFE_IO};
-    // Where the sockets of the sessions wait: a single descriptor for Asio, which would allocate and queue a handler
-    // for each wait. Here an event is a call, and a socket that goes on waiting costs nothing.
+    // Where the sockets of the sessions wait: "Threads and sessions" in server/README.md says why.
     asio::posix::stream_descriptor epoll_;
     SessionContext context_;
-    asio::executor_work_guard<asio::io_context::executor_type> keep_running_ = asio::make_work_guard(io_);
     asio::steady_timer sweep_timer_{io_};
-    std::thread thread_;
 };
 
 }  // namespace echo_server

@@ -30,8 +30,6 @@ class Fd {
         std::swap(fd_, other.fd_);
         return *this;
     }
-    Fd(const Fd&) = delete;
-    Fd& operator=(const Fd&) = delete;
     ~Fd() {
         if (fd_ >= 0) ::close(fd_);
     }

@@ -4,9 +4,6 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include <array>
-#include <cstddef>
-
 #include "base/log.h"
 
 namespace echo_server {
@@ -58,12 +55,11 @@ Fd signal_descriptor(std::initializer_list<int> signals) {
 }
 
 sigset_t take_signals(int descriptor) {
-    // In a storm one can come again while the others are taken: leave room.
-    std::array<signalfd_siginfo, 8> taken{};
-    const auto size = ::read(descriptor, taken.data(), sizeof(taken));
     auto set = set_of({});
-    for (std::size_t i = 0; size > 0 && i < static_cast<std::size_t>(size) / sizeof(taken[0]); ++i)
-        ::sigaddset(&set, static_cast<int>(taken[i].ssi_signo));
+    signalfd_siginfo taken{};
+    // A few: in a storm one can come again while the others are taken.
+    for (int left = 8; left > 0 && ::read(descriptor, &taken, sizeof(taken)) == sizeof(taken); --left)
+        ::sigaddset(&set, static_cast<int>(taken.ssi_signo));
     return set;
 }
 

@@ -35,12 +35,20 @@ struct echo_instance {
     __u64 process_start;   /* field 22 of /proc/PID/stat: tells it from a later process with that PID; 0 if not known */
 };
 
+/* Why a port is not open though it is in a range of the port list. */
+enum echo_left_out {
+    ECHO_NOT_LEFT_OUT,
+    ECHO_LEFT_OUT_TAKEN, /* another program listens there */
+    ECHO_LEFT_OUT_HOSTS, /* the host takes the local ports of its own connections from there */
+};
+
 /* The values of the map echo_port_stats, by port. The program writes the first figure, the server writes the
- * others. On SIGUSR2 the server zeroes all of them. */
+ * others. On SIGUSR2 the server zeroes the figures. */
 struct echo_port_stats {
     __u64 lookups;  /* lookups that got the socket */
     __u64 accepted; /* connections; without those refused for want of memory */
     __u64 echoed;   /* connections on which the server has sent back at least one byte */
+    __u64 left_out; /* enum echo_left_out */
 };
 
 #define ECHO_MAX_THREADS 1024 /* and so the limit of values in the map echo_counters */

@@ -20,11 +20,13 @@ constexpr auto description = R"(Answers TCP echo (RFC 862) on any set of ports, 
 listening socket. Needs --ports or --ports-file, or both.)";
 
 constexpr auto notes = R"(Port lists: ports (7), ranges (1000-2000) and exclusions (!22), with commas
-between them. An exclusion wins wherever it stands.
+between them. A port that is named must be free; a range takes what is free,
+and gives a port to a program that begins to listen there. An exclusion wins
+wherever it stands.
 
 Examples:
   sudo echo-server --ports 7,77,777
-  sudo echo-server --ports '1-65535,!22,!59976-60999'
+  sudo echo-server --ports 1-65535
   sudo echo-server --ports-file /etc/echo-ports
   sudo echo-server --ports 7,79 --replace
 The manual, echo-server(8), has the signals and the reasons.)";
@@ -88,8 +90,8 @@ void declare(CLI::App& app, Options& options) {
         ->type_name("FILE");
     const auto read_prefix = [&](const auto& text) { options.addresses.push_back(parse_address_prefix(text)); };
     add("--address", "PREFIX", "Answer only on addresses in PREFIX; repeatable", read_prefix)->take_all();
-    app.add_flag("--shadow-listeners", options.shadow_listeners, "Take ports on which other programs listen");
-    app.add_flag("--allow-ephemeral", options.allow_ephemeral, "Open even ports that the host itself needs");
+    app.add_flag("--shadow-listeners", options.shadow_listeners, "Take ports on which other programs listen, too");
+    app.add_flag("--allow-ephemeral", options.allow_ephemeral, "Let ranges take the host's own ports, too");
 
     app.option_defaults()->group("Socket and process");
     const auto read_address = [&](const auto& text) { options.listen = parse_listen_address(text); };

@@ -40,10 +40,9 @@ struct Options {
     bool check = false;
 };
 
-/// Parses the command line; 'echo-server status' has nothing but a format, and 'echo-server reload' the PID of a server,
-/// or none for the only one. Returns the exit code if there is nothing
-/// more to do: 0 once it has printed what --help and --version ask for, 2 after a line to standard error for wrong
-/// usage.
+/// Parses the command line; 'echo-server status' has nothing but a format, and 'echo-server reload' the PID of a
+/// server, or none for the only one. Returns the exit code if there is nothing more to do: 0 once it has printed what
+/// --help and --version ask for, 2 after a line to standard error for wrong usage.
 std::variant<Options, StatusFormat, std::optional<pid_t>, int> parse_command_line(int argc, char** argv);
 
 }  // namespace echo_server

@@ -12,10 +12,6 @@
 namespace echo_server {
 namespace {
 
-void put(const std::string& name, int fd) {
-    ::sd_pid_notify_with_fds(0, 0, fmt::format("FDSTORE=1\nFDNAME={}", name).c_str(), &fd, 1);
-}
-
 void remove(const std::string& name) { notify(fmt::format("FDSTOREREMOVE=1\nFDNAME={}", name).c_str()); }
 
 }  // namespace
@@ -60,7 +56,8 @@ void DescriptorStore::replace(const std::vector<std::pair<std::string, int>>& en
         const auto& name = entry.first;
         const bool is_there = std::erase_if(stored_, [&](const Entry& old) { return old.name == name; }) > 0;
         if (!exists()) continue;
-        if (!is_there) put(name, entry.second);
+        if (!is_there)
+            ::sd_pid_notify_with_fds(0, 0, fmt::format("FDSTORE=1\nFDNAME={}", name).c_str(), &entry.second, 1);
         own_.push_back(name);
     }
     for (const auto& old : stored_) remove(old.name);

@@ -15,7 +15,6 @@
 #include <cstdlib>
 #include <initializer_list>
 #include <iterator>
-#include <string_view>
 
 #include "base/log.h"
 #include "base/os.h"
@@ -25,41 +24,6 @@ namespace echo_server {
 namespace {
 
 constexpr unsigned family_bits = 32;  // they come before the address
-
-// A process that lacks CAP_BPF, where the kernel wants that, may not even look.
-bool may_use(int map) {
-    const std::uint16_t port = 0;
-    std::uint8_t value = 0;
-    return bpf_map_lookup_elem(map, &port, &value) == 0 || errno != EPERM;
-}
-
-[[noreturn]] void fail_to_change(int map, std::string_view what, int error) {
-    fail(what, error,
-         error == EPERM && may_use(map)
-             ? "somebody who may write to the map has frozen it: restart the server, which makes a new one"
-             : "");
-}
-
-void add_ports(int map, const PortSet& ports) {
-    const auto keys = ports.to_vector();
-    const std::vector<std::uint8_t> values(keys.size());
-    auto count = static_cast<__u32>(keys.size());
-    if (count == 0) return;
-    const int error = bpf_map_update_batch(map, keys.data(), values.data(), &count, nullptr);
-    if (error != 0) fail_to_change(map, "opening ports in the map echo_ports", -error);
-}
-
-void remove_ports(int map, const PortSet& ports) {
-    const auto keys = ports.to_vector();
-    for (std::size_t done = 0; done < keys.size();) {
-        auto count = static_cast<__u32>(keys.size() - done);
-        const int error = bpf_map_delete_batch(map, keys.data() + done, &count, nullptr);
-        done += count;
-        if (error == 0) continue;
-        if (error != -ENOENT) fail_to_change(map, "closing ports in the map echo_ports", -error);
-        ++done;  // somebody else has deleted that key: the port is closed, which was the aim
-    }
-}
 
 // The kernel's verifier can print a megabyte: it goes out line by line, like every other message.
 int log_message(libbpf_print_level /*level*/, const char* format, va_list args) {
@@ -132,6 +96,23 @@ PortSet read_ports(int map) {
     return ports;
 }
 
+std::vector<AddressPrefix> read_addresses(const MapHandle& map) {
+    constexpr __u32 max_prefixes = 65536;
+    std::vector<AddressPrefix> prefixes;
+    echo_prefix key{};
+    const void* previous = nullptr;
+    // If a key is removed meanwhile, the search starts again: limit the number of steps.
+    for (__u32 i = 0; i < std::min(map.info.max_entries, max_prefixes); ++i) {
+        if (bpf_map_get_next_key(map.fd.get(), previous, &key) != 0) {
+            if (errno != ENOENT) map.fail_to_read();
+            break;
+        }
+        previous = &key;
+        prefixes.push_back(to_prefix(key));
+    }
+    return prefixes;
+}
+
 Dispatcher::Dispatcher(const std::vector<AddressPrefix>& addresses, std::size_t threads)
     : skeleton_(echo_dispatch_bpf::open(), echo_dispatch_bpf::destroy) {
     if (!skeleton_) fail("opening the BPF program");
@@ -146,7 +127,6 @@ Dispatcher::Dispatcher(const std::vector<AddressPrefix>& addresses, std::size_t 
         if (const int error = bpf_map__update_elem(trie, &key, sizeof(key), &value, sizeof(value), BPF_ANY); error != 0)
             fail("putting an address prefix into the map echo_addresses", -error);
     }
-    // The program does not use these maps; bound to it, they are found with the program.
     for (const auto* map : {skeleton_->maps.echo_instance, skeleton_->maps.echo_counters})
         if (bpf_prog_bind_map(bpf_program__fd(skeleton_->progs.echo_dispatch), bpf_map__fd(map), nullptr) != 0)
             fail(fmt::format("binding {} to the BPF program", bpf_map__name(map)));
@@ -160,9 +140,18 @@ Dispatcher::~Dispatcher() {
 }
 
 void Dispatcher::reset_port_stats() {
-    for (auto& [lookups, accepted, echoed] : port_stats())
-        for (auto* figure : {&lookups, &accepted, &echoed})
+    for (auto& stats : port_stats())
+        for (auto* figure : {&stats.lookups, &stats.accepted, &stats.echoed})
             std::atomic_ref(*figure).store(0, std::memory_order_relaxed);
+}
+
+void Dispatcher::show_left_out(const PortSet& taken, const PortSet& hosts) {
+    for (std::size_t port = 0; port < port_stats_.size(); ++port) {
+        const auto number = static_cast<std::uint16_t>(port);
+        port_stats_[port].left_out = taken.contains(number)   ? ECHO_LEFT_OUT_TAKEN
+                                     : hosts.contains(number) ? ECHO_LEFT_OUT_HOSTS
+                                                              : ECHO_NOT_LEFT_OUT;
+    }
 }
 
 // Root trusts the contents, so nobody may change them, not even this process later.
@@ -187,16 +176,42 @@ void Dispatcher::set_listener(int listener) {
 int Dispatcher::ports_fd() const { return bpf_map__fd(skeleton_->maps.echo_ports); }
 int Dispatcher::socket_fd() const { return bpf_map__fd(skeleton_->maps.echo_socket); }
 
-bool Dispatcher::may_use_maps() const { return may_use(ports_fd()); }
+// A process that lacks CAP_BPF, where the kernel wants that, may not even look.
+bool Dispatcher::may_use_maps() const {
+    const std::uint16_t port = 0;
+    std::uint8_t value = 0;
+    return bpf_map_lookup_elem(ports_fd(), &port, &value) == 0 || errno != EPERM;
+}
 
 PortSet Dispatcher::ports() const { return read_ports(ports_fd()); }
 
 Dispatcher::Change Dispatcher::set_ports(const PortSet& wanted) {
     const PortSet open = ports();
     Change change{.added = wanted - open, .removed = open - wanted};
-    add_ports(ports_fd(), change.added);
-    remove_ports(ports_fd(), change.removed);
+    change_ports(change.removed, change.added);
     return change;
+}
+
+void Dispatcher::change_ports(const PortSet& closed, const PortSet& opened) {
+    const auto fail_to = [&](const char* change, int error) {
+        fail(fmt::format("{} ports in the map echo_ports", change), error,
+             error == EPERM && may_use_maps()
+                 ? "somebody who may write to the map has frozen it: restart the server, which makes a new one"
+                 : "");
+    };
+    auto keys = opened.to_vector();
+    const std::vector<std::uint8_t> values(keys.size());
+    auto count = static_cast<__u32>(keys.size());
+    const int error = keys.empty() ? 0 : bpf_map_update_batch(ports_fd(), keys.data(), values.data(), &count, nullptr);
+    if (error != 0) fail_to("opening", -error);
+
+    keys = closed.to_vector();
+    for (std::size_t done = 0; done < keys.size(); done += count) {
+        count = static_cast<__u32>(keys.size() - done);
+        const int result = bpf_map_delete_batch(ports_fd(), keys.data() + done, &count, nullptr);
+        if (result != 0 && result != -ENOENT) fail_to("closing", -result);
+        if (result != 0) ++count;  // somebody else has deleted that key: the port is closed, which was the aim
+    }
 }
 
 Link Dispatcher::attach() {

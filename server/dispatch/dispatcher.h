@@ -28,6 +28,9 @@ AddressPrefix to_prefix(const echo_prefix& key);
 /// The keys of the map echo_ports, by its descriptor. Throws std::system_error.
 PortSet read_ports(int map);
 
+/// The keys of the map echo_addresses. Throws std::system_error.
+std::vector<AddressPrefix> read_addresses(const MapHandle& map);
+
 struct DestroyLink {
     void operator()(bpf_link* link) const { bpf_link__destroy(link); }
 };
@@ -60,9 +63,16 @@ class Dispatcher {
     /// The contents of echo_ports, whoever wrote them.
     [[nodiscard]] PortSet ports() const;
 
-    /// Makes echo_ports hold exactly `wanted`, and returns what changed. A port that stays is not touched; new ports
-    /// are added before old ports are removed. If it throws, a part may be done.
+    /// Makes echo_ports hold exactly `wanted`, and returns what changed. A port that stays is not touched.
     Change set_ports(const PortSet& wanted);
+
+    /// Opens the ports `opened`, then closes the ports `closed`, whatever the others are. If it throws, a part may be
+    /// done.
+    void change_ports(const PortSet& closed, const PortSet& opened);
+
+    /// Tells 'status' which ports the ranges of the list leave out: other programs listen on `taken`, and the host
+    /// needs `hosts` itself.
+    void show_left_out(const PortSet& taken, const PortSet& hosts);
 
     /// Steers connections for the ports in echo_ports from now on, in the network namespace of the calling thread.
     [[nodiscard]] Link attach();
@@ -84,7 +94,7 @@ class Dispatcher {
     /// The same of the map echo_port_stats: an element for each 16-bit port.
     [[nodiscard]] std::span<echo_port_stats> port_stats() const { return port_stats_; }
 
-    /// Zeroes the map echo_port_stats. Others may count there meanwhile.
+    /// Zeroes the figures in the map echo_port_stats. Others may count there meanwhile.
     void reset_port_stats();
 
     /// The descriptors of the two maps for --pin.

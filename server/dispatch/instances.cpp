@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstring>
 #include <map>
 #include <span>
@@ -135,12 +134,9 @@ bool in_this_pid_namespace(const echo_instance& identity) {
     return identity.pid_namespace != 0 && identity.pid_namespace == inode_of_namespace("pid");
 }
 
-Fd open_process_of(const echo_instance& identity) {
-    return open_process(static_cast<pid_t>(identity.pid), identity.process_start);
-}
-
 bool has_ended(const echo_instance& identity) {
-    return in_this_pid_namespace(identity) && !open_process_of(identity) && errno == ESRCH;
+    return in_this_pid_namespace(identity) && !open_process(static_cast<pid_t>(identity.pid), identity.process_start) &&
+           errno == ESRCH;
 }
 
 bool is_running(const Instance& server) {

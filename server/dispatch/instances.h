@@ -65,9 +65,6 @@ std::optional<echo_instance> read_identity(const Instance& server);
 /// True if its PID means the same process here. A PID of another namespace means another process here.
 bool in_this_pid_namespace(const echo_instance& identity);
 
-/// Opens its process, which is in this PID namespace (pidfd_open(2)); ESRCH if it is gone.
-Fd open_process_of(const echo_instance& identity);
-
 /// True if its process is known to be gone. The kernel can keep its program: while somebody looks at it, or as long
 /// as somebody has pinned its link.
 bool has_ended(const echo_instance& identity);

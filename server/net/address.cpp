@@ -57,6 +57,8 @@ bool AddressPrefix::contains(const Address& other) const {
     return other.is_v4() == address.is_v4() && network_of(other, length) == address;
 }
 
+bool overlap(const AddressPrefix& a, const AddressPrefix& b) { return a.contains(b.address) || b.contains(a.address); }
+
 AddressPrefix parse_address_prefix(const std::string& text) {
     const auto slash = text.find('/');
     std::error_code error;

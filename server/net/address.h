@@ -27,6 +27,9 @@ struct AddressPrefix {
     friend bool operator==(const AddressPrefix& a, const AddressPrefix& b) = default;
 };
 
+/// Whether they have an address in common.
+bool overlap(const AddressPrefix& a, const AddressPrefix& b);
+
 /// Parses "192.0.2.0/24" or "2001:db8::/64"; a lone address is a prefix of full length.
 AddressPrefix parse_address_prefix(const std::string& text);
 

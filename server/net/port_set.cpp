@@ -35,16 +35,15 @@ std::optional<PortRange> parse_range(std::string_view text, char separator) {
 }
 
 void PortSet::insert(std::uint16_t first, std::uint16_t last) {
-    if (first == last) return insert(first);
     // By shifts: a loop would need half a minute for a file with a long range on each line.
-    if (first < last) ports_ |= ~std::bitset<65536>() >> (65535U - last + first) << first;
+    if (first <= last) bits() |= ~Bits() >> (65535U - last + first) << first;
 }
 
 std::vector<std::uint16_t> PortSet::to_vector() const {
     std::vector<std::uint16_t> ports;
     ports.reserve(size());
-    for (std::size_t port = 0; port < ports_.size(); ++port)
-        if (ports_[port]) ports.push_back(static_cast<std::uint16_t>(port));
+    for (std::size_t port = 0; port < bits().size(); ++port)
+        if (bits()[port]) ports.push_back(static_cast<std::uint16_t>(port));
     return ports;
 }
 
@@ -67,7 +66,7 @@ std::string PortSet::to_string(std::size_t max_ranges) const {
         if (max_ranges-- == 0) return text + fmt::format(" and {} more", left);
         if (!text.empty()) text += ',';
         text += echo_server::to_string(range);
-        left -= range.size();
+        left -= range.last - range.first + 1U;
     }
     return text;
 }
@@ -84,13 +83,25 @@ void PortList::add(std::string_view line) {
         if (range->last < range->first)
             throw std::runtime_error(
                 fmt::format("{} runs backwards: write {}-{}", quote(piece), range->last, range->first));
-        (exclusion ? excluded_ : included_).insert(range->first, range->last);
+        if (exclusion)
+            excluded_.insert(range->first, range->last);
+        else if (piece.find('-') == std::string_view::npos)
+            named_.insert(range->first);
+        else
+            ranges_.push_back(*range);
     }
 }
 
 void PortList::add(const PortList& other) {
-    included_.insert(other.included_);
-    excluded_.insert(other.excluded_);
+    named_ = named_ | other.named_;
+    ranges_.insert(ranges_.end(), other.ranges_.begin(), other.ranges_.end());
+    excluded_ = excluded_ | other.excluded_;
+}
+
+PortSet PortList::ports() const {
+    PortSet ports = named_;
+    for (const auto& [first, last] : ranges_) ports.insert(first, last);
+    return ports - excluded_;
 }
 
 }  // namespace echo_server

@@ -16,8 +16,6 @@ namespace echo_server {
 struct PortRange {
     std::uint16_t first = 0;
     std::uint16_t last = 0;
-
-    [[nodiscard]] std::size_t size() const { return last - first + 1U; }
 };
 
 /// "7", or "1000-2000".
@@ -34,11 +32,11 @@ class PortSet {
  public:
     /// Adds every port from `first` to `last`, both included.
     void insert(std::uint16_t first, std::uint16_t last);
-    void insert(std::uint16_t port) { ports_.set(port); }
+    void insert(std::uint16_t port) { bits().set(port); }
 
-    [[nodiscard]] bool contains(std::uint16_t port) const { return ports_.test(port); }
-    [[nodiscard]] std::size_t size() const { return ports_.count(); }
-    [[nodiscard]] bool empty() const { return ports_.none(); }
+    [[nodiscard]] bool contains(std::uint16_t port) const { return bits().test(port); }
+    [[nodiscard]] std::size_t size() const { return bits().count(); }
+    [[nodiscard]] bool empty() const { return bits().none(); }
 
     /// All ports, ascending.
     [[nodiscard]] std::vector<std::uint16_t> to_vector() const;
@@ -49,15 +47,23 @@ class PortSet {
     /// count of ports, as in "7,77 and 1001 more".
     [[nodiscard]] std::string to_string(std::size_t max_ranges = std::numeric_limits<std::size_t>::max()) const;
 
-    void insert(const PortSet& other) { ports_ |= other.ports_; }
-    friend PortSet operator-(PortSet a, const PortSet& b) {
-        a.ports_ &= ~b.ports_;
+    friend PortSet operator|(PortSet a, const PortSet& b) {
+        a.bits() |= b.bits();
         return a;
     }
+    friend PortSet operator-(PortSet a, const PortSet& b) {
+        (a.bits().flip() |= b.bits()).flip();
+        return a;
+    }
+    friend PortSet operator&(const PortSet& a, const PortSet& b) { return a - (a - b); }
     friend bool operator==(const PortSet&, const PortSet&) = default;
 
  private:
-    std::bitset<65536> ports_;
+    using Bits = std::bitset<65536>;
+    Bits& bits() { return bits_.front(); }
+    [[nodiscard]] const Bits& bits() const { return bits_.front(); }
+
+    std::vector<Bits> bits_ = std::vector<Bits>(1);  // one: 8 KiB for each set would fill a stack
 };
 
 /// A port list as users write it: "7, 77, 1000-2000, !1022". An exclusion wins over every inclusion, wherever either
@@ -70,11 +76,19 @@ class PortList {
     void add(const PortList& other);
 
     /// True until something is added, even an exclusion.
-    [[nodiscard]] bool empty() const { return included_.empty() && excluded_.empty(); }
-    [[nodiscard]] PortSet ports() const { return included_ - excluded_; }
+    [[nodiscard]] bool empty() const { return named_.empty() && ranges_.empty() && excluded_.empty(); }
+    /// All that it lists.
+    [[nodiscard]] PortSet ports() const;
+
+    /// The pieces without a dash, less the exclusions.
+    [[nodiscard]] PortSet named() const { return named_ - excluded_; }
+    /// The pieces with a dash: "7-7" is a range too.
+    [[nodiscard]] const std::vector<PortRange>& ranges() const { return ranges_; }
+    [[nodiscard]] const PortSet& excluded() const { return excluded_; }
 
  private:
-    PortSet included_;
+    PortSet named_;
+    std::vector<PortRange> ranges_;
     PortSet excluded_;
 };
 

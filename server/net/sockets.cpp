@@ -233,9 +233,7 @@ std::vector<AddressPrefix> without_local_address(std::vector<AddressPrefix> pref
                 if (route->rtm_type != RTN_LOCAL) return;              // as that to a subnet's broadcast address
                 const auto bytes = attribute<rtmsg>(header, RTA_DST);  // none for a default route
                 const AddressPrefix local{address_of(route->rtm_family, bytes), route->rtm_dst_len};
-                std::erase_if(prefixes, [&](const auto& prefix) {
-                    return local.contains(prefix.address) || prefix.contains(local.address);
-                });
+                std::erase_if(prefixes, [&](const auto& prefix) { return overlap(prefix, local); });
             });
         }
     } catch (const std::system_error&) {

@@ -7,9 +7,11 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <asio/post.hpp>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <new>
@@ -48,11 +50,12 @@ class Housework {
             std::array ready{pollfd{.fd = end_.get(), .events = POLLIN, .revents = 0},
                              pollfd{.fd = signals_.get(), .events = POLLIN, .revents = 0},
                              pollfd{.fd = commands(), .events = POLLIN, .revents = 0}};
-            if (::poll(ready.data(), ready.size(), -1) < 0) continue;
+            if (::poll(ready.data(), ready.size(), time_to_next_look()) < 0) continue;
             if (ready[0].revents != 0) return;
             // In turns, so that neither a storm of signals nor a flood of commands keeps the other waiting.
             if (ready[1].revents != 0) answer_signals();
             if (ready[2].revents != 0) answer_command();
+            if (time_to_next_look() == 0) look();
         }
     }
 
@@ -64,6 +67,34 @@ class Housework {
         if (::sigismember(&signals, SIGUSR2) != 1) return;
         facts_.dispatcher->reset_port_stats();
         log_line("SIGUSR2: the figures by port are reset");
+    }
+
+    // In ms, rounded up; -1 for never.
+    int time_to_next_look() {
+        if (facts_.options.shadow_listeners) return -1;
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(next_look_ - std::chrono::steady_clock::now());
+        return static_cast<int>(std::max<std::chrono::milliseconds::rep>(left.count(), 0));
+    }
+
+    void look() {
+        constexpr int share = 100;  // looks take at most this part of a CPU
+        constexpr std::chrono::nanoseconds period = std::chrono::seconds(1);
+        const auto start = time_of(CLOCK_THREAD_CPUTIME_ID);
+        try {
+            const auto line = is_open() ? ports_.look() : "";
+            if (!line.empty()) {
+                log_line(line);
+                notify_state("");
+            }
+            look_fails_ = false;
+        } catch (const std::exception& error) {
+            // Without memory from the heap, as there may be none.
+            if (!std::exchange(look_fails_, true))
+                warnings_.warn("{}: the look for programs that listen on ports of ours has failed; it goes on",
+                               error.what());
+        }
+        const auto used = time_of(CLOCK_THREAD_CPUTIME_ID) - start;
+        next_look_ = std::chrono::steady_clock::now() + std::max(period, share * used);
     }
 
     // -1, which poll(2) passes over, once the gate is closed.
@@ -97,19 +128,18 @@ class Housework {
 
     void make_ports_as_listed(const Fd& command) {
         std::string line;
-        std::string failure;
         std::string result = "the ports stay as they are";
+        failure_.clear();
         try {
             line = change_ports(result);
         } catch (const std::runtime_error& error) {
-            failure = error.what();
-            line = is_open() ? fmt::format("{}; {}", failure, result) : no_reload_in_a_stop;
+            failure_ = error.what();
+            line = is_open() ? fmt::format("{}; {}", failure_, result) : no_reload_in_a_stop;
         }
-        failure.empty() ? log_line(line) : log_error(line);
+        failure_.empty() ? log_line(line) : log_error(line);
         // First systemd: when the command ends, 'systemctl reload' shall find the service ready.
-        const auto status = status_line(failure);
-        while_open([&] { notify("READY=1", status); });
-        answer_reload(command, failure.empty(), line);
+        notify_state("READY=1");
+        answer_reload(command, failure_.empty(), line);
     }
 
     // Returns the line about what has changed. If it throws std::runtime_error, `result` says how the ports are.
@@ -117,23 +147,22 @@ class Housework {
         const auto& options = facts_.options;
         if (!while_open(notify_reloading)) throw std::runtime_error(no_reload_in_a_stop);
         if (!options.ports_file) throw std::runtime_error("reload: there is nothing to re-read without --ports-file");
-        const PortSet ports = plan_ports(options, facts_.dispatcher->ports(), listener_cookie_);
+        auto plan = ports_.plan();
         if (!is_open()) throw std::runtime_error(no_reload_in_a_stop);
         result = fmt::format("not all ports are as {} has them until a reload succeeds", *options.ports_file);
-        const auto [added, removed] = facts_.dispatcher->set_ports(ports);
+        const auto open = fmt::format("{} open{}", plural(plan.open().size(), "port"), plan.left_out());
+        const auto [added, removed] = ports_.set(std::move(plan));
         const auto what = added.empty() && removed.empty()
                               ? "nothing changed"
                               : fmt::format("added {}; removed {}", added.to_string(ranges_in_a_line),
                                             removed.to_string(ranges_in_a_line));
-        return fmt::format("reloaded {}: {}; {} open", *options.ports_file, what, plural(ports.size(), "port"));
+        return fmt::format("reloaded {}: {}; {}", *options.ports_file, what, open);
     }
 
-    [[nodiscard]] std::string status_line(const std::string& failure) const {
-        try {
-            return describe_open(facts_.dispatcher->ports(), failure);
-        } catch (const std::runtime_error& error) {
-            return error.what();
-        }
+    void notify_state(std::string_view state) {
+        const auto status =
+            fmt::format("{}{}{}", ports_.describe(), failure_.empty() ? "" : "; the last reload failed: ", failure_);
+        while_open([&] { notify(state, status); });
     }
 
     void log_status() {
@@ -193,7 +222,11 @@ class Housework {
     Housekeeper::Facts facts_;
     Fd end_;
     Fd signals_ = signal_descriptor({SIGHUP, SIGUSR1, SIGUSR2});
-    std::uint64_t listener_cookie_ = socket_cookie(facts_.listener);
+    OpenPorts ports_{facts_.options, facts_.dispatcher, socket_cookie(facts_.listener), std::move(facts_.plan)};
+    std::string failure_;  // of the last reload
+    bool look_fails_ = false;
+    Warnings warnings_;
+    std::chrono::steady_clock::time_point next_look_ = std::chrono::steady_clock::now() + std::chrono::seconds(1);
 };
 
 }  // namespace

@@ -17,6 +17,7 @@
 #include "dispatch/instances.h"
 #include "echo/server.h"
 #include "options.h"
+#include "service/ports.h"
 
 namespace echo_server {
 
@@ -33,14 +34,16 @@ struct Gate {
 };
 
 /// Does in a thread of its own what may be slow, or hang with a file system, so that clients never wait for it: reloads
-/// on SIGHUP and for 'echo-server reload', logs the status on SIGUSR1, and resets the figures by port on SIGUSR2. One
-/// after the other; of signals that come together in this order, so no figure is lost between the last two.
+/// on SIGHUP and for 'echo-server reload', looks each second for programs that listen on ports of ours, logs the status
+/// on SIGUSR1, and resets the figures by port on SIGUSR2. One after the other; of signals that come together in this
+/// order, so no figure is lost between the last two.
 class Housekeeper {
  public:
     /// What it needs, also when it hangs and everything else has ended. `io` alone may end once the gate is closed.
     struct Facts {
         Options options;
-        uid_t user;  ///< who, beside root, may reload
+        PortPlan plan;  ///< what is open
+        uid_t user;     ///< who, beside root, may reload
         std::shared_ptr<Dispatcher> dispatcher;
         std::shared_ptr<Gate> gate;
         int listener;          ///< in echo_socket; the server owns it

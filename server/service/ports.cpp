@@ -36,10 +36,11 @@ bool overlap(const ListeningSocket& socket, const AddressPrefix& prefix) {
 }
 
 using PortsByInode = std::unordered_multimap<std::uint32_t, std::uint16_t>;  // sockets of the kernel share inode 0
-using Owners = std::set<std::string>;
 
-// Adds the process at `folder`, /proc/PID, to the owners of each port that it has.
-void add_process(const fs::path& folder, const PortsByInode& ports, std::map<std::uint16_t, Owners>& owners) {
+using Names = std::map<std::uint16_t, std::set<std::string>>;  // of the programs that have a port
+
+// Adds the process at `folder`, /proc/PID, to each port that it has.
+void add_process(const fs::path& folder, const PortsByInode& ports, Names& names) {
     std::ifstream file(folder / "comm");
     std::string name;  // which the process chooses itself
     std::getline(file, name);
@@ -50,63 +51,43 @@ void add_process(const fs::path& folder, const PortsByInode& ports, std::map<std
         if (!target.starts_with("socket:[")) continue;
         const auto inode = parse_number<std::uint32_t>(std::string_view(target).substr(8, target.size() - 9));
         const auto [first, last] = ports.equal_range(inode.value_or(0));
-        for (auto found = first; found != last; ++found) owners[found->second].insert(printable(name));
+        for (auto found = first; found != last; ++found) names[found->second].insert(printable(name));
     }
 }
 
-std::map<std::uint16_t, Owners> owners_of_ports(const std::vector<ListeningSocket>& sockets) {
+Names names_of(const std::vector<ListeningSocket>& sockets) {
     const SightOfProcesses sight;
     PortsByInode ports;
-    std::map<std::uint16_t, Owners> owners;
+    Names names;
     for (const auto& socket : sockets) {
         ports.emplace(socket.inode, socket.local.port());
-        owners[socket.local.port()];
+        names[socket.local.port()];
     }
     std::error_code error;
     for (fs::directory_iterator entry("/proc", error), end; !error && entry != end; entry.increment(error))
-        add_process(entry->path(), ports, owners);
-    return owners;
+        add_process(entry->path(), ports, names);
+    return names;
 }
 
-// A message must fit into a line of a log: leaves the first ranges alone, and returns the number of ports in the
-// others, as in " and 9 more"; "" if there are none.
-template <typename Range>
-std::string shorten(std::vector<Range>& ranges) {
-    std::size_t left = 0;
-    for (; ranges.size() > ranges_in_a_line; ranges.pop_back()) left += ranges.back().size();
-    return left == 0 ? "" : fmt::format(" and {} more", left);
-}
-
-struct OwnedRange : PortRange {
-    Owners owners;
-};
-
-// "22 (sshd), 80-89 (nginx), 443"
-std::string with_owners(const std::vector<ListeningSocket>& sockets) {
-    std::vector<OwnedRange> ranges;
-    for (const auto& [port, owners] : owners_of_ports(sockets)) {
-        if (!ranges.empty() && ranges.back().last + 1 == port && ranges.back().owners == owners)
-            ranges.back().last = port;
-        else
-            ranges.push_back({{port, port}, owners});
+// "22 (sshd), 80,443 (nginx)"; `unknown` stands for who is not known, and may be "".
+std::string list_names(const Names& names, const std::string& unknown) {
+    std::vector<std::pair<std::string, PortSet>> groups;
+    for (const auto& [port, programs] : names) {
+        const auto name = programs.empty() ? unknown : fmt::format("{}", fmt::join(programs, ", "));
+        auto group = std::ranges::find(groups, name, &std::pair<std::string, PortSet>::first);
+        if (group == groups.end()) group = groups.insert(group, {name, {}});
+        group->second.insert(port);
     }
-    const auto more = shorten(ranges);
     std::string text;
-    for (const auto& range : ranges) {
-        text += fmt::format("{}{}", text.empty() ? "" : ", ", to_string(range));
-        if (!range.owners.empty()) text += fmt::format(" ({})", fmt::join(range.owners, ", "));
+    for (const auto& [name, ports] : groups) {
+        text += fmt::format("{}{}", text.empty() ? "" : ", ", ports.to_string(ranges_in_a_line));
+        if (!name.empty()) text += fmt::format(" ({})", name);
     }
-    return text + more;
+    return text;
 }
 
-// "'!22,!80-81'"
-std::string exclusions(const PortSet& ports) {
-    auto ranges = ports.ranges();
-    const auto more = shorten(ranges);
-    std::string text;
-    for (const auto& range : ranges) text += fmt::format("{}!{}", text.empty() ? "'" : ",", to_string(range));
-    return text + "'" + more;
-}
+// A service has so long for its restart: meanwhile its clients shall meet no echo.
+constexpr std::chrono::seconds hold_time{10};
 
 // Every port on a line of its own, with a comment behind it, fits.
 constexpr off_t max_size = 4 << 20;
@@ -146,61 +127,63 @@ std::string read_whole(const std::string& path) {
 // Of the calling thread's network namespace; the kernel's defaults if they can't be read.
 EphemeralPorts ephemeral_ports() {
     const auto range = read_sysctl("net/ipv4/ip_local_port_range");
-    const int error = errno;
-    auto local =
-        parse_ephemeral_ports(range.value_or(""), read_sysctl("net/ipv4/ip_local_reserved_ports").value_or(""));
-    if (!range) local.unreadable = error_text(error);
-    return local;
+    const auto reserved = read_sysctl("net/ipv4/ip_local_reserved_ports");
+    return parse_ephemeral_ports(range.value_or(""), reserved.value_or(""));
 }
 
-PortSet wanted_ports(const Options& options) {
-    PortList list = options.ports;
-    if (options.ports_file) list.add(read_ports_file(*options.ports_file));
-    PortSet ports = list.ports();
-    if (ports.empty()) fail_to_read(*options.ports_file, "after the exclusions no port is left");
-    if (!options.allow_ephemeral) check_ephemeral_ports(ports, ephemeral_ports());
-    return ports;
+bool is_within(const PortRange& range, const PortRange& other) {
+    return other.first <= range.first && range.last <= other.last;
 }
 
-// Throws if another socket listens on one of `ports`, or warns, if --shadow-listeners allows it.
-void check_listeners(const Options& options, const PortSet& ports, std::uint64_t listener_cookie) {
-    std::vector<ListeningSocket> others;
+// Throws if `ports`, when all of them are open, leave too few of the `local` ports closed.
+void check_ephemeral_ports(const PortSet& ports, const EphemeralPorts& local) {
+    const auto closed = (local.usable - ports).size();
+    constexpr std::size_t enough = 1024;
+    const auto must_stay = local.usable.size() < enough ? (local.usable.size() + 1) / 2 : enough;
+    if (closed >= must_stay) return;
+    throw std::runtime_error(fmt::format(
+        "too few of ports {} stay closed: the host takes the local ports of its own connections from these "
+        "(net.ipv4.ip_local_port_range), and can connect nowhere while clients hold a connection on each; it needs {} "
+        "that nobody can take, and the list leaves it {}: leave {} more out, or pass --allow-ephemeral in a network "
+        "namespace of its own",
+        to_string(local.range), must_stay, closed, must_stay - closed));
+}
+
+// Other sockets, which --shadow-listeners does not need to know.
+std::vector<ListeningSocket> find_others(const Options& options, std::uint64_t listener) {
     try {
-        others = shadowed(listening_sockets(), ports, options.addresses, listener_cookie);
+        return other_listeners(listener);
     } catch (const std::runtime_error& error) {
-        if (options.shadow_listeners) return log_warning("{}; ports may be taken from other listeners", error.what());
-        throw std::runtime_error(
-            fmt::format("{}. --shadow-listeners starts without knowing whom a port is taken from", error.what()));
+        if (!options.shadow_listeners)
+            throw std::runtime_error(
+                fmt::format("{}. --shadow-listeners starts without knowing whom a port is taken from", error.what()));
+        log_warning("{}; ports may be taken from other listeners", error.what());
+        return {};
     }
-    if (others.empty()) return;
-    const auto text = explain_conflicts(others, options.shadow_listeners);
-    if (!options.shadow_listeners) throw std::runtime_error(text);
-    log_warning(text);
 }
 
 }  // namespace
 
 std::vector<ListeningSocket> shadowed(std::vector<ListeningSocket> sockets, const PortSet& ports,
-                                      const std::vector<AddressPrefix>& addresses, std::uint64_t own) {
+                                      const std::vector<AddressPrefix>& addresses) {
     std::erase_if(sockets, [&](const ListeningSocket& socket) {
         const auto is_asked_for = [&](const auto& prefix) { return overlap(socket, prefix); };
-        return socket.cookie == own || !ports.contains(socket.local.port()) ||
+        return !ports.contains(socket.local.port()) ||
                (!addresses.empty() && std::ranges::none_of(addresses, is_asked_for));
     });
     return sockets;
 }
 
 std::string explain_conflicts(const std::vector<ListeningSocket>& sockets, bool taken) {
-    PortSet ports;
-    for (const auto& socket : sockets) ports.insert(socket.local.port());
-    const bool one = ports.size() == 1;
+    const auto names = names_of(sockets);
+    const bool one = names.size() == 1;
     const auto what = fmt::format(fmt::runtime(one ? "port {} is already served by another socket"
                                                    : "ports {} are already served by other sockets"),
-                                  with_owners(sockets));
+                                  list_names(names, ""));
     const auto* whose = one ? "its" : "their";
     if (taken) return fmt::format("{}: --shadow-listeners takes {} new connections", what, whose);
-    return fmt::format("{}: leave {} out ({}), or pass --shadow-listeners to take {} new connections", what,
-                       one ? "it" : "them", exclusions(ports), whose);
+    return fmt::format("{}: leave {} out, or pass --shadow-listeners to take {} new connections", what,
+                       one ? "it" : "them", whose);
 }
 
 EphemeralPorts parse_ephemeral_ports(std::string_view range, std::string_view reserved) {
@@ -213,25 +196,6 @@ EphemeralPorts parse_ephemeral_ports(std::string_view range, std::string_view re
         if (const auto ports = parse_range(piece)) out_of_use.insert(ports->first, ports->last);
     local.usable = local.usable - out_of_use;
     return local;
-}
-
-void check_ephemeral_ports(const PortSet& ports, const EphemeralPorts& local) {
-    const auto closed = local.usable - ports;
-    constexpr std::size_t enough = 1024;
-    const auto must_stay = local.usable.size() < enough ? (local.usable.size() + 1) / 2 : enough;
-    if (closed.size() >= must_stay) return;
-    // The shortest range at the end that has as many open ports as are missing.
-    const auto open = (local.usable - closed).to_vector();
-    const PortRange left_out{open[open.size() - (must_stay - closed.size())], open.back()};
-    const std::string name = "net.ipv4.ip_local_port_range";
-    const auto source = local.unreadable.empty()
-                            ? name
-                            : fmt::format("the kernel's default, as {} can't be read: {}", name, local.unreadable);
-    throw std::runtime_error(fmt::format(
-        "too few of ports {} stay closed: the host takes the local ports of its own connections from these ({}), and "
-        "can connect nowhere while clients hold a connection on each; it needs {} that nobody can take, and the list "
-        "leaves it {}: leave some out ('!{}'), or pass --allow-ephemeral in a network namespace of its own",
-        to_string(local.range), source, must_stay, closed.size(), to_string(left_out)));
 }
 
 PortList read_ports_file(const std::string& path) { return parse_ports_file(read_whole(path), path); }
@@ -253,15 +217,123 @@ PortList parse_ports_file(std::string_view text, const std::string& path) {
     return list;
 }
 
-std::string describe_open(const PortSet& ports, const std::string& failure) {
-    return fmt::format("{} open: {}{}{}", plural(ports.size(), "TCP port"), ports.to_string(ranges_in_a_line),
-                       failure.empty() ? "" : "; the last reload failed: ", failure);
+std::string PortPlan::left_out(bool with_names) const {
+    std::vector<std::string> parts;
+    if (!taken.empty())
+        parts.push_back(with_names ? list_names(names_of(takers), who_listens)
+                                   : fmt::format("{} ({})", taken.to_string(ranges_in_a_line), who_listens));
+    if (!hosts.empty()) parts.push_back(hosts.to_string(ranges_in_a_line) + " (the host's own ports)");
+    return fmt::format("{}{}", parts.empty() ? "" : "; left out: ", fmt::join(parts, ", "));
 }
 
-PortSet plan_ports(const Options& options, const PortSet& open, std::uint64_t listener_cookie) {
-    PortSet ports = wanted_ports(options);
-    check_listeners(options, ports - open, listener_cookie);
-    return ports;
+std::string PortPlan::describe(bool with_names) const {
+    const auto ports = open();
+    return fmt::format("{} open: {}{}", plural(ports.size(), "TCP port"), ports.to_string(ranges_in_a_line),
+                       left_out(with_names));
+}
+
+std::vector<ListeningSocket> other_listeners(std::uint64_t listener) {
+    auto sockets = listening_sockets();
+    std::erase_if(sockets, [&](const ListeningSocket& socket) { return socket.cookie == listener; });
+    return sockets;
+}
+
+PortPlan make_plan(const PortList& list, const Options& options, const EphemeralPorts& local,
+                   const std::vector<ListeningSocket>& sockets, const PortSet& open, const PortSet& taken) {
+    PortPlan plan{.named = list.named()};
+    // Who lists a range within the host's own means that range.
+    PortSet wide;
+    for (const auto& range : list.ranges()) {
+        const bool is_meant = options.allow_ephemeral || is_within(range, local.range);
+        if (is_meant)
+            plan.ranged.insert(range.first, range.last);
+        else
+            wide.insert(range.first, range.last);
+    }
+    const PortSet settled = plan.named | list.excluded();
+    plan.ranged = (plan.ranged | (wide - local.usable)) - settled;
+    plan.hosts = wide - plan.ranged - settled;
+    if (!options.allow_ephemeral) check_ephemeral_ports(plan.wanted(), local);
+
+    const auto must_be_free = (options.shadow_listeners ? plan.wanted() : plan.named) - open;
+    if (const auto others = shadowed(sockets, must_be_free, options.addresses); !others.empty()) {
+        const auto text = explain_conflicts(others, options.shadow_listeners);
+        if (!options.shadow_listeners) throw std::runtime_error(text);
+        log_warning(text);
+    }
+    if (!options.shadow_listeners) {
+        plan.takers = shadowed(sockets, plan.ranged, options.addresses);
+        plan.taken = taken & plan.ranged;
+        for (const auto& socket : plan.takers) plan.taken.insert(socket.local.port());
+    }
+    if (plan.open().empty())
+        throw std::runtime_error(
+            fmt::format("of the port list nothing is left to open{}: list other ports, or see --shadow-listeners and "
+                        "--allow-ephemeral",
+                        plan.left_out(true)));
+    return plan;
+}
+
+PortPlan plan_ports(const Options& options, std::uint64_t listener, const PortSet& open, const PortSet& taken) {
+    PortList list = options.ports;
+    if (options.ports_file) list.add(read_ports_file(*options.ports_file));
+    return make_plan(list, options, ephemeral_ports(), find_others(options, listener), open, taken);
+}
+
+OpenPorts::OpenPorts(Options options, std::shared_ptr<Dispatcher> dispatcher, std::uint64_t listener, PortPlan plan)
+    : options_(std::move(options)), dispatcher_(std::move(dispatcher)), listener_(listener), plan_(std::move(plan)) {}
+
+PortPlan OpenPorts::plan() const { return plan_ports(options_, listener_, dispatcher_->ports(), plan_.taken); }
+
+Dispatcher::Change OpenPorts::set(PortPlan plan) {
+    plan_.ranged = plan_.ranged | plan.ranged;  // if this fails halfway, the next look knows what may be open
+    auto change = dispatcher_->set_ports(plan.open());
+    plan_ = std::move(plan);
+    std::erase_if(free_since_, [&](const auto& free) { return !plan_.taken.contains(free.first); });
+    left_alone_ = left_alone_ & plan_.named;
+    dispatcher_->show_left_out(plan_.taken, plan_.hosts);
+    return change;
+}
+
+std::string OpenPorts::look() {
+    PortSet served;
+    for (const auto& socket : shadowed(other_listeners(listener_), plan_.wanted(), options_.addresses))
+        served.insert(socket.local.port());
+    const auto closed = give_back(served - plan_.taken - left_alone_);
+    const auto opened = take_back(served);
+    return fmt::format("{}{}{}", closed, closed.empty() || opened.empty() ? "" : "; ", opened);
+}
+
+std::string OpenPorts::give_back(const PortSet& begun) {
+    if (begun.empty()) return {};
+    const PortSet open = begun & dispatcher_->ports();
+    const PortSet closed = open & plan_.ranged;
+    if (const auto named = open - closed; !named.empty())
+        log_warning(
+            "another program listens on ports that the list names: {}. Its new connections come here, and the next "
+            "start will fail: end that program, or take these ports out of the list",
+            named.to_string(ranges_in_a_line));
+    left_alone_ = left_alone_ | (begun - closed);
+    if (closed.empty()) return {};
+    auto taken = plan_.taken | closed;
+    dispatcher_->change_ports(closed, {});
+    plan_.taken = std::move(taken);
+    dispatcher_->show_left_out(plan_.taken, plan_.hosts);
+    return fmt::format("closed: {} ({})", closed.to_string(ranges_in_a_line), who_listens);
+}
+
+std::string OpenPorts::take_back(const PortSet& served) {
+    const auto now = std::chrono::steady_clock::now();
+    std::erase_if(free_since_, [&](const auto& free) { return served.contains(free.first); });
+    PortSet free;
+    for (const auto port : (plan_.taken - served).to_vector())
+        if (now - free_since_.try_emplace(port, now).first->second >= hold_time) free.insert(port);
+    if (free.empty()) return {};
+    dispatcher_->change_ports({}, free);
+    plan_.taken = plan_.taken - free;
+    dispatcher_->show_left_out(plan_.taken, plan_.hosts);
+    std::erase_if(free_since_, [&](const auto& entry) { return free.contains(entry.first); });
+    return fmt::format("open again: {}", free.to_string(ranges_in_a_line));
 }
 
 }  // namespace echo_server

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "dispatch/dispatcher.h"
 #include "net/address.h"
 #include "net/port_set.h"
 #include "net/sockets.h"
@@ -14,51 +18,108 @@
 namespace echo_server {
 
 // sk_lookup runs before the kernel looks for a listener: a port that is opened here is taken from the socket that
-// listens there, without an error anywhere.
-
-/// Those of `sockets` that would lose connections if `ports` were opened on `addresses` (on all, if there are none).
-/// The socket with the cookie `own` is left out.
-std::vector<ListeningSocket> shadowed(std::vector<ListeningSocket> sockets, const PortSet& ports,
-                                      const std::vector<AddressPrefix>& addresses, std::uint64_t own);
-
-/// Which ports `sockets` have, with the names of the processes where /proc shows them, and what to do; or, if they are
-/// `taken`, that --shadow-listeners takes them.
-std::string explain_conflicts(const std::vector<ListeningSocket>& sockets, bool taken);
+// listens there, without an error anywhere. So a port that the list names must be free, and a range takes what is free.
 
 // connect() and bind(0) take a local port from net.ipv4.ip_local_port_range, but never a port on which a connection
 // was accepted, until its last socket is gone, even in LAST-ACK or TIME_WAIT. So a server that answers on all of
-// these ports lets its clients stop the host's own connections (net/ipv4/inet_hashtables.c: __inet_hash_connect).
+// these ports lets its clients stop the host's own connections (net/ipv4/inet_hashtables.c: __inet_hash_connect), and
+// takes the clients of programs that listen on a port of the kernel's choice.
 
 /// The ports from which the kernel chooses local ports.
 struct EphemeralPorts {
     PortRange range;
-    PortSet usable = {};          ///< the range without reserved ports
-    std::string unreadable = {};  ///< why these are the kernel's defaults, not the settings; else ""
+    PortSet usable = {};  ///< the range without reserved ports
 };
 
 /// Parses net.ipv4.ip_local_port_range ("32768\t60999"; the kernel's default if it is something else) and
 /// net.ipv4.ip_local_reserved_ports ("8080,9000-9010", or "").
 EphemeralPorts parse_ephemeral_ports(std::string_view range, std::string_view reserved);
 
-/// Throws std::runtime_error, which says what to leave out, if opening `ports` leaves too few of the `local` ports
-/// closed.
-void check_ephemeral_ports(const PortSet& ports, const EphemeralPorts& local);
+/// What a port list opens on this host, and what its ranges leave out.
+struct PortPlan {
+    PortSet named = {};   ///< the list names these: open
+    PortSet ranged = {};  ///< these are in its ranges alone: open, but for `taken`
+    PortSet taken = {};   ///< of `ranged`, those on which other programs listen
+    PortSet hosts = {};   ///< of its ranges, and not in `ranged`: left to the host's own connections
+    std::vector<ListeningSocket> takers = {};  ///< who listens on `taken`
 
-/// Reads a port list from the file at `path`: a PortList on each line; '#' starts a comment. Takes only regular files.
-/// Throws std::runtime_error, with file and line, if the file can't be read whole, lists nothing, or is wrong in any
-/// line.
+    [[nodiscard]] PortSet wanted() const { return named | ranged; }
+    [[nodiscard]] PortSet open() const { return wanted() - taken; }
+    /// "; left out: 22 (another program listens), 32768-60999 (the host's own ports)", or ""; if `with_names`, with the
+    /// names of programs that /proc shows.
+    [[nodiscard]] std::string left_out(bool with_names = false) const;
+    /// "3 TCP ports open: 7,77,777", shortened where that is long, and what is left out.
+    [[nodiscard]] std::string describe(bool with_names = false) const;
+};
+
+/// Those of `sockets` that would lose connections if `ports` were opened on `addresses` (on all, if there are none).
+std::vector<ListeningSocket> shadowed(std::vector<ListeningSocket> sockets, const PortSet& ports,
+                                      const std::vector<AddressPrefix>& addresses);
+
+/// Stands for a program whose name is not known.
+constexpr auto who_listens = "another program listens";
+
+/// Which ports `sockets` have, with the names of the processes where /proc shows them, and what to do; or, if they are
+/// `taken`, that --shadow-listeners takes them.
+std::string explain_conflicts(const std::vector<ListeningSocket>& sockets, bool taken);
+
+/// What `list` opens where the host has the local ports `local` and others listen on `sockets`. Of `options` the flags
+/// about ports count. At a reload, a port that is named and `open` already may have got a listener, and a range leaves
+/// out what was `taken`, also if nobody listens there at this moment. Warns in the log if ports are taken from others.
+/// Throws std::runtime_error, which says what to do, if a port that is named is not free, if too few of the local ports
+/// stay closed, or if nothing is left to open.
+PortPlan make_plan(const PortList& list, const Options& options, const EphemeralPorts& local,
+                   const std::vector<ListeningSocket>& sockets, const PortSet& open = {}, const PortSet& taken = {});
+
+/// make_plan() for the list of the flags and of the ports file, on this host. `listener` names our own socket by its
+/// cookie. Can be as slow as the file system and /proc.
+PortPlan plan_ports(const Options& options, std::uint64_t listener, const PortSet& open = {},
+                    const PortSet& taken = {});
+
+/// The listening sockets of this network namespace, but for that with the cookie `listener`. Throws std::runtime_error.
+std::vector<ListeningSocket> other_listeners(std::uint64_t listener);
+
+/// Reads the port list from the file at `path`: a PortList on each line; '#' starts a comment. Takes only a regular
+/// file. Throws std::runtime_error, with file and line, if the file can't be read whole, lists nothing, or is wrong in
+/// any line.
 PortList read_ports_file(const std::string& path);
 
 /// read_ports_file() for `text`, the contents of the file. `path` is for messages alone.
 PortList parse_ports_file(std::string_view text, const std::string& path);
 
-/// The ports that a start or a reload will open: those of the flags and of the ports file. Asks the kernel for other
-/// listeners on ports that are not yet `open`, and warns in the log if ports are taken from them; `listener_cookie`
-/// names our own socket. Can be as slow as the file system and /proc. Throws std::runtime_error if the ports may not be
-/// opened.
-PortSet plan_ports(const Options& options, const PortSet& open, std::uint64_t listener_cookie);
+/// The open ports of a running server. A range gives a port to a program that begins to listen there, and takes it
+/// back. For one thread. Functions that fail throw std::runtime_error.
+class OpenPorts {
+ public:
+    /// `plan` is what the start has opened; `listener` names our own socket by its cookie.
+    OpenPorts(Options options, std::shared_ptr<Dispatcher> dispatcher, std::uint64_t listener, PortPlan plan);
 
-/// "3 TCP ports open: 7,77,777", shortened where that is long, and why the last reload failed, if it did.
-std::string describe_open(const PortSet& ports, const std::string& failure = {});
+    /// plan_ports() for what the files and the listeners are now. Changes nothing.
+    [[nodiscard]] PortPlan plan() const;
+    /// Makes the open ports those of `plan`, and returns what changed.
+    Dispatcher::Change set(PortPlan plan);
+
+    /// Looks for other listeners. Closes the ports of ranges on which they listen, opens those again on which nobody
+    /// has listened for ten seconds, and warns once of each port that the list names. Ports that others have opened or
+    /// closed in the map stay as they are. Returns a line about what has changed, or "".
+    std::string look();
+
+    /// PortPlan::describe() for what is open by now, without what others have opened or closed in the map.
+    [[nodiscard]] std::string describe() const { return plan_.describe(); }
+
+ private:
+    // What look() does with programs that have begun to listen, and with those that have ended; they return its line.
+    std::string give_back(const PortSet& begun);
+    std::string take_back(const PortSet& served);
+
+    Options options_;
+    std::shared_ptr<Dispatcher> dispatcher_;
+    std::uint64_t listener_;
+    PortPlan plan_;
+    // By port of plan_.taken: when a look first found that nobody listens there any more. (If looks are late, a port
+    // is closed for longer.)
+    std::map<std::uint16_t, std::chrono::steady_clock::time_point> free_since_;
+    PortSet left_alone_;  // where a program has begun to listen: named, and warned of; or others had closed the port
+};
 
 }  // namespace echo_server

@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "base/privileges.h"
+#include "dispatch/dispatcher.h"
 #include "net/sockets.h"
 
 namespace echo_server {
@@ -65,15 +66,15 @@ Fd duplicate_listener(const Instance& server, const Fd& process) {
     return listener;
 }
 
-[[noreturn]] void refuse_second(const std::vector<Instance>& running) {
-    const auto& first = running.front();
-    const auto why_not = why_not_replaceable(running, first);
-    const std::string_view state = first.state == Instance::State::detached     ? ", with its program detached"
-                                   : first.state == Instance::State::socketless ? ", without its socket"
-                                                                                : "";
-    throw std::runtime_error(fmt::format(
-        "an echo-server runs in this network namespace already ({}){}: {}", name_of(first), state,
-        why_not.empty() ? "--replace takes over from it without losing a connection, or stop it first" : why_not));
+// Those of `ports` that the server has open; none if it serves other addresses, or is of another version.
+PortSet in_common(const Instance& server, const PortSet& ports, const std::vector<AddressPrefix>& addresses) {
+    if (!server.attached() || !server.is_of_this_version()) return {};
+    const auto theirs = read_addresses(*server.map("echo_addresses"));
+    const auto is_shared = [&](const AddressPrefix& prefix) {
+        return std::ranges::any_of(theirs, [&](const auto& other) { return overlap(prefix, other); });
+    };
+    if (!theirs.empty() && !addresses.empty() && std::ranges::none_of(addresses, is_shared)) return {};
+    return ports & read_ports(server.map("echo_ports")->fd.get());
 }
 
 void warn_of_other_programs(std::size_t known, std::string_view whose) {
@@ -104,7 +105,7 @@ Replacement::Replacement(const std::vector<Instance>& running) {
     const SightOfProcesses sight;
     for (const auto& server : running) {
         if (const auto why = why_not_replaceable(running, server); !why.empty()) fail_to_replace(server, why);
-        const Fd process = open_process_of(server.identity);
+        const Fd process = open_process(static_cast<pid_t>(server.identity.pid), server.identity.process_start);
         if (!process) fail_to_replace(server, error_text(errno));
         Fd listener = duplicate_listener(server, process);
         if (!listener_) listener_ = std::move(listener);
@@ -131,15 +132,14 @@ void Replacement::complete() {
     }
 }
 
-std::optional<Replacement> prepare_replacement(bool replace) {
-    auto running = running_servers(replace);
+std::optional<Replacement> prepare_replacement() {
+    auto running = running_servers(true);
     while (!running.empty()) {
-        if (!replace) refuse_second(running);
         try {
             return Replacement(running);
         } catch (const std::runtime_error&) {
             // A server that ends at this moment does not get in the way.
-            auto still_running = running_servers(replace);
+            auto still_running = running_servers(true);
             if (std::ranges::equal(still_running, running, {}, &Instance::program, &Instance::program)) throw;
             running = std::move(still_running);
         }
@@ -147,7 +147,44 @@ std::optional<Replacement> prepare_replacement(bool replace) {
     return {};
 }
 
-void check_alone(std::uint32_t own_program, const std::optional<Replacement>& replacement, std::size_t stored) {
+std::optional<Instance> take_predecessor(std::vector<Instance>& running, std::uint16_t port) {
+    const auto sockets = running.empty() ? std::vector<ListeningSocket>() : listening_sockets();
+    const auto is_it = [&](const Instance& server) {
+        if (port == 0 && running.size() == 1) return true;
+        const auto socket = std::ranges::find(sockets, server.listener_cookie(), &ListeningSocket::cookie);
+        return socket == sockets.end() || socket->local.port() == port;
+    };
+    const auto found = std::ranges::find_if(running, is_it);
+    if (found == running.end()) return {};
+    std::optional<Instance> server(std::move(*found));
+    running.erase(found);
+    return server;
+}
+
+std::vector<Instance> find_neighbours(std::uint16_t port) {
+    auto running = running_servers(false);
+    if (const auto first = take_predecessor(running, port))
+        throw std::runtime_error(
+            fmt::format("an echo-server runs in this network namespace already ({}): --replace takes over from it "
+                        "without losing a connection, or stop it first; a second one needs a --listen with another "
+                        "port, and other ports",
+                        name_of(*first)));
+    return running;
+}
+
+void check_neighbours(const std::vector<Instance>& neighbours, const PortSet& ports,
+                      const std::vector<AddressPrefix>& addresses) {
+    for (const auto& server : neighbours) {
+        const auto common = in_common(server, ports, addresses);
+        if (common.empty()) continue;
+        throw std::runtime_error(
+            fmt::format("another echo-server ({}) has ports of this list open: {}; leave them out here or there",
+                        name_of(server), common.to_string(ranges_in_a_line)));
+    }
+}
+
+void check_alone(const Instance& self, const PortSet& ports, const std::vector<AddressPrefix>& addresses,
+                 const std::optional<Replacement>& replacement, std::size_t stored) {
     std::vector<Instance> servers;
     try {
         servers = find_instances();
@@ -155,10 +192,12 @@ void check_alone(std::uint32_t own_program, const std::optional<Replacement>& re
         if (error.code() != std::errc::operation_not_permitted) throw;
         return warn_of_other_programs(1 + stored, "; only root could tell whether it is an echo-server's");
     }
-    for (const auto& server : servers)
-        if (server.program != own_program && server.attached() && is_running(server) &&
-            !(replacement && replacement->includes(server.program)))
+    for (const auto& server : servers) {
+        if (server.program == self.program || !is_running(server)) continue;
+        if (replacement && replacement->includes(server.program)) continue;
+        if (server.listener_cookie() == self.listener_cookie() || !in_common(server, ports, addresses).empty())
             throw std::runtime_error("another echo-server has started at the same moment; try again");
+    }
     const auto known = std::ranges::count_if(servers, &Instance::attached);
     warn_of_other_programs(static_cast<std::size_t>(known), ", which is not an echo-server's");
 }

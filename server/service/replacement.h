@@ -10,6 +10,8 @@
 
 #include "base/os.h"
 #include "dispatch/instances.h"
+#include "net/address.h"
+#include "net/port_set.h"
 
 namespace echo_server {
 
@@ -47,14 +49,28 @@ class Replacement {
     std::vector<Running> running_;
 };
 
-/// If an echo-server runs in this network namespace: returns its Replacement if `replace` is true, else throws
-/// std::runtime_error, which names it. Returns nothing if no server runs, or if this process may not know.
-std::optional<Replacement> prepare_replacement(bool replace);
+/// The Replacement of the echo-server that runs in this network namespace; nothing if none runs. Throws
+/// std::runtime_error.
+std::optional<Replacement> prepare_replacement();
 
-/// To be called once `own_program` is attached. Throws std::runtime_error if another echo-server, which `replacement`
-/// does not replace, has started at the same time: if two start at the same moment, one or both give up. Logs if
+/// Takes the server out of `running` in whose place a new one with a socket on `port` would come: whose socket has that
+/// port, or is gone; if the port is 0, the only one. Nothing if there is none.
+std::optional<Instance> take_predecessor(std::vector<Instance>& running, std::uint16_t port);
+
+/// The echo-servers that run in this network namespace; none if this process may not know. Throws std::runtime_error if
+/// a new one would come in the place of one of them.
+std::vector<Instance> find_neighbours(std::uint16_t port);
+
+/// Throws std::runtime_error if one of `neighbours` has one of `ports` open, on one of `addresses` (on any, if there
+/// are none): of two programs that have a port, the one wins that was attached last.
+void check_neighbours(const std::vector<Instance>& neighbours, const PortSet& ports,
+                      const std::vector<AddressPrefix>& addresses);
+
+/// To be called once the program of `self` is attached. Throws std::runtime_error if a server that is not replaced has
+/// the same socket, or ports in common: if two such servers start at the same moment, one or both give up. Logs if
 /// sk_lookup programs of another kind are attached. The descriptor store keeps `stored` programs of processes that have
 /// ended.
-void check_alone(std::uint32_t own_program, const std::optional<Replacement>& replacement, std::size_t stored);
+void check_alone(const Instance& self, const PortSet& ports, const std::vector<AddressPrefix>& addresses,
+                 const std::optional<Replacement>& replacement, std::size_t stored);
 
 }  // namespace echo_server

@@ -102,7 +102,9 @@ void warn_of_addresses(const Options& options) {
 void warn_of_lost_rights(const Options& options, const User& user, bool may_use_maps, bool kept_cap_bpf) {
     if (options.pin && (kept_cap_bpf || !may_use_maps))
         log_warning("user {} can't use the pins: that needs root (CAP_BPF), or Linux 5.19", user.name);
-    if (options.ports_file && !may_use_maps) log_warning("SIGHUP will fail: {}", why_maps_are_refused);
+    if (!may_use_maps)
+        log_warning("{}no port will be closed for a program that begins to listen there: {}",
+                    options.ports_file ? "SIGHUP will fail, and " : "", why_maps_are_refused);
 }
 
 // It replaces the pins of the running server, so not before all other steps are done.
@@ -150,11 +152,12 @@ void announce(const Options& options, const User& user, const std::string& open,
 }
 
 // This can hang with the file system of the ports file.
-PortSet plan_first_ports(const Options& options, int listener) {
+PortPlan plan_first_ports(const Options& options, int listener, const std::vector<Instance>& neighbours) {
     const StopsStart stops_start;
-    PortSet ports = plan_ports(options, {}, socket_cookie(listener));
+    auto plan = plan_ports(options, socket_cookie(listener));
+    check_neighbours(neighbours, plan.wanted(), options.addresses);
     warn_of_addresses(options);
-    return ports;
+    return plan;
 }
 
 void serve(const Options& options, DescriptorStore& store) {
@@ -166,14 +169,16 @@ void serve(const Options& options, DescriptorStore& store) {
     // Whatever was made last goes first, at the end and if a step fails: ports close before the socket does.
     set_libbpf_verbose(options.verbose);
     const auto dispatcher = std::make_shared<Dispatcher>(options.addresses, options.threads);
-    auto replacement = prepare_replacement(options.replace);
+    auto replacement = options.replace ? prepare_replacement() : std::nullopt;
+    const auto neighbours = options.replace ? std::vector<Instance>() : find_neighbours(listen_address(options).port());
     Lifecycle::Memory memory;
     EchoServer server(find_listener(options, replacement, store), dispatcher->counters(), dispatcher->port_stats(),
                       options.idle_timeout, options.verbose);
     dispatcher->set_listener(server.listener());
     const auto gate = std::make_shared<Gate>();
     Lifecycle lifecycle(options.drain_timeout, server, *gate, store, memory);
-    const PortSet ports = plan_first_ports(options, server.listener());
+    const PortPlan plan = plan_first_ports(options, server.listener(), neighbours);
+    const auto open = plan.describe(true);
     Pins pins;
     // echo_ports comes last: a start that is killed between the two leaves the user the echo_ports of the running
     // server.
@@ -182,16 +187,18 @@ void serve(const Options& options, DescriptorStore& store) {
     server.set_max_connections(connection_limit(options.max_connections));
 
     // Open the ports. In a replacement the new program wins; the old process accepts for both until it is let go.
-    dispatcher->set_ports(ports);
+    dispatcher->set_ports(plan.open());
+    dispatcher->show_left_out(plan.taken, plan.hosts);
     const auto identity = identity_of(server, lifecycle.replaced_event());
     auto self = dispatcher->publish(identity);
     gate->link = dispatcher->attach();
-    check_alone(self.program, replacement, count_links(store));
+    check_alone(self, plan.wanted(), options.addresses, replacement, count_links(store));
 
     const bool kept_cap_bpf = drop_capabilities([&] { return !dispatcher->may_use_maps(); });
     server.start_threads();  // a thread has capabilities of its own
     lifecycle.begin();
-    Housekeeper housekeeper({options, user.uid, dispatcher, gate, server.listener(), std::move(self), server.io()});
+    Housekeeper housekeeper(
+        {options, plan, user.uid, dispatcher, gate, server.listener(), std::move(self), server.io()});
     start_is_complete();
     rename_pins(pins, options);
     warn_of_lost_rights(options, user, dispatcher->may_use_maps(), kept_cap_bpf);
@@ -199,7 +206,6 @@ void serve(const Options& options, DescriptorStore& store) {
     // From here on nothing fails, nor hangs with a file system.
     let_go(replacement, *dispatcher);
     keep(store, gate->link, identity);
-    const auto open = describe_open(ports);
     notify("READY=1", open);
     announce(options, user, open, identity, replacement, sudo, kept_cap_bpf);
     housekeeper.begin();
@@ -208,17 +214,11 @@ void serve(const Options& options, DescriptorStore& store) {
     lifecycle.end();
 }
 
-// Whether a socket of `wanted` would only be in the way of our own.
-bool has_port(std::uint64_t listener, const tcp::endpoint& wanted) {
-    return std::ranges::any_of(listening_sockets(), [&](const ListeningSocket& socket) {
-        return socket.cookie == listener && socket.local.port() == wanted.port();
-    });
-}
-
-// The user that the running server has become, perhaps by DynamicUser= in its unit; else the user that it would become.
-User find_user_of(const std::vector<Instance>& running, const Options& options) {
-    if (!running.empty() && !options.user && in_this_pid_namespace(running.front().identity))
-        if (const auto user = user_of(static_cast<pid_t>(running.front().identity.pid))) return *user;
+// The user that the server before has become, perhaps by DynamicUser= in its unit; else the user that a new one would
+// become.
+User find_user_of(const std::optional<Instance>& server, const Options& options) {
+    if (server && !options.user && in_this_pid_namespace(server->identity))
+        if (const auto user = user_of(static_cast<pid_t>(server->identity.pid))) return *user;
     return find_user(options.user);
 }
 
@@ -238,17 +238,18 @@ void serve(const Options& options) {
 // Not a start that ends early: it must not bind a socket that the running server has, and who is not root can check a
 // file, too.
 void check_start(const Options& options) {
-    const auto running = running_servers(false);
-    const auto listener = running.empty() ? 0 : running.front().listener_cookie();
-    become(find_user_of(running, options));
-    const PortSet ports = plan_ports(options, {}, listener);
-    // Without --listen, a server that runs has its socket.
-    if (listener == 0 || (options.listen && !has_port(listener, *options.listen)))
-        check_address(listen_address(options));
+    auto others = running_servers(false);
+    const bool takes_any = options.replace && !options.listen;
+    const auto predecessor = take_predecessor(others, takes_any ? 0 : listen_address(options).port());
+    become(find_user_of(predecessor, options));
+    const auto plan = plan_ports(options, predecessor ? predecessor->listener_cookie() : 0);
+    check_neighbours(others, plan.wanted(), options.addresses);
+    // Such a start gets the socket of the server before.
+    if (!predecessor) check_address(listen_address(options));
     if (options.pin) Pins::check_folder(*options.pin);
     connection_limit(options.max_connections);
     warn_of_addresses(options);
-    log_line("nothing is wrong; {}: {}", plural(ports.size(), "TCP port"), ports.to_string(ranges_in_a_line));
+    log_line("nothing is wrong; a start would have {}", plan.describe(true));
 }
 
 }  // namespace echo_server

@@ -27,23 +27,6 @@ using Json = nlohmann::ordered_json;
 
 Json list_of(const PortSet& ports) { return {{"count", ports.size()}, {"list", ports.to_string()}}; }
 
-Json read_addresses(const MapHandle& map) {
-    constexpr __u32 max_prefixes = 65536;
-    Json prefixes = Json::array();
-    echo_prefix key{};
-    const void* previous = nullptr;
-    // If a key is removed meanwhile, the search starts again: limit the number of steps.
-    for (__u32 i = 0; i < std::min(map.info.max_entries, max_prefixes); ++i) {
-        if (bpf_map_get_next_key(map.fd.get(), previous, &key) != 0) {
-            if (errno != ENOENT) map.fail_to_read();
-            break;
-        }
-        previous = &key;
-        prefixes.push_back(to_string(to_prefix(key)));
-    }
-    return prefixes;
-}
-
 // The first `count` values of an array; zeroes where it has less.
 template <typename Value>
 std::vector<Value> read_values(const MapHandle& map, __u32 count) {
@@ -73,22 +56,20 @@ echo_counters read_counters(const MapHandle& map) {
 
 // Each port has the highest level that a client has reached there. A level may have ports that are not open any more;
 // what is `open`, if that is known, is not reached otherwise.
-Json levels_of(const std::vector<echo_port_stats>& port_stats, const std::optional<PortSet>& open) {
-    PortSet echoed;
-    PortSet connected;
-    PortSet attempted;
-    for (std::size_t port = 0; port < port_stats.size(); ++port) {
-        const auto& figures = port_stats[port];
-        auto* const level = figures.echoed != 0     ? &echoed
-                            : figures.accepted != 0 ? &connected
-                            : figures.lookups != 0  ? &attempted
-                                                    : nullptr;
-        if (level != nullptr) level->insert(static_cast<std::uint16_t>(port));
-    }
+Json levels_of(std::span<const echo_port_stats> port_stats, const std::optional<PortSet>& open) {
+    const auto echoed = ports_where(port_stats, [](const auto& port) { return port.echoed != 0; });
+    const auto accepted = ports_where(port_stats, [](const auto& port) { return port.accepted != 0; });
+    const auto steered = ports_where(port_stats, [](const auto& port) { return port.lookups != 0; });
     return {{"echoed", list_of(echoed)},
-            {"connected", list_of(connected)},
-            {"attempted", list_of(attempted)},
-            {"not_reached", open ? list_of(*open - echoed - connected - attempted) : Json()}};
+            {"connected", list_of(accepted - echoed)},
+            {"attempted", list_of(steered - accepted - echoed)},
+            {"not_reached", open ? list_of(*open - echoed - accepted - steered) : Json()}};
+}
+
+Json left_out_of(std::span<const echo_port_stats> port_stats) {
+    const auto taken = ports_where(port_stats, [](const auto& port) { return port.left_out == ECHO_LEFT_OUT_TAKEN; });
+    const auto all = ports_where(port_stats, [](const auto& port) { return port.left_out != ECHO_NOT_LEFT_OUT; });
+    return {{"taken", list_of(taken)}, {"host", list_of(all - taken)}};
 }
 
 void add_identity(Status& status, const echo_instance& identity) {
@@ -115,7 +96,9 @@ void add_identity(Status& status, const echo_instance& identity) {
 // Of a server of this version.
 void add_figures(Status& status, const Instance& server) {
     auto& json = status.json;
-    json["addresses"] = read_addresses(*server.map("echo_addresses"));
+    json["addresses"] = Json::array();
+    for (const auto& prefix : read_addresses(*server.map("echo_addresses")))
+        json["addresses"].push_back(to_string(prefix));
     const auto counters = read_counters(*server.map("echo_counters"));
     json["connections"] = {{"open", counters.accepted - std::min(counters.accepted, counters.ended)},
                            {"max", server.identity.max_connections},
@@ -175,12 +158,19 @@ std::vector<Status> read_all() {
 
 }  // namespace
 
+PortSet ports_where(std::span<const echo_port_stats> port_stats, bool (*condition)(const echo_port_stats& figures)) {
+    PortSet ports;
+    for (std::size_t port = 0; port < port_stats.size(); ++port)
+        if (condition(port_stats[port])) ports.insert(static_cast<std::uint16_t>(port));
+    return ports;
+}
+
 Status read_status(const Instance& server, const std::optional<std::vector<ListeningSocket>>& sockets) {
     Status status{.json = {}, .state = server.state, .port_stats = {}};
     auto& json = status.json;
     for (const auto* key :
          {"pid", "pid_in_its_namespace", "version", "user", "uptime_seconds", "program_id", "serving", "state",
-          "listener", "ports", "levels", "addresses", "connections", "bytes", "attempts", "by_port"})
+          "listener", "ports", "left_out", "levels", "addresses", "connections", "bytes", "attempts", "by_port"})
         json[key] = nullptr;
     json["program_id"] = server.program;
     add_identity(status, server.identity);
@@ -193,6 +183,7 @@ Status read_status(const Instance& server, const std::optional<std::vector<Liste
         if (serving || status.state == Instance::State::waiting) {
             ports = read_ports(server.map("echo_ports")->fd.get());
             json["ports"] = list_of(*ports);
+            json["left_out"] = left_out_of(status.port_stats);
         }
         json["levels"] = levels_of(status.port_stats, ports);
     }

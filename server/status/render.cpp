@@ -8,13 +8,13 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <sstream>
 #include <string_view>
 #include <tuple>
 #include <utility>
 
 #include "base/text.h"
-#include "net/port_set.h"
 
 namespace echo_server {
 
@@ -64,7 +64,6 @@ std::string title(const Status& server) {
 
 std::string line(std::string_view name, std::string_view value) { return fmt::format("  {:<11}  {}\n", name, value); }
 
-// The list of `ports`, with at most ranges_in_a_line.
 std::string short_list(const Json& ports) {
     PortSet set;
     std::istringstream list(ports["list"].get<std::string>());
@@ -80,12 +79,24 @@ std::string level_line(std::string_view name, const Json& ports, std::string_vie
     return line(name, fmt::format("{}{}: {}", plural(count, "port"), remark, short_list(ports)));
 }
 
+std::string left_out_line(const Json& left_out) {
+    std::vector<std::string> parts;
+    const auto add = [&](const char* key, const char* why) {
+        const auto& ports = left_out[key];
+        if (ports["count"] != 0) parts.push_back(fmt::format("{} ({})", short_list(ports), why));
+    };
+    add("taken", "another program listens");
+    add("host", "the host's own ports");
+    return parts.empty() ? "" : line("left out", fmt::format("{}", fmt::join(parts, ", ")));
+}
+
 std::string lines_of(const Status& server) {
     auto text = title(server);
     if (!has_figures(server)) return text;
     const auto& json = server.json;
     if (const auto& ports = json["ports"]; !ports.is_null())
         text += line("ports", fmt::format("{} open: {}", ports["count"].get<std::size_t>(), short_list(ports)));
+    if (const auto& left_out = json["left_out"]; !left_out.is_null()) text += left_out_line(left_out);
     const auto& levels = json["levels"];
     text += level_line("echoed", levels["echoed"]) + level_line("connected", levels["connected"], " without an echo") +
             level_line("attempted", levels["attempted"], " without a connection") +
@@ -108,12 +119,9 @@ std::string lines_of(const Status& server) {
     return text;
 }
 
-std::vector<std::uint16_t> reached_ports(const std::vector<echo_port_stats>& port_stats) {
-    std::vector<std::uint16_t> ports;
-    for (std::size_t port = 0; port < port_stats.size(); ++port)
-        if (const auto& figures = port_stats[port]; figures.lookups + figures.accepted + figures.echoed != 0)
-            ports.push_back(static_cast<std::uint16_t>(port));
-    return ports;
+std::vector<std::uint16_t> reached_ports(std::span<const echo_port_stats> port_stats) {
+    const auto is_reached = [](const auto& port) { return port.lookups + port.accepted + port.echoed != 0; };
+    return ports_where(port_stats, is_reached).to_vector();
 }
 
 std::string port_table(const Status& server) {
@@ -123,56 +131,50 @@ std::string port_table(const Status& server) {
     auto ports = reached_ports(server.port_stats);
     if (ports.empty()) return text + "  no port was reached\n";
     std::ranges::stable_sort(ports, std::greater(), [&](std::uint16_t port) {
-        const auto& [lookups, accepted, echoed] = server.port_stats[port];
-        return std::tuple(lookups, accepted, echoed);
+        const auto& figures = server.port_stats[port];
+        return std::tuple(figures.lookups, figures.accepted, figures.echoed);
     });
     text += fmt::format(row, "port", "attempts", "connections", "with echo");
     for (const auto port : ports) {
-        const auto& [lookups, accepted, echoed] = server.port_stats[port];
-        text += fmt::format(row, port, lookups, accepted, echoed);
+        const auto& figures = server.port_stats[port];
+        text += fmt::format(row, port, figures.lookups, figures.accepted, figures.echoed);
     }
     return text;
 }
 
 std::string text_of_each(const std::vector<Status>& servers, std::string (*text_of)(const Status&)) {
-    std::string text;
-    for (const auto& server : servers) {
-        if (!text.empty()) text += '\n';
-        text += text_of(server);
-    }
-    return text;
+    std::vector<std::string> texts;
+    for (const auto& server : servers) texts.push_back(text_of(server));
+    return fmt::format("{}", fmt::join(texts, "\n"));
 }
 
 struct Metric {
     std::string_view name;
-    std::string_view type;
     std::string_view help;
     const char* path;
     const char* label = nullptr;  // of an object: tells its members apart
 };
 
 constexpr auto metrics = std::to_array<Metric>({
-    {"start_time_seconds", "gauge", "When it was started, in seconds since 1970.", "/start_time"},
-    {"serving", "gauge", "1 if connections are steered to it, and it accepts them.", "/serving"},
-    {"ports", "gauge", "Ports that are open.", "/ports/count"},
-    {"backlog_connections", "gauge", "Connections that wait to be accepted.", "/listener/waiting"},
-    {"backlog_dropped_total", "counter", "Connection attempts that the kernel dropped at the socket.",
-     "/listener/dropped"},
-    {"connections_max", "gauge", "How many connections may be open at a time.", "/connections/max"},
-    {"connections", "gauge", "Connections that are open.", "/connections/open"},
-    {"connections_accepted_total", "counter", "Connections so far.", "/connections/accepted"},
-    {"connections_refused_total", "counter", "Connections closed at once for want of memory.", "/connections/refused"},
-    {"connections_timed_out_total", "counter", "Connections ended as idle, or as the client acknowledged nothing.",
+    {"start_time_seconds", "When it was started, in seconds since 1970.", "/start_time"},
+    {"serving", "1 if connections are steered to it, and it accepts them.", "/serving"},
+    {"ports", "Ports that are open.", "/ports/count"},
+    {"backlog_connections", "Connections that wait to be accepted.", "/listener/waiting"},
+    {"backlog_dropped_total", "Connection attempts that the kernel dropped at the socket.", "/listener/dropped"},
+    {"connections_max", "How many connections may be open at a time.", "/connections/max"},
+    {"connections", "Connections that are open.", "/connections/open"},
+    {"connections_accepted_total", "Connections so far.", "/connections/accepted"},
+    {"connections_refused_total", "Connections closed at once for want of memory.", "/connections/refused"},
+    {"connections_timed_out_total", "Connections ended as idle, or as the client acknowledged nothing.",
      "/connections/timed_out"},
-    {"received_bytes_total", "counter", "Bytes received from clients.", "/bytes/received"},
-    {"sent_bytes_total", "counter", "Bytes sent back to clients.", "/bytes/sent"},
-    {"attempts_steered_total", "counter",
+    {"received_bytes_total", "Bytes received from clients.", "/bytes/received"},
+    {"sent_bytes_total", "Bytes sent back to clients.", "/bytes/sent"},
+    {"attempts_steered_total",
      "Lookups for which the BPF program gave the socket, which can be several for a connection.", "/attempts/steered"},
-    {"ports_by_level", "gauge",
+    {"ports_by_level",
      "Ports by the highest level that a client has reached there; not_reached: open, and nothing came.", "/levels",
      "level"},
-    {"attempts_dropped_total", "counter", "Connection attempts that the BPF program dropped.", "/attempts/dropped",
-     "reason"},
+    {"attempts_dropped_total", "Connection attempts that the BPF program dropped.", "/attempts/dropped", "reason"},
 });
 
 std::string label(std::string_view name, std::string_view value) {
@@ -184,22 +186,23 @@ std::string label(std::string_view name, std::string_view value) {
     return text + '"';
 }
 
-std::string header(std::string_view name, std::string_view type, std::string_view help) {
-    return fmt::format("# HELP echo_server_{0} {2}\n# TYPE echo_server_{0} {1}\n", name, type, help);
+std::string header(std::string_view name, std::string_view help) {
+    return fmt::format("# HELP echo_server_{0} {1}\n# TYPE echo_server_{0} {2}\n", name, help,
+                       name.ends_with("_total") ? "counter" : "gauge");
 }
 
 std::string sample(std::string_view name, const std::vector<std::string>& labels, std::string_view value) {
     if (value.empty()) return {};
-    const auto all = labels.empty() ? "" : fmt::format("{{{}}}", fmt::join(labels, ","));
-    return fmt::format("echo_server_{}{} {}\n", name, all, value);
+    return fmt::format("echo_server_{}{{{}}} {}\n", name, fmt::join(labels, ","), value);
 }
 
+// The address of the socket: unlike a process or a program, it is the same after a restart.
+std::string listener_of(const Json& json) { return label("listener", value_at(json, "/listener/address")); }
+
 std::string info(const Json& json) {
-    const auto labeled = [&](const char* name, const char* path) { return label(name, value_at(json, path)); };
-    return sample("info",
-                  {labeled("program", "/program_id"), labeled("pid", "/pid"), labeled("version", "/version"),
-                   labeled("user", "/user"), labeled("listener", "/listener/address")},
-                  "1");
+    std::vector<std::string> labels{listener_of(json)};
+    for (const std::string name : {"pid", "version", "user"}) labels.push_back(label(name, value_at(json, "/" + name)));
+    return sample("info", labels, "1");
 }
 
 std::string samples_of(const Metric& metric, const Json& json, std::vector<std::string> labels) {
@@ -230,7 +233,7 @@ std::string to_json(const std::vector<Status>& servers) {
             // Its operator[] would look through all ports before, for each port.
             Json::object_t by_port;
             for (const auto port : reached_ports(server.port_stats)) {
-                const auto& [lookups, accepted, echoed] = server.port_stats[port];
+                const auto& [lookups, accepted, echoed, left_out] = server.port_stats[port];
                 const Json figures{{"attempts", lookups}, {"connections", accepted}, {"echoed", echoed}};
                 by_port.emplace_back(std::to_string(port), figures);
             }
@@ -242,20 +245,18 @@ std::string to_json(const std::vector<Status>& servers) {
 }
 
 std::string to_prometheus(const std::vector<Status>& servers) {
-    std::string infos;
-    for (const auto& server : servers) infos += info(server.json);
-    if (infos.empty()) return {};
-    auto text = header("info", "gauge", "Who serves, and where its one socket is bound.") + infos;
+    // Two samples with the same labels are an error: of servers with the same socket, as for a moment in a replacement,
+    // and of those without one, the newest alone.
+    std::map<std::string, const Json*> newest;
+    for (const auto& server : servers) newest[listener_of(server.json)] = &server.json;
+    if (newest.empty()) return {};
+    auto text = header("info", "Who serves, and where its one socket is bound.");
+    for (const auto& [listener, json] : newest) text += info(*json);
     for (const Metric& metric : metrics) {
         std::string samples;
-        for (const auto& server : servers) {
-            // None without need: if a restart changes a label, each restart begins new series.
-            std::vector<std::string> labels;
-            if (servers.size() > 1) labels.push_back(label("program", value_at(server.json, "/program_id")));
-            samples += samples_of(metric, server.json, labels);
-        }
+        for (const auto& [listener, json] : newest) samples += samples_of(metric, *json, {listener});
         // A metric whose value is not known of any server has no header either.
-        if (!samples.empty()) text += header(metric.name, metric.type, metric.help) + samples;
+        if (!samples.empty()) text += header(metric.name, metric.help) + samples;
     }
     return text;
 }

@@ -9,6 +9,7 @@
 
 #include "dispatch/instances.h"
 #include "echo_dispatch.h"
+#include "net/port_set.h"
 #include "net/sockets.h"
 
 namespace echo_server {
@@ -23,6 +24,9 @@ struct Status {
     std::vector<echo_port_stats> port_stats;  ///< by port; empty if not known
 };
 
+/// The ports whose figures meet a condition.
+PortSet ports_where(std::span<const echo_port_stats> port_stats, bool (*condition)(const echo_port_stats& figures));
+
 /// Reads the maps of `server`. `sockets` are all listening sockets of this network namespace, if they are known. Throws
 /// std::runtime_error if the kernel can't read a map.
 Status read_status(const Instance& server, const std::optional<std::vector<ListeningSocket>>& sockets);
@@ -30,7 +34,6 @@ Status read_status(const Instance& server, const std::optional<std::vector<Liste
 /// The same for several servers; asks the kernel for the sockets, and logs a warning if it can't tell.
 std::vector<Status> read_statuses(std::span<const Instance> servers);
 
-/// to_text(), say.
 using StatusFormat = std::string (*)(const std::vector<Status>&);
 
 /// 'echo-server status': prints the servers of this network namespace. Returns the exit code: 1 if there is none.

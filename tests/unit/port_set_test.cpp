@@ -130,6 +130,17 @@ TEST_CASE("port list: an exclusion wins in whatever order lists are merged") {
     CHECK(others.ports() == merged.ports());
 }
 
+TEST_CASE("port list: a piece with a dash is a range, also of one port") {
+    PortList list;
+    list.add("7,10-12,20-20, 1 - 3 ,11,!10,!77,77");
+    CHECK(list.named().to_string() == "7,11");
+    std::string ranges;
+    for (const auto& range : list.ranges()) ranges += to_string(range) + " ";
+    CHECK(ranges == "10-12 20 1-3 ");
+    CHECK(list.excluded().to_string() == "10,77");
+    CHECK(list.ports().to_string() == "1-3,7,11-12,20");
+}
+
 TEST_CASE("port list: an exclusion alone is not empty, but opens nothing") {
     PortList list;
     CHECK(list.empty());
@@ -174,7 +185,7 @@ TEST_CASE("port set: a range holds what its ports one by one hold, wherever word
             others = others - at_once;
             CHECK(others.contains(first) == (first > last));
             CHECK(others.size() == 65536 - ports.size());
-            others.insert(at_once);
+            others = others | at_once;
             CHECK(others.to_string() == "0-65535");
         }
 }

@@ -18,6 +18,7 @@ Status some_status() {
         "program_id": 12, "serving": true, "state": "serving",
         "listener": {"address": "127.0.0.1:7777", "waiting": 1, "backlog": 4096, "dropped": 2},
         "ports": {"count": 3, "list": "7-9"},
+        "left_out": {"taken": {"count": 0, "list": "none"}, "host": {"count": 0, "list": "none"}},
         "levels": {"echoed": {"count": 1, "list": "7"}, "connected": {"count": 1, "list": "8"},
                    "attempted": {"count": 1, "list": "65535"}, "not_reached": {"count": 1, "list": "9"}},
         "addresses": ["192.0.2.0/24", "::/0"],
@@ -27,9 +28,9 @@ Status some_status() {
         "by_port": null})");
     status.state = Instance::State::serving;
     status.port_stats.resize(65536);
-    status.port_stats[7] = {10, 4, 3};
-    status.port_stats[8] = {10, 5, 0};
-    status.port_stats[65535] = {1, 0, 0};
+    status.port_stats[7] = {10, 4, 3, 0};
+    status.port_stats[8] = {10, 5, 0, 0};
+    status.port_stats[65535] = {1, 0, 0, 0};
     return status;
 }
 
@@ -99,7 +100,8 @@ TEST_CASE("status_text: of a server whose ports are not known, nothing counts as
     CHECK(to_text({draining}).find("not reached") == std::string::npos);
     CHECK(to_json({draining}).find("\"not_reached\": null") != std::string::npos);
     CHECK(to_prometheus({draining}).find("level=\"not_reached\"") == std::string::npos);
-    CHECK(has_line(to_prometheus({draining}), "echo_server_ports_by_level{level=\"attempted\"} 1"));
+    CHECK(has_line(to_prometheus({draining}),
+                   R"(echo_server_ports_by_level{listener="127.0.0.1:7777",level="attempted"} 1)"));
 }
 
 TEST_CASE("status_text: up times") {
@@ -128,35 +130,56 @@ TEST_CASE("status_text: of what is not known nothing is made up") {
     for (const std::string name : {"pid", "listener", "ports", "levels", "connections", "attempts", "by_port"})
         CHECK(json.find("\"" + name + "\": null") != std::string::npos);
     CHECK(to_prometheus({status}).ends_with(
-        "\necho_server_info{program=\"13\",pid=\"\",version=\"2.0.0\",user=\"\",listener=\"\"} 1\n"));
+        "\necho_server_info{listener=\"\",pid=\"\",version=\"2.0.0\",user=\"\"} 1\n"));
     CHECK(to_port_table({status}).ends_with(", draining\n  what reached its ports is unknown\n"));
 }
 
-TEST_CASE("status_text: for Prometheus only echo_server_info tells who the one instance is") {
+TEST_CASE("status_text: for Prometheus the address of the socket tells servers apart, as it lasts") {
     auto one = some_status();
     one.json["start_time"] = "1700000000.123";
-    const auto text = to_prometheus({one});
-    CHECK(has_line(text,
-                   "echo_server_info{program=\"12\",pid=\"34\",version=\"1.2.3\",user=\"nobody\","
-                   "listener=\"127.0.0.1:7777\"} 1"));
-    CHECK(has_line(text, "echo_server_connections 3"));
-    CHECK(has_line(text, "echo_server_attempts_dropped_total{reason=\"not_assigned\"} 13"));
-    CHECK(has_line(text, "echo_server_start_time_seconds 1700000000.123"));
-    CHECK(has_line(text, "echo_server_ports_by_level{level=\"connected\"} 1"));
-    CHECK(text.find("port=") == std::string::npos);
-}
-
-TEST_CASE("status_text: for Prometheus each metric has its header once, and a sample of each instance") {
     auto other = some_status();
-    other.json["program_id"] = 13;
+    other.json["listener"]["address"] = "127.0.0.1:7778";
     other.json["user"] = "a\"b\\c";
-    const auto text = to_prometheus({some_status(), other});
-    CHECK(has_line(text, "# TYPE echo_server_connections gauge"));
-    CHECK(has_line(text, "echo_server_connections{program=\"12\"} 3"));
-    CHECK(has_line(text, "echo_server_connections{program=\"13\"} 3"));
-    CHECK(has_line(text, "echo_server_attempts_dropped_total{program=\"12\",reason=\"not_assigned\"} 13"));
+    for (const auto& text : {to_prometheus({one}), to_prometheus({one, other})}) {
+        CHECK(
+            has_line(text, R"(echo_server_info{listener="127.0.0.1:7777",pid="34",version="1.2.3",user="nobody"} 1)"));
+        CHECK(has_line(text, R"(echo_server_connections{listener="127.0.0.1:7777"} 3)"));
+        CHECK(has_line(text, R"(echo_server_start_time_seconds{listener="127.0.0.1:7777"} 1700000000.123)"));
+        CHECK(has_line(text, R"(echo_server_ports_by_level{listener="127.0.0.1:7777",level="connected"} 1)"));
+        CHECK(has_line(text,
+                       R"(echo_server_attempts_dropped_total{listener="127.0.0.1:7777",reason="not_assigned"} 13)"));
+        CHECK(text.find("port=") == std::string::npos);
+    }
+    const auto text = to_prometheus({one, other});
+    CHECK(has_line(text, R"(echo_server_connections{listener="127.0.0.1:7778"} 3)"));
     CHECK(text.find(R"(user="a\"b\\c")") != std::string::npos);
     CHECK(text.find("# TYPE echo_server_connections gauge") == text.rfind("# TYPE echo_server_connections gauge"));
+}
+
+TEST_CASE("status_text: for Prometheus no two samples have the same labels, also while servers replace each other") {
+    auto older = some_status();
+    older.json["connections"]["open"] = 2;
+    auto newer = some_status();
+    CHECK(to_prometheus({older, newer}) == to_prometheus({newer}));
+    older.json["listener"] = nullptr;
+    auto oldest = older;
+    oldest.json["connections"]["open"] = 1;
+    const auto text = to_prometheus({oldest, older, newer});
+    CHECK(has_line(text, R"(echo_server_connections{listener=""} 2)"));
+    CHECK(has_line(text, R"(echo_server_connections{listener="127.0.0.1:7777"} 3)"));
+    CHECK(text.find("} 1\necho_server_connections{") == std::string::npos);
+}
+
+TEST_CASE("status_text: what ranges leave out has a line of its own") {
+    auto status = some_status();
+    status.json["left_out"] = {{"taken", {{"count", 2}, {"list", "22,80"}}},
+                               {"host", {{"count", 0}, {"list", "none"}}}};
+    CHECK(has_line(to_text({status}), "  left out     22,80 (another program listens)"));
+    status.json["left_out"]["host"] = {{"count", 28232}, {"list", "32768-60999"}};
+    CHECK(has_line(to_text({status}),
+                   "  left out     22,80 (another program listens), 32768-60999 (the host's own ports)"));
+    status.json["left_out"]["taken"] = {{"count", 0}, {"list", "none"}};
+    CHECK(has_line(to_text({status}), "  left out     32768-60999 (the host's own ports)"));
 }
 
 TEST_CASE("status_text: what another process wrote can't reach the terminal as it is") {

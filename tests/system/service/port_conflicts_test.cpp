@@ -21,27 +21,37 @@ std::string who(const Netns& netns, std::uint16_t port) { return who_answers(net
 
 }  // namespace
 
-TEST_CASE("port conflicts: a port with a listener is an error at the start, left out by '!', or taken on demand") {
+TEST_CASE("port conflicts: a port that is named must be free, a range takes what is free, and a flag takes all") {
     const Netns netns;
     const NamedServer ssh(netns, tcp, "0.0.0.0", 22, "ssh");
 
-    const auto refused = run(netns, echo_server({"--ports", "1-1000"}));
+    const auto refused = run(netns, echo_server({"--ports", "7,22"}));
     CHECK(refused.code == 1);
     CHECK(refused.output ==
-          "echo-server: port 22 (system-tests) is already served by another socket: leave it out ('!22'), or "
-          "pass --shadow-listeners to take its new connections\n");
+          "echo-server: port 22 (system-tests) is already served by another socket: leave it out, or pass "
+          "--shadow-listeners to take its new connections\n");
     CHECK(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
+    const auto nothing = run(netns, echo_server({"--ports", "22-22"}));
+    CHECK(nothing.code == 1);
+    CHECK(
+        nothing.output ==
+        "echo-server: of the port list nothing is left to open; left out: 22 (system-tests): list other ports, or see "
+        "--shadow-listeners and --allow-ephemeral\n");
     {
-        Server server(netns, {"--ports", "1-1000,!22"});
-        CHECK(server.output().find(": 999 TCP ports open: 1-21,23-1000\n") != std::string::npos);
+        Server server(netns, {"--ports", "1-1000"});
+        CHECK(server.output().find(": 999 TCP ports open: 1-21,23-1000; left out: 22 (system-tests)\n") !=
+              std::string::npos);
         CHECK(who(netns, 21) == "echo");
         CHECK(who(netns, 22) == "ssh");
+        CHECK(status_shows(netns, "\n  left out     22 (another program listens)\n"));
     }
     {
         Server server(netns, {"--ports", "1-1000", "--shadow-listeners"});
         CHECK(server.output().find("echo-server: port 22 (system-tests) is already served by another socket: "
                                    "--shadow-listeners takes its new connections\n") != std::string::npos);
+        CHECK(server.output().find("left out") == std::string::npos);
         CHECK(who(netns, 22) == "echo");
+        CHECK_FALSE(status_shows(netns, "left out"));
     }
     CHECK(who(netns, 22) == "ssh");
 }
@@ -53,18 +63,24 @@ TEST_CASE("port conflicts: the same by SIGHUP, where the old ports stay") {
     const auto& path = file.path();
     {
         Server server(netns, {"--ports-file", path});
-        file.write("1-1000\n");
+        file.write("7-8,22\n");
         CHECK(server.reload() ==
-              "echo-server: port 22 is already served by another socket: leave it out ('!22'), or pass "
-              "--shadow-listeners to take its new connections; the ports stay as they are");
+              "echo-server: port 22 is already served by another socket: leave it out, or pass --shadow-listeners to "
+              "take its new connections; the ports stay as they are");
         CHECK(who(netns, 22) == "ssh");
         CHECK(who(netns, 7) == "echo");
         CHECK(try_connect(netns, "127.0.0.1", 8) == ECONNREFUSED);
-        file.write("1-1000,!22\n");
+        file.write("1-1000\n");
         CHECK(server.reload() ==
-              fmt::format("reloaded {}: added 1-6,8-21,23-1000; removed none; 999 ports open", path));
+              fmt::format("reloaded {}: added 1-6,8-21,23-1000; removed none; 999 ports open; left out: 22 (another "
+                          "program listens)",
+                          path));
         CHECK(who(netns, 22) == "ssh");
         CHECK(who(netns, 1000) == "echo");
+        CHECK(status_shows(netns, "\n  left out     22 (another program listens)\n"));
+        file.write("1-1000,!22\n");
+        CHECK(server.reload() == fmt::format("reloaded {}: nothing changed; 999 ports open", path));
+        CHECK_FALSE(status_shows(netns, "left out"));
     }
     Server server(netns, {"--ports-file", path, "--shadow-listeners"});
     file.write("1-1000\n");
@@ -81,30 +97,22 @@ TEST_CASE("port conflicts: listeners of every kind count, and are named together
     const NamedServer udp(netns, NamedServer::Protocol::udp, "0.0.0.0", 82, "UDP");
     const Process listener(netns, {"nc", "-lk", "90"});
     REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 90) == 0; }));
-    const auto [code, output] = run(netns, echo_server({"--ports", "80-90"}));
+    const auto [code, output] = run(netns, echo_server({"--ports", "80,81,82,90"}));
     CHECK(code == 1);
     CHECK(output ==
-          "echo-server: ports 80-81 (system-tests), 90 (nc) are already served by other sockets: leave "
-          "them out ('!80-81,!90'), or pass --shadow-listeners to take their new connections\n");
+          "echo-server: ports 80-81 (system-tests), 90 (nc) are already served by other sockets: leave them out, or "
+          "pass --shadow-listeners to take their new connections\n");
+    CHECK(run_ok(netns, echo_server({"--check", "--ports", "80-90"})) ==
+          "nothing is wrong; a start would have 8 TCP ports open: 82-89; left out: 80-81 (system-tests), 90 (nc)\n");
 }
 
 TEST_CASE("port conflicts: every port but the listeners' own, among them ours") {
     const Netns netns;
     const NamedServer ssh(netns, tcp, "::", 22, "ssh");
-    const Server server(netns, {"--ports", "1-65535,!22", "--allow-ephemeral"});
+    const Server server(netns, {"--ports", "1-65535", "--allow-ephemeral"});
     CHECK(who(netns, 22) == "ssh");
     CHECK(who(netns, 7777) == "echo");  // where its own socket is bound
     CHECK(who(netns, 65535) == "echo");
-}
-
-TEST_CASE("port conflicts: a port that is open already may get a listener, which a reload does not mind") {
-    const Netns netns;
-    const TempFile file("7\n");
-    Server server(netns, {"--ports-file", file.path()});
-    const NamedServer late(netns, tcp, "0.0.0.0", 7, "late");
-    file.write("7,8\n");
-    CHECK(server.reload() == fmt::format("reloaded {}: added 8; removed none; 2 ports open", file.path()));
-    CHECK(who(netns, 7) == "echo");
 }
 
 TEST_CASE("port conflicts: with --address, who listens elsewhere does not matter") {

@@ -161,9 +161,9 @@ TEST_CASE("privileges: where map updates take CAP_BPF, and it was started withou
         refuse_system_call(SYS_bpf, BPF_MAP_LOOKUP_ELEM, EPERM);
     });
     CHECK(server.output().starts_with(
-        "echo-server: SIGHUP will fail: on this kernel it needs CAP_BPF, and the server was started without: "
-        "give it CAP_BPF "
-        "(AmbientCapabilities= in a systemd unit)\n"));
+        "echo-server: SIGHUP will fail, and no port will be closed for a program that begins to listen there: on this "
+        "kernel it needs CAP_BPF, and the server was started without: give it CAP_BPF (AmbientCapabilities= in a "
+        "systemd unit)\n"));
     check_is_without_privileges(server, "65534", no_capability);
     CHECK(echoes(netns, "127.0.0.1", 7));
     server.signal(SIGUSR1);

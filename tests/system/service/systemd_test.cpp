@@ -48,6 +48,33 @@ TEST_CASE("systemd: it is told of the start, each reload and the stop") {
     CHECK(systemd.receive() == "STATUS=Stopped");
 }
 
+TEST_CASE("systemd: it is told what a range leaves out, gives back and takes back, and what failed meanwhile") {
+    const Netns netns;
+    Systemd systemd(netns);
+    const TempFile file("7,20-30\n");
+    const NamedServer ssh(netns, NamedServer::Protocol::tcp, "127.0.0.1", 22, "ssh");
+    Server server(netns, {"--ports-file", file.path()}, Systemd::start);
+    CHECK(systemd.receive() == "READY=1\nSTATUS=11 TCP ports open: 7,20-21,23-30; left out: 22 (system-tests)");
+    file.write("nonsense\n");
+    server.reload();
+    CHECK(systemd.receive().starts_with("RELOADING=1\n"));
+    CHECK(systemd.receive().find("23-30; left out: 22 (another program listens); the last reload failed: ") !=
+          std::string::npos);
+    {
+        const NamedServer program(netns, NamedServer::Protocol::tcp, "127.0.0.1", 29, "program");
+        const auto status = systemd.receive();
+        CHECK(
+            status.starts_with("STATUS=10 TCP ports open: 7,20-21,23-28,30; left out: 22,29 (another program "
+                               "listens); the last reload failed: "));
+    }
+    file.write("7,20-30\n");
+    server.reload();
+    CHECK(systemd.receive().starts_with("RELOADING=1\n"));
+    CHECK(systemd.receive() ==
+          "READY=1\nSTATUS=10 TCP ports open: 7,20-21,23-28,30; left out: 22,29 (another program listens)");
+    CHECK(systemd.receive() == "STATUS=11 TCP ports open: 7,20-21,23-30; left out: 22 (another program listens)");
+}
+
 TEST_CASE("systemd: a reload that is asked for during the start comes after it") {
     const Netns netns;
     Systemd systemd(netns);

@@ -57,8 +57,8 @@ TEST_CASE("levels: half-open scans and connect scans by nmap, and echoes, are th
     const auto metrics = run_ok(network.vm, echo_server({"status", "--prometheus"}));
     const std::map<std::string, int> counts{{"echoed", 5}, {"connected", 10}, {"attempted", 10}, {"not_reached", 75}};
     for (const auto& [level, count] : counts)
-        CHECK(metrics.find(fmt::format("\necho_server_ports_by_level{{level=\"{}\"}} {}\n", level, count)) !=
-              std::string::npos);
+        CHECK(metrics.find(fmt::format("\necho_server_ports_by_level{{listener=\"127.0.0.1:7777\",level=\"{}\"}} {}\n",
+                                       level, count)) != std::string::npos);
 }
 
 TEST_CASE("levels: status and nmap's script tell together where a firewall drops, and what") {

@@ -39,14 +39,15 @@ TEST_CASE("state: a server whose program was detached is shown as that, and --re
     CHECK(shown["connections"]["open"] == 1);
     CHECK(status_shows(netns, ", with its program detached: its ports are closed\n"));
     const auto metrics = run_ok(netns, echo_server({"status", "--prometheus"}));
-    CHECK(metrics.find("\necho_server_serving 0\n") != std::string::npos);
+    CHECK(metrics.find("\necho_server_serving{listener=\"127.0.0.1:7777\"} 0\n") != std::string::npos);
 
     const auto second = run(netns, echo_server({"--ports", "7"}));
     CHECK(second.code == 1);
     CHECK(
         second.output ==
-        fmt::format("echo-server: an echo-server runs in this network namespace already (process {}), with its program "
-                    "detached: --replace takes over from it without losing a connection, or stop it first\n",
+        fmt::format("echo-server: an echo-server runs in this network namespace already (process {}): --replace takes "
+                    "over from it without losing a connection, or stop it first; a second one needs a --listen with "
+                    "another port, and other ports\n",
                     older.pid()));
     Server newer(netns, {"--ports", "7", "--replace"});
     CHECK(newer.output().find(fmt::format("  replaces   process {}, which drains\n", older.pid())) !=

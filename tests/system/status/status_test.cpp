@@ -83,16 +83,18 @@ TEST_CASE("status: the three formats agree with what an nmap scan of 1,000 ports
     }
 
     const auto metrics = run_ok(network.vm, echo_server({"status", "--prometheus"}));
-    for (const std::string sample :
-         {"connections_accepted_total 1011", "connections 0", "ports 1000", "received_bytes_total 12",
-          "sent_bytes_total 12", "attempts_steered_total 1011", "serving 1", "backlog_dropped_total 0",
-          R"(ports_by_level{level="connected"} 999)", R"(ports_by_level{level="not_reached"} 0)"}) {
-        CAPTURE(sample);
+    for (const std::string name :
+         {"connections_accepted_total{} 1011", "connections{} 0", "ports{} 1000", "received_bytes_total{} 12",
+          "sent_bytes_total{} 12", "attempts_steered_total{} 1011", "serving{} 1", "backlog_dropped_total{} 0",
+          R"(ports_by_level{,level="connected"} 999)", R"(ports_by_level{,level="not_reached"} 0)"}) {
+        CAPTURE(name);
+        auto sample = name;
+        sample.insert(sample.find('{') + 1, R"(listener="127.0.0.1:7777")");
         CHECK(metrics.find("\necho_server_" + sample + "\n") != std::string::npos);
     }
-    CHECK(metrics.find(fmt::format(R"(echo_server_info{{program="{}",pid="{}",version="{}",user="nobody",)",
-                                   BpfObjects(network.vm).program, server.pid(), ECHO_SERVER_VERSION) +
-                       "listener=\"127.0.0.1:7777\"} 1\n") != std::string::npos);
+    CHECK(metrics.find(fmt::format("echo_server_info{{listener=\"127.0.0.1:7777\",pid=\"{}\",version=\"{}\","
+                                   "user=\"nobody\"}} 1\n",
+                                   server.pid(), ECHO_SERVER_VERSION)) != std::string::npos);
 }
 
 TEST_CASE("status: open connections, drops, prefixes and a drain are seen") {
@@ -146,10 +148,8 @@ TEST_CASE("status: of a process in another PID namespace it does not guess the u
     CHECK(shown["pid_in_its_namespace"] == 1);
     CHECK(shown["user"] == nullptr);
     CHECK(status_shows(netns, ": process 1 of another PID namespace, user ?, up "));
-    CHECK(run(netns, echo_server({"--ports", "7"})).output ==
-          "echo-server: an echo-server runs in this network namespace already (process 1 of another PID namespace): "
-          "start "
-          "the new one there, or stop it first, there\n");
+    CHECK(run(netns, echo_server({"--ports", "7"})).output.find(" already (process 1 of another PID namespace): ") !=
+          std::string::npos);
     const auto [code, output] = run(netns, echo_server({"--ports", "7", "--replace"}));
     CHECK(code == 1);
     CHECK(

@@ -147,14 +147,14 @@ TEST_CASE("ports file: every port on a line of its own fits") {
 
 TEST_CASE("ports file: a range on each line costs little more than a port on each line") {
     const auto cpu_of = [](const std::string& line) {
-        const auto text = largest_file_of(line);
+        const auto text = largest_file_of(line).substr(0, 1U << 20U);  // a sanitizer would need a minute for all
         const auto start = cpu_time();
         CHECK_FALSE(parse_ports_file(text, "ports").ports().empty());
         return cpu_time() - start;
     };
     const auto of_ports = cpu_of("  65535\n");
     const auto of_ranges = cpu_of("1-65535\n");
-    MESSAGE("4 MiB of ports: ", of_ports.count(), " us, of ranges: ", of_ranges.count(), " us of CPU time");
+    MESSAGE("1 MiB of ports: ", of_ports.count(), " us, of ranges: ", of_ranges.count(), " us of CPU time");
     CHECK(of_ranges < 200 * of_ports);  // a loop over bits needs 800 times as much
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // Clients that do not take their bytes, or are gone: how their connections end, when, and what they cost until then.
+#include <bpf/bpf.h>
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <poll.h>
@@ -15,6 +16,7 @@
 #include <string>
 #include <thread>
 
+#include "echo_dispatch.h"
 #include "net/sockets.h"
 #include "support/client.h"
 #include "support/server.h"
@@ -40,28 +42,47 @@ struct Bytes {
     std::size_t sent = 0;
 };
 
-/// What the only server has received and sent back.
-Bytes bytes_of_server(const Netns& netns) {
-    const auto status = run_ok(netns, echo_server({"status"}));
-    std::smatch match;
-    REQUIRE(std::regex_search(status, match, std::regex(R"(  bytes        (\d+) received, (\d+) sent\n)")));
-    return {std::stoul(match[1]), std::stoul(match[2])};
-}
+/// What the only server has received and sent back, as its map echo_counters has it: 'status' would need a process for
+/// each look, and a client has a minute.
+class Counters {
+ public:
+    explicit Counters(const Netns& netns)
+        : map_(bpf_map_get_fd_by_id(static_cast<__u32>(std::stoul(BpfObjects(netns).maps.at("echo_counters"))))) {
+        REQUIRE(map_);
+    }
+
+    [[nodiscard]] Bytes bytes() const {
+        Bytes sum;
+        echo_counters of_thread{};
+        for (__u32 thread = 0; bpf_map_lookup_elem(map_.get(), &thread, &of_thread) == 0; ++thread) {
+            sum.received += of_thread.received;
+            sum.sent += of_thread.sent;
+        }
+        return sum;
+    }
+
+ private:
+    Fd map_;
+};
 
 /// Sends until the server owes bytes. It has received everything: nothing waits in its socket.
 void make_owe(const Netns& netns, Client& client) {
-    const auto before = bytes_of_server(netns);
-    // A server that was interrupted between recv(2) and send(2) owes nothing: it has to owe for several looks.
+    const Counters counters(netns);
+    const auto before = counters.bytes();
+    // A server that was interrupted between recv(2) and send(2) owes nothing: it has to owe for several looks, with a
+    // process that starts and ends between two of them.
     const auto owes = [&] {
-        for (int look = 0; look < 10; ++look)
-            if (const auto now = bytes_of_server(netns); now.sent - before.sent == now.received - before.received)
+        for (int look = 0; look < 10; ++look) {
+            if (const auto now = counters.bytes(); now.sent - before.sent == now.received - before.received)
                 return false;
+            run_ok(netns, {"true"});
+        }
         return true;
     };
     for (std::size_t size = piece; !owes(); size += piece) {
         client.send(std::string(piece, 'o'));
         REQUIRE(client.error() == 0);
-        REQUIRE(eventually([&] { return bytes_of_server(netns).received - before.received == size; }));
+        REQUIRE(eventually([&] { return counters.bytes().received - before.received == size; }));
     }
 }
 

@@ -27,6 +27,10 @@ std::optional<PortRange> parse_range(std::string_view text, char separator = '-'
 /// How many ranges of ports a line shows before it only counts the rest.
 constexpr std::size_t ranges_in_a_line = 16;
 
+/// Why a range leaves out ports, as the log and 'status' say it.
+constexpr auto who_listens = "another program listens";
+constexpr auto whose_ports = "the host's own ports";
+
 /// A set of TCP ports, 0 to 65535. (No list names port 0, but a map that others write may have it.)
 class PortSet {
  public:

@@ -81,7 +81,7 @@ class Housework {
         constexpr std::chrono::nanoseconds period = std::chrono::seconds(1);
         const auto start = time_of(CLOCK_THREAD_CPUTIME_ID);
         try {
-            const auto line = is_open() ? ports_.look() : "";
+            const auto line = is_open() ? facts_.ports.look() : "";
             if (!line.empty()) {
                 log_line(line);
                 notify_state("");
@@ -147,11 +147,11 @@ class Housework {
         const auto& options = facts_.options;
         if (!while_open(notify_reloading)) throw std::runtime_error(no_reload_in_a_stop);
         if (!options.ports_file) throw std::runtime_error("reload: there is nothing to re-read without --ports-file");
-        auto plan = ports_.plan();
+        auto plan = facts_.ports.plan();
         if (!is_open()) throw std::runtime_error(no_reload_in_a_stop);
         result = fmt::format("not all ports are as {} has them until a reload succeeds", *options.ports_file);
         const auto open = fmt::format("{} open{}", plural(plan.open().size(), "port"), plan.left_out());
-        const auto [added, removed] = ports_.set(std::move(plan));
+        const auto [added, removed] = facts_.ports.set(std::move(plan));
         const auto what = added.empty() && removed.empty()
                               ? "nothing changed"
                               : fmt::format("added {}; removed {}", added.to_string(ranges_in_a_line),
@@ -160,8 +160,8 @@ class Housework {
     }
 
     void notify_state(std::string_view state) {
-        const auto status =
-            fmt::format("{}{}{}", ports_.describe(), failure_.empty() ? "" : "; the last reload failed: ", failure_);
+        const auto status = fmt::format("{}{}{}", facts_.ports.describe(),
+                                        failure_.empty() ? "" : "; the last reload failed: ", failure_);
         while_open([&] { notify(state, status); });
     }
 
@@ -222,7 +222,6 @@ class Housework {
     Housekeeper::Facts facts_;
     Fd end_;
     Fd signals_ = signal_descriptor({SIGHUP, SIGUSR1, SIGUSR2});
-    OpenPorts ports_{facts_.options, facts_.dispatcher, socket_cookie(facts_.listener), std::move(facts_.plan)};
     std::string failure_;  // of the last reload
     bool look_fails_ = false;
     Warnings warnings_;

@@ -42,8 +42,8 @@ class Housekeeper {
     /// What it needs, also when it hangs and everything else has ended. `io` alone may end once the gate is closed.
     struct Facts {
         Options options;
-        PortPlan plan;  ///< what is open
-        uid_t user;     ///< who, beside root, may reload
+        OpenPorts ports;
+        uid_t user;  ///< who, beside root, may reload
         std::shared_ptr<Dispatcher> dispatcher;
         std::shared_ptr<Gate> gate;
         int listener;          ///< in echo_socket; the server owns it

@@ -149,6 +149,12 @@ void check_ephemeral_ports(const PortSet& ports, const EphemeralPorts& local) {
         to_string(local.range), must_stay, closed, must_stay - closed));
 }
 
+std::vector<ListeningSocket> other_listeners(std::uint64_t listener) {
+    auto sockets = listening_sockets();
+    std::erase_if(sockets, [&](const ListeningSocket& socket) { return socket.cookie == listener; });
+    return sockets;
+}
+
 // Other sockets, which --shadow-listeners does not need to know.
 std::vector<ListeningSocket> find_others(const Options& options, std::uint64_t listener) {
     try {
@@ -222,7 +228,7 @@ std::string PortPlan::left_out(bool with_names) const {
     if (!taken.empty())
         parts.push_back(with_names ? list_names(names_of(takers), who_listens)
                                    : fmt::format("{} ({})", taken.to_string(ranges_in_a_line), who_listens));
-    if (!hosts.empty()) parts.push_back(hosts.to_string(ranges_in_a_line) + " (the host's own ports)");
+    if (!hosts.empty()) parts.push_back(fmt::format("{} ({})", hosts.to_string(ranges_in_a_line), whose_ports));
     return fmt::format("{}{}", parts.empty() ? "" : "; left out: ", fmt::join(parts, ", "));
 }
 
@@ -230,12 +236,6 @@ std::string PortPlan::describe(bool with_names) const {
     const auto ports = open();
     return fmt::format("{} open: {}{}", plural(ports.size(), "TCP port"), ports.to_string(ranges_in_a_line),
                        left_out(with_names));
-}
-
-std::vector<ListeningSocket> other_listeners(std::uint64_t listener) {
-    auto sockets = listening_sockets();
-    std::erase_if(sockets, [&](const ListeningSocket& socket) { return socket.cookie == listener; });
-    return sockets;
 }
 
 PortPlan make_plan(const PortList& list, const Options& options, const EphemeralPorts& local,
@@ -280,8 +280,8 @@ PortPlan plan_ports(const Options& options, std::uint64_t listener, const PortSe
     return make_plan(list, options, ephemeral_ports(), find_others(options, listener), open, taken);
 }
 
-OpenPorts::OpenPorts(Options options, std::shared_ptr<Dispatcher> dispatcher, std::uint64_t listener, PortPlan plan)
-    : options_(std::move(options)), dispatcher_(std::move(dispatcher)), listener_(listener), plan_(std::move(plan)) {}
+OpenPorts::OpenPorts(Options options, std::shared_ptr<Dispatcher> dispatcher, std::uint64_t listener)
+    : options_(std::move(options)), dispatcher_(std::move(dispatcher)), listener_(listener) {}
 
 PortPlan OpenPorts::plan() const { return plan_ports(options_, listener_, dispatcher_->ports(), plan_.taken); }
 

@@ -56,9 +56,6 @@ struct PortPlan {
 std::vector<ListeningSocket> shadowed(std::vector<ListeningSocket> sockets, const PortSet& ports,
                                       const std::vector<AddressPrefix>& addresses);
 
-/// Stands for a program whose name is not known.
-constexpr auto who_listens = "another program listens";
-
 /// Which ports `sockets` have, with the names of the processes where /proc shows them, and what to do; or, if they are
 /// `taken`, that --shadow-listeners takes them.
 std::string explain_conflicts(const std::vector<ListeningSocket>& sockets, bool taken);
@@ -76,9 +73,6 @@ PortPlan make_plan(const PortList& list, const Options& options, const Ephemeral
 PortPlan plan_ports(const Options& options, std::uint64_t listener, const PortSet& open = {},
                     const PortSet& taken = {});
 
-/// The listening sockets of this network namespace, but for that with the cookie `listener`. Throws std::runtime_error.
-std::vector<ListeningSocket> other_listeners(std::uint64_t listener);
-
 /// Reads the port list from the file at `path`: a PortList on each line; '#' starts a comment. Takes only a regular
 /// file. Throws std::runtime_error, with file and line, if the file can't be read whole, lists nothing, or is wrong in
 /// any line.
@@ -91,8 +85,8 @@ PortList parse_ports_file(std::string_view text, const std::string& path);
 /// back. For one thread. Functions that fail throw std::runtime_error.
 class OpenPorts {
  public:
-    /// `plan` is what the start has opened; `listener` names our own socket by its cookie.
-    OpenPorts(Options options, std::shared_ptr<Dispatcher> dispatcher, std::uint64_t listener, PortPlan plan);
+    /// Opens nothing. `listener` names our own socket by its cookie.
+    OpenPorts(Options options, std::shared_ptr<Dispatcher> dispatcher, std::uint64_t listener);
 
     /// plan_ports() for what the files and the listeners are now. Changes nothing.
     [[nodiscard]] PortPlan plan() const;

@@ -187,8 +187,8 @@ void serve(const Options& options, DescriptorStore& store) {
     server.set_max_connections(connection_limit(options.max_connections));
 
     // Open the ports. In a replacement the new program wins; the old process accepts for both until it is let go.
-    dispatcher->set_ports(plan.open());
-    dispatcher->show_left_out(plan.taken, plan.hosts);
+    OpenPorts ports(options, dispatcher, socket_cookie(server.listener()));
+    ports.set(plan);
     const auto identity = identity_of(server, lifecycle.replaced_event());
     auto self = dispatcher->publish(identity);
     gate->link = dispatcher->attach();
@@ -198,7 +198,7 @@ void serve(const Options& options, DescriptorStore& store) {
     server.start_threads();  // a thread has capabilities of its own
     lifecycle.begin();
     Housekeeper housekeeper(
-        {options, plan, user.uid, dispatcher, gate, server.listener(), std::move(self), server.io()});
+        {options, std::move(ports), user.uid, dispatcher, gate, server.listener(), std::move(self), server.io()});
     start_is_complete();
     rename_pins(pins, options);
     warn_of_lost_rights(options, user, dispatcher->may_use_maps(), kept_cap_bpf);

@@ -85,8 +85,8 @@ std::string left_out_line(const Json& left_out) {
         const auto& ports = left_out[key];
         if (ports["count"] != 0) parts.push_back(fmt::format("{} ({})", short_list(ports), why));
     };
-    add("taken", "another program listens");
-    add("host", "the host's own ports");
+    add("taken", who_listens);
+    add("host", whose_ports);
     return parts.empty() ? "" : line("left out", fmt::format("{}", fmt::join(parts, ", ")));
 }
 

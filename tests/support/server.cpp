@@ -16,6 +16,13 @@
 
 namespace echo_server {
 
+bool start_is_over(Process& server) {
+    return eventually([&] {
+        const auto& output = server.output();
+        return output.find("  stop ") != std::string::npos || output.starts_with("echo-server: ");
+    });
+}
+
 Server::Server(const Netns& netns, const Command& arguments, const std::function<void()>& in_child)
     : Process(netns, echo_server(arguments), in_child) {
     wait_for("  stop ");

@@ -20,6 +20,9 @@ class Server : public Process {
     std::string reload();
 };
 
+/// Waits until a server that was started as a Process serves, or has said why not. False after the time limit.
+bool start_is_over(Process& server);
+
 /// The command that starts it with `arguments`.
 Command echo_server(const Command& arguments);
 

@@ -49,6 +49,8 @@ struct echo_port_stats {
     __u64 accepted; /* connections; without those refused for want of memory */
     __u64 echoed;   /* connections on which the server has sent back at least one byte */
     __u64 left_out; /* enum echo_left_out */
+    __u64 received; /* bytes; of an open connection those of the last second may be missing, here and in `sent` */
+    __u64 sent;     /* bytes */
 };
 
 #define ECHO_MAX_THREADS 1024 /* and so the limit of values in the map echo_counters */

@@ -141,7 +141,7 @@ Dispatcher::~Dispatcher() {
 
 void Dispatcher::reset_port_stats() {
     for (auto& stats : port_stats())
-        for (auto* figure : {&stats.lookups, &stats.accepted, &stats.echoed})
+        for (auto* figure : {&stats.lookups, &stats.accepted, &stats.echoed, &stats.received, &stats.sent})
             std::atomic_ref(*figure).store(0, std::memory_order_relaxed);
 }
 

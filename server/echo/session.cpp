@@ -71,6 +71,7 @@ Session::~Session() {
         if (acknowledged_ != sent_)
             ::setsockopt(socket_.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout, sizeof(user_timeout));
     }
+    count_by_port();
     socket_ = Fd();  // first: the callback may accept a client, who may need this descriptor
     context_.connection_ended();
 }
@@ -94,11 +95,11 @@ bool Session::go_on(bool only_input) {
     const auto received = static_cast<std::size_t>(result);
     increase(context_.counters.received, received);
     const auto sent = piped ? splice_out(received) : send(std::span(buffer).first(received));
-    cut_off_ = !sent;
-    if (cut_off_) return false;
-    count_sent(*sent);
-    if (*sent < received) {
-        cut_off_ = true;  // if there is no memory to keep the rest
+    if (sent) count_sent(*sent);
+    if (const auto rest = received - sent.value_or(0); rest > 0) {
+        count(context_.port_stats[port_].received, rest);
+        cut_off_ = true;  // if the client is gone, or there is no memory to keep the rest
+        if (!sent) return false;
         unsent_.assign(buffer.data() + *sent, buffer.data() + received);
         cut_off_ = false;
         return wait_for(Wait::room);
@@ -117,6 +118,7 @@ bool Session::send_unsent() {
     const auto sent = send(unsent_);
     if (!sent) return false;
     count_sent(*sent);
+    counted_received_ += static_cast<std::uint32_t>(*sent);
     unsent_.erase(unsent_.begin(), unsent_.begin() + static_cast<std::ptrdiff_t>(*sent));
     if (unsent_.empty()) unsent_ = std::vector<char>();  // an idle connection holds no buffer; {} would keep it
     return true;
@@ -127,7 +129,7 @@ bool Session::finish() {
     if (note_acknowledged()) stuck_ = 0;
     if (acknowledged_ == sent_) return false;
     ::shutdown(socket_.get(), SHUT_WR);
-    ++sent_;
+    --acknowledged_;  // of what is owed, the FIN is one
     return wait_for(Wait::end);
 }
 
@@ -149,12 +151,13 @@ bool Session::has_timed_out() {
     const bool owes = acknowledged_ != sent_;  // else no system call: the session is idle
     // What a slow client acknowledges counts: epoll(7) tells of room only when a third of the buffer is free.
     const bool took_some = owes && note_acknowledged();
-    const bool moved = std::exchange(swept_, sent_) != sent_ || took_some;
-    idle_ = moved ? 0 : idle_ + 1;
+    if (took_some) idle_ = just_moved;
+    count_by_port();
+    ++idle_;
     stuck_ = acknowledged_ == sent_ ? 0 : took_some ? 1 : stuck_ + 1;
     // Not TCP_USER_TIMEOUT: the kernel's clock for it runs on while a slow client takes less than a whole segment.
-    cut_off_ = owes && (stuck_ - 1) * context_.sweep_period >= std::chrono::minutes(1);
-    return cut_off_ || (context_.idle_timeout.count() > 0 && idle_ * context_.sweep_period >= context_.idle_timeout);
+    cut_off_ = owes && (stuck_ - 1) * sweep_period >= std::chrono::minutes(1);
+    return cut_off_ || (context_.idle_timeout.count() > 0 && idle_ * sweep_period >= context_.idle_timeout);
 }
 
 // By syscall(2), as in send(): the functions of glibc let the thread be cancelled meanwhile, by two atomic operations
@@ -166,6 +169,8 @@ ssize_t Session::receive() const {
 
 ssize_t Session::splice_in() {
     auto& pipe = context_.pipe;
+    // A fast machine may send 2^32 bytes between two sweeps.
+    if (sent_ - counted_sent_ > 1U << 31U) count_by_port();
     const auto received = splice(socket_, pipe.in, context_.buffer.size());
     if (received > 0) return received;
     // Whatever it reports, no byte may stay in the pipe: it would go to another client. Where bytes stayed, or may
@@ -221,6 +226,15 @@ void Session::count_sent(std::size_t bytes) {
     if (echoed_ || bytes == 0) return;
     echoed_ = true;
     count(context_.port_stats[port_].echoed);
+}
+
+void Session::count_by_port() {
+    if (sent_ == counted_sent_) return;
+    auto& port = context_.port_stats[port_];
+    count(port.sent, sent_ - counted_sent_);
+    count(port.received, sent_ - counted_received_);
+    counted_sent_ = counted_received_ = sent_;
+    idle_ = just_moved;
 }
 
 }  // namespace echo_server

@@ -27,10 +27,15 @@ inline void increase(__u64& counter, std::uint64_t amount) {
     shared.store(shared.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
 }
 
-/// Adds 1 to a counter that several threads write.
-inline void count(__u64& counter) { std::atomic_ref(counter).fetch_add(1, std::memory_order_relaxed); }
+/// Adds to a counter that several threads write.
+inline void count(__u64& counter, std::uint64_t amount = 1) {
+    std::atomic_ref(counter).fetch_add(amount, std::memory_order_relaxed);
+}
 
 struct SessionContext;
+
+/// How often Session::has_timed_out() is to be called.
+constexpr std::chrono::seconds sweep_period{1};
 
 /// One connection: sends back what it receives, unchanged and in order, until the client has sent its FIN and got all
 /// bytes that are owed (RFC 862). Bytes that the client does not take are kept, one buffer of them at most, and until
@@ -54,9 +59,9 @@ class Session {
     /// event was EPOLLIN and nothing else. Returns false if the connection is over: then, and after std::bad_alloc, the
     /// session is to be destroyed.
     [[nodiscard]] bool go_on(bool only_input);
-    /// To be called every `context.sweep_period`. Returns true if no byte moved for `context.idle_timeout`, or if the
-    /// client has acknowledged none of its bytes for a minute: their memory is the whole host's. Then the session is to
-    /// be destroyed.
+    /// To be called every `sweep_period`. Adds to the figures of the port what was sent since the last call. Returns
+    /// true if no byte moved for `context.idle_timeout`, or if the client has acknowledged none of its bytes for a
+    /// minute: their memory is the whole host's. Then the session is to be destroyed.
     [[nodiscard]] bool has_timed_out();
 
  private:
@@ -91,24 +96,29 @@ class Session {
     bool start_waiting_for(Wait event);
 
     void count_sent(std::size_t bytes);
+    // Adds what was sent since the last call to both figures of the port. What was not sent at once is in `received`.
+    void count_by_port();
     // Returns whether the client has acknowledged bytes since the last call.
     bool note_acknowledged();
+
+    static constexpr std::uint32_t just_moved = ~0U;  // so that the next sweep, which may come at once, makes it 0
 
     // What a message touches comes first: mostly it is on one cache line.
     SessionContext& context_;
     Fd socket_;
     Wait armed_ = Wait::nothing;
-    std::uint16_t port_;               // that the client dialled
-    bool streaming_ : 1 = false;       // by way of the pipe
-    bool last_was_small_ : 1 = false;  // the last piece
-    bool echoed_ : 1 = false;          // a byte, at least
-    bool cut_off_ : 1 = false;         // by a fault, or bytes were lost: gets a reset, lest it look like the end
-    std::uint8_t stuck_ = 0;           // sweeps that have seen the client owe, and acknowledge nothing
-    std::uint32_t sent_ = 0;           // bytes, and a FIN; modulo 2^32, and so the next two
-    std::uint32_t acknowledged_ = 0;   // as note_acknowledged() has seen them
-    std::uint32_t swept_ = ~0U;        // what the last sweep found in sent_
-    std::uint32_t idle_ = 0;           // sweeps that have seen nothing move
-    std::vector<char> unsent_;         // received, but not taken by the full socket
+    std::uint16_t port_;                  // that the client dialled
+    bool streaming_ : 1 = false;          // by way of the pipe
+    bool last_was_small_ : 1 = false;     // the last piece
+    bool echoed_ : 1 = false;             // a byte, at least
+    bool cut_off_ : 1 = false;            // by a fault, or bytes were lost: gets a reset, lest it look like the end
+    std::uint8_t stuck_ = 0;              // sweeps that have seen the client owe, and acknowledge nothing
+    std::uint32_t sent_ = 0;              // bytes; modulo 2^32, and so the next three
+    std::uint32_t acknowledged_ = 0;      // of these, as note_acknowledged() has seen them; 1 less while a FIN is owed
+    std::uint32_t counted_sent_ = 0;      // of these, in the port's figure `sent`
+    std::uint32_t counted_received_ = 0;  // of these, in the port's figure `received`
+    std::uint32_t idle_ = just_moved;     // sweeps that have seen nothing move
+    std::vector<char> unsent_;            // received, but not taken by the full socket
     List::iterator place_;
 };
 
@@ -134,10 +144,9 @@ struct Pipe {
 struct SessionContext {
     int epoll;  ///< where their sockets wait: of an event, data.ptr is the Session
     echo_counters& counters;
-    std::span<echo_port_stats> port_stats;                                 ///< by port; shared with other threads
-    std::chrono::seconds idle_timeout;                                     ///< 0 is none
-    std::chrono::seconds sweep_period{idle_timeout.count() > 0 ? 1 : 10};  ///< looks for what has timed out
-    std::array<char, 65536> buffer{};                                      ///< between two handlers it holds nothing
+    std::span<echo_port_stats> port_stats;  ///< by port; shared with other threads
+    std::chrono::seconds idle_timeout;      ///< 0 is none
+    std::array<char, 65536> buffer{};       ///< between two handlers it holds nothing
     Pipe pipe{};
     Warnings warnings{};
     std::function<void()> on_end{};  ///< called at each connection's end, after its socket is closed

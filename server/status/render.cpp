@@ -125,7 +125,7 @@ std::vector<std::uint16_t> reached_ports(std::span<const echo_port_stats> port_s
 }
 
 std::string port_table(const Status& server) {
-    constexpr std::string_view row = "  {:>5}  {:>10}  {:>11}  {:>10}\n";
+    constexpr std::string_view row = "  {:>5}  {:>10}  {:>11}  {:>10}  {:>12}  {:>12}\n";
     auto text = title(server);
     if (!has_figures(server)) return text + "  what reached its ports is unknown\n";
     auto ports = reached_ports(server.port_stats);
@@ -134,10 +134,11 @@ std::string port_table(const Status& server) {
         const auto& figures = server.port_stats[port];
         return std::tuple(figures.lookups, figures.accepted, figures.echoed);
     });
-    text += fmt::format(row, "port", "attempts", "connections", "with echo");
+    text += fmt::format(row, "port", "attempts", "connections", "with echo", "received", "sent");
     for (const auto port : ports) {
         const auto& figures = server.port_stats[port];
-        text += fmt::format(row, port, figures.lookups, figures.accepted, figures.echoed);
+        text +=
+            fmt::format(row, port, figures.lookups, figures.accepted, figures.echoed, figures.received, figures.sent);
     }
     return text;
 }
@@ -233,9 +234,12 @@ std::string to_json(const std::vector<Status>& servers) {
             // Its operator[] would look through all ports before, for each port.
             Json::object_t by_port;
             for (const auto port : reached_ports(server.port_stats)) {
-                const auto& [lookups, accepted, echoed, left_out] = server.port_stats[port];
-                const Json figures{{"attempts", lookups}, {"connections", accepted}, {"echoed", echoed}};
-                by_port.emplace_back(std::to_string(port), figures);
+                const auto& [lookups, accepted, echoed, left_out, received, sent] = server.port_stats[port];
+                by_port.emplace_back(std::to_string(port), Json{{"attempts", lookups},
+                                                                {"connections", accepted},
+                                                                {"echoed", echoed},
+                                                                {"received", received},
+                                                                {"sent", sent}});
             }
             json["by_port"] = std::move(by_port);
         }

@@ -17,6 +17,14 @@ nlohmann::json only_status(const Netns& netns) {
     return servers[0];
 }
 
+bool bytes_add_up(const Netns& netns) {
+    const auto shown = only_status(netns);
+    nlohmann::json sums{{"received", 0U}, {"sent", 0U}};
+    for (const auto& figures : shown["by_port"])
+        for (auto& [key, sum] : sums.items()) sum = sum.get<std::size_t>() + figures[key].get<std::size_t>();
+    return sums == shown["bytes"];
+}
+
 ShownLevels levels(const Netns& netns) {
     ShownLevels lists;
     const auto shown = only_status(netns);

@@ -16,6 +16,9 @@ nlohmann::json status(const Netns& netns);
 /// The only server. Fails the test if there is none, or more than one.
 nlohmann::json only_status(const Netns& netns);
 
+/// Whether the bytes of all ports of the only server are those that it has received and sent.
+bool bytes_add_up(const Netns& netns);
+
 /// The ports of the only server at each level, as port lists; without levels that are not known.
 using ShownLevels = std::map<std::string, std::string>;
 ShownLevels levels(const Netns& netns);

@@ -106,6 +106,8 @@ TEST_CASE("session: sends back what it receives, then ends with the client") {
     CHECK(socket.counters().received == 28);
     CHECK(socket.counters().sent == 28);
     CHECK(socket.counters().ended == 1);
+    CHECK(socket.port_stats().received == 28);
+    CHECK(socket.port_stats().sent == 28);
 }
 
 TEST_CASE("session: counts its port once as accepted, and once as echoed, at the first byte that was sent") {
@@ -133,6 +135,9 @@ TEST_CASE("session: a client that is gone ends it, at once or while bytes are ow
         socket.poll();
         CHECK(socket.ended());
         CHECK(socket.counters().ended == 1);
+        CHECK((socket.counters().received > socket.counters().sent) == owed);
+        CHECK(socket.port_stats().received == socket.counters().received);
+        CHECK(socket.port_stats().sent == socket.counters().sent);
     }
 }
 
@@ -151,6 +156,8 @@ TEST_CASE("session: what a full socket does not take is kept, and comes in order
     CHECK(received.find_first_not_of('x') == std::string::npos);
     CHECK(socket.at_end());
     CHECK(socket.counters().sent == sent);
+    CHECK(socket.port_stats().received == sent);
+    CHECK(socket.port_stats().sent == sent);
 }
 
 TEST_CASE("session: a stream goes through the pipe, whole and in order") {
@@ -259,6 +266,27 @@ class SweptSession {
         for (int i = 0; i < times; ++i) REQUIRE(!session().has_timed_out());
     }
 
+    /// Echoes a stream of 4 GiB and one piece.
+    void stream() {
+        std::array<char, 65536> piece{};
+        for (int left = 65537; left > 0; --left) {
+            REQUIRE(::send(client_.get(), piece.data(), piece.size(), MSG_NOSIGNAL) == piece.size());
+            for (std::size_t back = 0; back < piece.size();) {
+                REQUIRE(session().go_on(false));
+                const auto count = ::recv(client_.get(), piece.data(), piece.size(), MSG_TRUNC);
+                if (count > 0) back += static_cast<std::size_t>(count);
+            }
+        }
+    }
+    /// The client's FIN.
+    void finish() {
+        REQUIRE(::shutdown(client_.get(), SHUT_WR) == 0);
+        REQUIRE(session().go_on(false));
+    }
+    void end() { context_.sessions.clear(); }
+    [[nodiscard]] const echo_counters& counters() const { return counters_; }
+    [[nodiscard]] const echo_port_stats& port_stats() const { return port_stats_[0]; }
+
  private:
     Session& session() { return context_.sessions.front(); }
 
@@ -273,24 +301,24 @@ constexpr std::chrono::seconds never{0};
 
 }  // namespace
 
-TEST_CASE("session: a client that owes has at least a minute from its last acknowledgment, in sweeps of ten seconds") {
+TEST_CASE("session: a client that owes has at least a minute from its last acknowledgment, in sweeps of a second") {
     SweptSession silent(never);
     CHECK(silent.sweeps() == 100);
     SweptSession owing(never);
     owing.owe();
-    CHECK(owing.sweeps() == 6);  // the first may come at once
+    CHECK(owing.sweeps() == 60);  // the first may come at once
     SweptSession again(never);
     again.owe();
     again.take();
     again.sweep(1);  // all is acknowledged
     again.owe();
-    CHECK(again.sweeps() == 6);
+    CHECK(again.sweeps() == 60);
     SweptSession slow(never);
     slow.owe();
     slow.owe();
-    slow.sweep(5);
+    slow.sweep(59);
     slow.take();
-    CHECK(slow.sweeps() == 6);
+    CHECK(slow.sweeps() == 60);
 }
 
 TEST_CASE("session: with --idle-timeout nothing may move for so many sweeps of a second") {
@@ -310,6 +338,36 @@ TEST_CASE("session: with --idle-timeout nothing may move for so many sweeps of a
         slow.take();
     }
     CHECK(slow.sweeps() == 3);
+}
+
+TEST_CASE("session: each sweep adds what was sent to the figures of the port, and the end adds the rest") {
+    SweptSession session(never);
+    const auto shows = [&](std::uint64_t bytes) {
+        CHECK(session.port_stats().received == bytes);
+        CHECK(session.port_stats().sent == bytes);
+    };
+    session.owe();
+    session.owe();
+    shows(0);  // a message costs nothing for them
+    session.sweep(1);
+    shows(2);
+    session.sweep(3);
+    shows(2);
+    session.owe();
+    session.finish();
+    session.sweep(1);
+    shows(3);  // the FIN is no byte
+    session.end();
+    shows(3);
+}
+
+TEST_CASE("session: counts more bytes between two sweeps than 32 bits hold") {
+    SweptSession session(never);
+    session.stream();
+    session.end();
+    CHECK(session.counters().sent > std::uint64_t{1} << 32U);
+    CHECK(session.port_stats().sent == session.counters().sent);
+    CHECK(session.port_stats().received == session.counters().received);
 }
 
 TEST_CASE("worker: other handlers have their turn while many sessions have input") {

@@ -28,9 +28,9 @@ Status some_status() {
         "by_port": null})");
     status.state = Instance::State::serving;
     status.port_stats.resize(65536);
-    status.port_stats[7] = {10, 4, 3, 0};
-    status.port_stats[8] = {10, 5, 0, 0};
-    status.port_stats[65535] = {1, 0, 0, 0};
+    status.port_stats[7] = {10, 4, 3, 0, 4100, 4096};
+    status.port_stats[8] = {10, 5, 0, 0, 0, 0};
+    status.port_stats[65535] = {1, 0, 0, 0, 0, 0};
     return status;
 }
 
@@ -81,10 +81,10 @@ TEST_CASE("status_text: each port that was reached is in the table, the busiest 
     const auto table = to_port_table({some_status(), some_status()});
     const std::string one =
         "echo-server 1.2.3: process 34, user nobody, up 2 d 3 h\n"
-        "   port    attempts  connections   with echo\n"
-        "      8          10            5           0\n"
-        "      7          10            4           3\n"
-        "  65535           1            0           0\n";
+        "   port    attempts  connections   with echo      received          sent\n"
+        "      8          10            5           0             0             0\n"
+        "      7          10            4           3          4100          4096\n"
+        "  65535           1            0           0             0             0\n";
     CHECK(table == one + "\n" + one);
     auto fresh = some_status();
     fresh.port_stats.assign(65536, {});

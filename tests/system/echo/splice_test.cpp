@@ -10,6 +10,7 @@
 #include "support/client.h"
 #include "support/inject_fault.h"
 #include "support/server.h"
+#include "support/shown_status.h"
 
 namespace echo_server {
 
@@ -78,6 +79,7 @@ TEST_CASE("splice: a fault in any call of a stream lets no byte get to another c
             CHECK(client->at_end());
         }
         struck.shutdown_write();
+        CHECK(eventually([&] { return bytes_add_up(netns); }));  // also what was received and lost
         server.signal(SIGTERM);
         CHECK(server.wait() == 0);
     }

@@ -3,11 +3,15 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <sys/socket.h>
+
 #include <csignal>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
 #include "support/client.h"
 #include "support/nmap.h"
@@ -45,8 +49,11 @@ TEST_CASE("levels: half-open scans and connect scans by nmap, and echoes, are th
     CHECK(by_port.size() == 25);
     for (int port = 1; port <= 25; ++port) {
         CAPTURE(port);
-        CHECK(by_port[std::to_string(port)] ==
-              json{{"attempts", 1}, {"connections", port > 10 ? 1 : 0}, {"echoed", port > 20 ? 1 : 0}});
+        CHECK(by_port[std::to_string(port)] == json{{"attempts", 1},
+                                                    {"connections", port > 10 ? 1 : 0},
+                                                    {"echoed", port > 20 ? 1 : 0},
+                                                    {"received", port > 20 ? 6 : 0},
+                                                    {"sent", port > 20 ? 6 : 0}});
     }
     CHECK(status_shows(network.vm,
                        "  ports        100 open: 1-100\n"
@@ -104,10 +111,10 @@ TEST_CASE("levels: status --ports lists each port that was reached, the busiest 
     for (const auto port : {std::uint16_t{8}, std::uint16_t{9}, std::uint16_t{9}})
         CHECK(try_connect(netns, "127.0.0.1", port) == 0);
     const std::string expected =
-        "   port    attempts  connections   with echo\n"
-        "     77          12           12          12\n"
-        "      9           2            2           0\n"
-        "      8           1            1           0\n";
+        "   port    attempts  connections   with echo      received          sent\n"
+        "     77          12           12          12            72            72\n"
+        "      9           2            2           0             0             0\n"
+        "      8           1            1           0             0             0\n";
     eventually([&] { return table() == expected; });
     CHECK(table() == expected);
     CHECK(run_ok(netns, echo_server({"status", "--ports"}))
@@ -125,9 +132,14 @@ TEST_CASE("levels: each connection counts once, on the port that it came to, in 
         const auto shown = only_status(netns);
         for (int port = 1; port <= 1000; ++port) {
             const auto count = port == 500 ? 2 : 1;
-            if (shown["by_port"][std::to_string(port)] !=
-                json{{"attempts", count}, {"connections", count}, {"echoed", count}})
+            const auto bytes = port == 500 ? 6 + (1 << 20) : 6;
+            if (shown["by_port"][std::to_string(port)] != json{{"attempts", count},
+                                                               {"connections", count},
+                                                               {"echoed", count},
+                                                               {"received", bytes},
+                                                               {"sent", bytes}})
                 return false;
+    CHECK(echoes(netns, "127.0.0.1", 7777));
         }
         return shown["by_port"].size() == 1000;
     };
@@ -139,7 +151,6 @@ TEST_CASE("levels: a port that was closed stays in its level, and the port of th
     const TempFile file("7-9\n");
     Server server(netns, {"--ports-file", file.path()});
     CHECK(echoes(netns, "127.0.0.1", 7));
-    CHECK(echoes(netns, "127.0.0.1", 7777));
     file.write("8-9\n");
     server.reload();
     check_levels(netns, {{"echoed", "7,7777"}, {"connected", "none"}, {"attempted", "none"}, {"not_reached", "8-9"}});
@@ -155,6 +166,57 @@ TEST_CASE("levels: a connection that was reset before the server accepted it cou
     server.signal(SIGCONT);
     check_levels(netns, {{"echoed", "none"}, {"connected", "8-9"}, {"attempted", "none"}, {"not_reached", "7"}});
     CHECK(only_status(netns)["by_port"].size() == 2);
+}
+
+TEST_CASE("levels: the bytes of a port are exact once its connections have ended, however they end") {
+    const Netns netns;
+    const Server server(netns, {"--ports", "7-9"});
+    const auto big = bytes_of('a', 1 << 20);
+    CHECK(echoes(netns, "127.0.0.1", 7, big));
+    {
+        Client closed(netns, "::1", 8);
+        closed.send("closed");
+        CHECK(closed.receive(6) == "closed");
+    }
+    Client resets(netns, "127.0.0.1", 8);
+    resets.send("reset");
+    CHECK(resets.receive(5) == "reset");
+    reset(std::move(resets));
+    // The server takes what it can, keeps some of it, and the client is gone before all was sent back.
+    Client deaf(netns, "127.0.0.1", 9);
+    for (ssize_t sent = 1, left = 10; sent > 0 || --left > 0;)
+        sent = ::send(deaf.fd(), big.data(), big.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    const auto of = [&](const char* port) { return only_status(netns)["by_port"][port]; };
+    CHECK(eventually([&] { return of("9").value("received", 0) > of("9").value("sent", 0); }));
+    reset(std::move(deaf));
+    CHECK(eventually([&] { return only_status(netns)["connections"]["open"] == 0; }));
+    CHECK(of("7")["received"] == big.size());
+    CHECK(of("7")["sent"] == big.size());
+    CHECK(of("8")["received"] == 11);
+    CHECK(of("8")["sent"] == 11);
+    CHECK(of("9")["received"] > of("9")["sent"]);
+    CHECK(bytes_add_up(netns));
+}
+
+TEST_CASE("levels: the bytes of a connection that is open show up while it goes on, and SIGUSR2 resets them") {
+    const Netns netns;
+    Server server(netns, {"--ports", "7"});
+    Client client = connected(netns, 7);  // by a byte
+    std::size_t bytes = 1;
+    for (const std::string text : {"a message", "another one"}) {
+        client.send(text);
+        CHECK(client.receive(text.size()) == text);
+        bytes += text.size();
+        CHECK(eventually([&] { return only_status(netns)["by_port"]["7"]["sent"] == bytes; }));
+        CHECK(bytes_add_up(netns));
+    }
+    server.signal(SIGUSR2);
+    server.wait_for("SIGUSR2");
+    CHECK(echoes(netns, "127.0.0.1", 7));
+    client.send("x");
+    CHECK(client.receive(1) == "x");
+    CHECK(eventually([&] { return only_status(netns)["by_port"]["7"]["sent"] == 7; }));
+    CHECK(only_status(netns)["by_port"]["7"]["received"] == 7);
 }
 
 }  // namespace echo_server

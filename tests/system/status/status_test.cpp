@@ -65,8 +65,11 @@ TEST_CASE("status: the three formats agree with what an nmap scan of 1,000 ports
     for (int port = 1; port <= 1000; ++port) {
         CAPTURE(port);
         const int attempts = port > 990 || port == 7 ? 2 : 1;
-        CHECK(by_port[std::to_string(port)] ==
-              json{{"attempts", attempts}, {"connections", attempts}, {"echoed", port == 7 ? 1 : 0}});
+        CHECK(by_port[std::to_string(port)] == json{{"attempts", attempts},
+                                                    {"connections", attempts},
+                                                    {"echoed", port == 7 ? 1 : 0},
+                                                    {"received", port == 7 ? 12 : 0},
+                                                    {"sent", port == 7 ? 12 : 0}});
     }
 
     const auto text = run_ok(network.vm, echo_server({"status"}));

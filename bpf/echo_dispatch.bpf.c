@@ -112,11 +112,12 @@ int echo_dispatch(struct bpf_sk_lookup* ctx) {
     if (!socket) return drop(ECHO_DROP_NO_SOCKET);
 
     /* REPLACE lets the program win that was attached last; without it the oldest wins, and the others get EEXIST. */
+    const bool own = port == socket->src_port && ctx->family == AF_INET && ctx->local_ip4 == socket->src_ip4;
     const long error = bpf_sk_assign(ctx, socket, BPF_SK_LOOKUP_F_REPLACE);
     bpf_sk_release(socket);
     if (error) return drop(ECHO_DROP_NOT_ASSIGNED);
 
-    key = port;
+    key = own ? 0 : port;
     struct echo_port_stats* reached = bpf_map_lookup_elem(&echo_port_stats, &key);
     if (reached) __sync_fetch_and_add(&reached->lookups, 1);
     return SK_PASS;

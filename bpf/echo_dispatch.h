@@ -43,7 +43,8 @@ enum echo_left_out {
 };
 
 /* The values of the map echo_port_stats, by port. The program writes the first figure, the server writes the
- * others. On SIGUSR2 the server zeroes the figures. */
+ * others. On SIGUSR2 the server zeroes the figures. What comes to the listening socket's own address, as a health check
+ * does, tells nothing of a way to the server: it counts at port 0. */
 struct echo_port_stats {
     __u64 lookups;  /* lookups that got the socket */
     __u64 accepted; /* connections; without those refused for want of memory */

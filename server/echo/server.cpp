@@ -31,11 +31,12 @@ constexpr std::chrono::milliseconds until_an_end = 24h;  // on_connection_end() 
 
 std::vector<std::unique_ptr<Worker>> make_workers(std::span<echo_counters> counters,
                                                   std::span<echo_port_stats> port_stats,
-                                                  std::chrono::seconds idle_timeout) {
+                                                  std::chrono::seconds idle_timeout,
+                                                  const asio::ip::tcp::endpoint& own) {
     std::vector<std::unique_ptr<Worker>> workers;
     try {
         for (auto& of_thread : counters)
-            workers.push_back(std::make_unique<Worker>(of_thread, port_stats, idle_timeout));
+            workers.push_back(std::make_unique<Worker>(of_thread, port_stats, idle_timeout, own));
     } catch (const std::system_error& error) {
         fail(fmt::format("starting {}", plural(counters.size(), "thread")), error.code().value());
     }
@@ -46,7 +47,7 @@ std::vector<std::unique_ptr<Worker>> make_workers(std::span<echo_counters> count
 
 EchoServer::EchoServer(Fd listener, std::span<echo_counters> counters, std::span<echo_port_stats> port_stats,
                        std::chrono::seconds idle_timeout, bool log_connections)
-    : workers_(make_workers(counters, port_stats, idle_timeout)),
+    : workers_(make_workers(counters, port_stats, idle_timeout, local_endpoint(listener.get()))),
       threads_(workers_.size()),
       listener_(io(), listener.release()),
       accept_pause_(io()),

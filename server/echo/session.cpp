@@ -53,8 +53,10 @@ ssize_t splice(const Fd& from, const Fd& to, std::size_t size) {
 
 }  // namespace
 
-Session::Session(Fd client, SessionContext& context)
-    : context_(context), socket_(std::move(client)), port_(local_endpoint(socket_.get()).port()) {
+Session::Session(Fd client, SessionContext& context) : context_(context), socket_(std::move(client)) {
+    const auto dialled = local_endpoint(socket_.get());
+    const auto steered = std::atomic_ref(context_.port_stats[dialled.port()].lookups).load(std::memory_order_relaxed);
+    if (dialled.port() != context_.own.port() || (steered != 0 && dialled != context_.own)) port_ = dialled.port();
     count(context_.port_stats[port_].accepted);
 }
 

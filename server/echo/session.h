@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <array>
+#include <asio/ip/tcp.hpp>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -107,7 +108,7 @@ class Session {
     SessionContext& context_;
     Fd socket_;
     Wait armed_ = Wait::nothing;
-    std::uint16_t port_;                  // that the client dialled
+    std::uint16_t port_ = 0;              // that the client dialled; 0 if it is the socket's own
     bool streaming_ : 1 = false;          // by way of the pipe
     bool last_was_small_ : 1 = false;     // the last piece
     bool echoed_ : 1 = false;             // a byte, at least
@@ -146,6 +147,7 @@ struct SessionContext {
     echo_counters& counters;
     std::span<echo_port_stats> port_stats;  ///< by port; shared with other threads
     std::chrono::seconds idle_timeout;      ///< 0 is none
+    asio::ip::tcp::endpoint own;            ///< what the listening socket is bound to
     std::array<char, 65536> buffer{};       ///< between two handlers it holds nothing
     Pipe pipe{};
     Warnings warnings{};

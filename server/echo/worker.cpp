@@ -10,12 +10,14 @@ using std::error_code;
 
 namespace echo_server {
 
-Worker::Worker(echo_counters& counters, std::span<echo_port_stats> port_stats, std::chrono::seconds idle_timeout)
+Worker::Worker(echo_counters& counters, std::span<echo_port_stats> port_stats, std::chrono::seconds idle_timeout,
+               const asio::ip::tcp::endpoint& own)
     : epoll_(io_, checked(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1").release()),
       context_{.epoll = epoll_.native_handle(),
                .counters = counters,
                .port_stats = port_stats,
-               .idle_timeout = idle_timeout} {
+               .idle_timeout = idle_timeout,
+               .own = own} {
     wait_for_events();
     sweep();
 }

@@ -53,9 +53,10 @@ auto in_memory(HandlerMemory& memory, Handler handler) {
 /// other threads. It ends them at its own end; its thread was joined by then.
 class Worker {
  public:
-    /// Counts in `counters` and, by port, in `port_stats`; both outlive it. An `idle_timeout` of 0 is none. Throws
-    /// std::system_error.
-    Worker(echo_counters& counters, std::span<echo_port_stats> port_stats, std::chrono::seconds idle_timeout);
+    /// Counts in `counters` and, by port, in `port_stats`; both outlive it. An `idle_timeout` of 0 is none. `own` is what
+    /// the listening socket is bound to. Throws std::system_error.
+    Worker(echo_counters& counters, std::span<echo_port_stats> port_stats, std::chrono::seconds idle_timeout,
+           const asio::ip::tcp::endpoint& own);
 
     /// `call` is called in the worker's thread at each connection's end.
     void on_connection_end(std::function<void()> call) { context_.on_end = std::move(call); }

@@ -160,7 +160,8 @@ std::vector<Status> read_all() {
 
 PortSet ports_where(std::span<const echo_port_stats> port_stats, bool (*condition)(const echo_port_stats& figures)) {
     PortSet ports;
-    for (std::size_t port = 0; port < port_stats.size(); ++port)
+    // Port 0 has what came to the sockets' own addresses.
+    for (std::size_t port = 1; port < port_stats.size(); ++port)
         if (condition(port_stats[port])) ports.insert(static_cast<std::uint16_t>(port));
     return ports;
 }

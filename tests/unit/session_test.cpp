@@ -33,7 +33,7 @@ std::array<Fd, 2> socket_pair() {
 /// A worker that serves one end of a socketpair in the test's own thread; the test has the other end.
 class ServedSocket {
  public:
-    ServedSocket() : worker_(counters_, port_stats_, std::chrono::seconds(0)) {
+    ServedSocket() : worker_(counters_, port_stats_, std::chrono::seconds(0), {}) {
         auto [client, served] = socket_pair();
         client_ = std::move(client);
         worker_.on_connection_end([this] { ended_ = true; });
@@ -181,7 +181,7 @@ TEST_CASE("session: nothing is left to do for it when it has ended, even while a
         CAPTURE(messages);
         echo_counters counters{};
         std::vector<echo_port_stats> port_stats(65536);
-        Worker worker(counters, port_stats, std::chrono::seconds(0));
+        Worker worker(counters, port_stats, std::chrono::seconds(0), {});
         auto [client, served] = socket_pair();
         const Fd of_another(::dup(served.get()));  // epoll(7) knows open files, not descriptors
         worker.serve(std::move(served));
@@ -223,7 +223,7 @@ TEST_CASE("session: ends with its worker while it waits") {
     auto [client, served] = socket_pair();
     {
         std::vector<echo_port_stats> port_stats(65536);
-        Worker worker(counters, port_stats, std::chrono::seconds(0));
+        Worker worker(counters, port_stats, std::chrono::seconds(0), {});
         worker.serve(std::move(served));
         CHECK(counters.ended == 0);
     }
@@ -238,8 +238,11 @@ namespace {
 class SweptSession {
  public:
     explicit SweptSession(std::chrono::seconds idle_timeout)
-        : context_{
-              .epoll = epoll_.get(), .counters = counters_, .port_stats = port_stats_, .idle_timeout = idle_timeout} {
+        : context_{.epoll = epoll_.get(),
+                   .counters = counters_,
+                   .port_stats = port_stats_,
+                   .idle_timeout = idle_timeout,
+                   .own = {}} {
         auto [client, served] = socket_pair();
         client_ = std::move(client);
         context_.sessions.emplace_back(std::move(served), context_);
@@ -374,7 +377,7 @@ TEST_CASE("worker: other handlers have their turn while many sessions have input
     constexpr int clients = 300;
     echo_counters counters{};
     std::vector<echo_port_stats> port_stats(65536);
-    Worker worker(counters, port_stats, std::chrono::seconds(0));
+    Worker worker(counters, port_stats, std::chrono::seconds(0), {});
     std::vector<Fd> ends;
     for (int i = 0; i < clients; ++i) {
         auto [client, served] = socket_pair();

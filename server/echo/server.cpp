@@ -48,7 +48,6 @@ std::vector<std::unique_ptr<Worker>> make_workers(std::span<echo_counters> count
 EchoServer::EchoServer(Fd listener, std::span<echo_counters> counters, std::span<echo_port_stats> port_stats,
                        std::chrono::seconds idle_timeout, bool log_connections)
     : workers_(make_workers(counters, port_stats, idle_timeout, local_endpoint(listener.get()))),
-      threads_(workers_.size()),
       listener_(io(), listener.release()),
       accept_pause_(io()),
       drain_limit_(io()),
@@ -66,13 +65,14 @@ EchoServer::~EchoServer() {
 }
 
 void EchoServer::start_threads() {
-    for (std::size_t i = 1; i < workers_.size(); ++i) threads_[i] = start_thread([&of = *workers_[i]] { of.run(); });
+    for (std::size_t i = 1; i < workers_.size(); ++i)
+        threads_.push_back(start_thread([&of = *workers_[i]] { of.run(); }));
 }
 
 void EchoServer::join_threads() {
     stop();
-    for (auto& thread : threads_)
-        if (thread.joinable()) thread.join();
+    for (auto& thread : threads_) thread.join();
+    threads_.clear();
 }
 
 void EchoServer::run() {
@@ -142,8 +142,7 @@ int EchoServer::accept_one() {
     // The peer as accept4() returns it: getpeername() fails once the client has reset the connection.
     asio::ip::tcp::endpoint peer;
     auto size = static_cast<socklen_t>(peer.capacity());
-    Fd client(log_connections_ ? ::accept4(listener(), peer.data(), &size, flags)
-                               : ::accept4(listener(), nullptr, nullptr, flags));
+    Fd client(::accept4(listener(), log_connections_ ? peer.data() : nullptr, &size, flags));
     if (!client) return errno;
     ++open_;
     auto& first = *workers_.front();

@@ -84,7 +84,7 @@ class EchoServer {
     HandlerMemory drain_memory_;
     HandlerMemory wakeup_memory_;
     std::vector<std::unique_ptr<Worker>> workers_;  // the first in the thread that calls run()
-    std::vector<std::thread> threads_;              // of the others, by the same index
+    std::vector<std::thread> threads_;              // of the others
     std::size_t next_worker_ = 0;
     asio::posix::stream_descriptor listener_;  // not an acceptor, which would want to know its family
     asio::steady_timer accept_pause_;

@@ -28,8 +28,6 @@ std::optional<int> Pipe::bytes() const noexcept {
     return bytes;
 }
 
-bool Pipe::prepare() noexcept { return (out && bytes() == 0) || renew(); }
-
 bool Pipe::renew() noexcept {
     in = Fd();
     out = Fd();
@@ -153,13 +151,13 @@ bool Session::has_timed_out() {
     const bool owes = acknowledged_ != sent_;  // else no system call: the session is idle
     // What a slow client acknowledges counts: epoll(7) tells of room only when a third of the buffer is free.
     const bool took_some = owes && note_acknowledged();
-    if (took_some) idle_ = just_moved;
+    if (took_some) idle_ = 0;
     count_by_port();
     ++idle_;
     stuck_ = acknowledged_ == sent_ ? 0 : took_some ? 1 : stuck_ + 1;
     // Not TCP_USER_TIMEOUT: the kernel's clock for it runs on while a slow client takes less than a whole segment.
-    cut_off_ = owes && (stuck_ - 1) * sweep_period >= std::chrono::minutes(1);
-    return cut_off_ || (context_.idle_timeout.count() > 0 && idle_ * sweep_period >= context_.idle_timeout);
+    cut_off_ = owes && stuck_ > 60;  // the first sweep may come at once, and so below
+    return cut_off_ || (context_.idle_timeout.count() > 0 && idle_ > context_.idle_timeout.count());
 }
 
 // By syscall(2), as in send(): the functions of glibc let the thread be cancelled meanwhile, by two atomic operations
@@ -236,7 +234,7 @@ void Session::count_by_port() {
     count(port.sent, sent_ - counted_sent_);
     count(port.received, sent_ - counted_received_);
     counted_sent_ = counted_received_ = sent_;
-    idle_ = just_moved;
+    idle_ = 0;
 }
 
 }  // namespace echo_server

@@ -35,9 +35,6 @@ inline void count(__u64& counter, std::uint64_t amount = 1) {
 
 struct SessionContext;
 
-/// How often Session::has_timed_out() is to be called.
-constexpr std::chrono::seconds sweep_period{1};
-
 /// One connection: sends back what it receives, unchanged and in order, until the client has sent its FIN and got all
 /// bytes that are owed (RFC 862). Bytes that the client does not take are kept, one buffer of them at most, and until
 /// they are gone nothing more is read from that client.
@@ -60,7 +57,7 @@ class Session {
     /// event was EPOLLIN and nothing else. Returns false if the connection is over: then, and after std::bad_alloc, the
     /// session is to be destroyed.
     [[nodiscard]] bool go_on(bool only_input);
-    /// To be called every `sweep_period`. Adds to the figures of the port what was sent since the last call. Returns
+    /// To be called every second. Adds to the figures of the port what was sent since the last call. Returns
     /// true if no byte moved for `context.idle_timeout`, or if the client has acknowledged none of its bytes for a
     /// minute: their memory is the whole host's. Then the session is to be destroyed.
     [[nodiscard]] bool has_timed_out();
@@ -102,8 +99,6 @@ class Session {
     // Returns whether the client has acknowledged bytes since the last call.
     bool note_acknowledged();
 
-    static constexpr std::uint32_t just_moved = ~0U;  // so that the next sweep, which may come at once, makes it 0
-
     // What a message touches comes first: mostly it is on one cache line.
     SessionContext& context_;
     Fd socket_;
@@ -118,7 +113,7 @@ class Session {
     std::uint32_t acknowledged_ = 0;      // of these, as note_acknowledged() has seen them; 1 less while a FIN is owed
     std::uint32_t counted_sent_ = 0;      // of these, in the port's figure `sent`
     std::uint32_t counted_received_ = 0;  // of these, in the port's figure `received`
-    std::uint32_t idle_ = just_moved;     // sweeps that have seen nothing move
+    std::uint32_t idle_ = 0;              // sweeps since something has moved
     std::vector<char> unsent_;            // received, but not taken by the full socket
     List::iterator place_;
 };
@@ -132,7 +127,7 @@ struct Pipe {
     /// The number of bytes in the pipe, or nothing if the kernel can't tell. A pipe that does not exist has 0.
     [[nodiscard]] std::optional<int> bytes() const noexcept;
     /// Makes sure that there is a pipe, and that it is empty. Returns false if the kernel refuses one.
-    bool prepare() noexcept;
+    bool prepare() noexcept { return (out && bytes() == 0) || renew(); }
     /// Makes a new pipe at once, while descriptors are free: all bytes in the old one are gone. Returns false, and
     /// there is none, if the kernel refuses it.
     bool renew() noexcept;

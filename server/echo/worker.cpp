@@ -100,7 +100,7 @@ void Worker::sweep() {
         increase(context_.counters.timed_out, 1);
         sessions.erase(session);
     }
-    sweep_timer_.expires_after(sweep_period);
+    sweep_timer_.expires_after(std::chrono::seconds(1));
     sweep_timer_.async_wait(in_memory(sweep_memory_, [this](error_code) { sweep(); }));
 }
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <glob.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 #include <fstream>
 #include <map>
 #include <set>
+#include <span>
 #include <sstream>
 #include <stdexcept>
 #include <unordered_map>
@@ -35,37 +37,28 @@ bool overlap(const ListeningSocket& socket, const AddressPrefix& prefix) {
     return prefix.address.is_v4() == address.is_v4() || (address.is_v6() && socket.both_families);
 }
 
-using PortsByInode = std::unordered_multimap<std::uint32_t, std::uint16_t>;  // sockets of the kernel share inode 0
-
 using Names = std::map<std::uint16_t, std::set<std::string>>;  // of the programs that have a port
-
-// Adds the process at `folder`, /proc/PID, to each port that it has.
-void add_process(const fs::path& folder, const PortsByInode& ports, Names& names) {
-    std::ifstream file(folder / "comm");
-    std::string name;  // which the process chooses itself
-    std::getline(file, name);
-    std::error_code error;
-    for (fs::directory_iterator entry(folder / "fd", error), end; !error && entry != end; entry.increment(error)) {
-        std::error_code gone;
-        const auto target = fs::read_symlink(entry->path(), gone).string();  // of a socket: "socket:[INODE]"
-        if (!target.starts_with("socket:[")) continue;
-        const auto inode = parse_number<std::uint32_t>(std::string_view(target).substr(8, target.size() - 9));
-        const auto [first, last] = ports.equal_range(inode.value_or(0));
-        for (auto found = first; found != last; ++found) names[found->second].insert(printable(name));
-    }
-}
 
 Names names_of(const std::vector<ListeningSocket>& sockets) {
     const SightOfProcesses sight;
-    PortsByInode ports;
+    std::unordered_multimap<std::string, std::uint16_t> ports;  // by what a descriptor of the socket leads to
     Names names;
     for (const auto& socket : sockets) {
-        ports.emplace(socket.inode, socket.local.port());
+        ports.emplace(fmt::format("socket:[{}]", socket.inode), socket.local.port());
         names[socket.local.port()];
     }
-    std::error_code error;
-    for (fs::directory_iterator entry("/proc", error), end; !error && entry != end; entry.increment(error))
-        add_process(entry->path(), ports, names);
+    glob_t descriptors{};
+    ::glob("/proc/[0-9]*/fd/*", GLOB_NOSORT, nullptr, &descriptors);
+    const std::unique_ptr<glob_t, decltype(&::globfree)> owner(&descriptors, ::globfree);
+    for (const fs::path path : std::span(descriptors.gl_pathv, descriptors.gl_pathc)) {
+        std::error_code gone;
+        const auto [first, last] = ports.equal_range(fs::read_symlink(path, gone).string());
+        if (first == last) continue;
+        std::ifstream file(path.parent_path().replace_filename("comm"));
+        std::string name;  // which the process chooses itself
+        std::getline(file, name);
+        for (auto found = first; found != last; ++found) names[found->second].insert(printable(name));
+    }
     return names;
 }
 
@@ -108,31 +101,15 @@ std::string read_whole(const std::string& path) {
     if (before.st_size > max_size) fail_to_read(path, fmt::format("it is larger than {} MiB", max_size >> 20));
 
     std::string text(static_cast<std::size_t>(before.st_size) + 1, '\0');  // one more, to notice an end that moved
-    std::size_t size = 0;
-    while (size < text.size()) {
-        const auto count = ::read(file.get(), text.data() + size, text.size() - size);
-        if (count < 0 && errno != EINTR) fail_to_read(path, error_text(errno));
-        if (count == 0) break;
-        if (count > 0) size += static_cast<std::size_t>(count);
-    }
-    text.resize(size);
+    const auto size = ::read(file.get(), text.data(), text.size());
+    if (size < 0) fail_to_read(path, error_text(errno));
+    text.resize(static_cast<std::size_t>(size));
     // A half of the new list would close ports.
     struct stat now{};
     if (::fstat(file.get(), &now) != 0 || now.st_mtim.tv_sec != before.st_mtim.tv_sec ||
-        now.st_mtim.tv_nsec != before.st_mtim.tv_nsec || std::cmp_not_equal(size, before.st_size))
+        now.st_mtim.tv_nsec != before.st_mtim.tv_nsec || size != before.st_size)
         fail_to_read(path, "it changed while it was read: try again once it is complete");
     return text;
-}
-
-// Of the calling thread's network namespace; the kernel's defaults if they can't be read.
-EphemeralPorts ephemeral_ports() {
-    const auto range = read_sysctl("net/ipv4/ip_local_port_range");
-    const auto reserved = read_sysctl("net/ipv4/ip_local_reserved_ports");
-    return parse_ephemeral_ports(range.value_or(""), reserved.value_or(""));
-}
-
-bool is_within(const PortRange& range, const PortRange& other) {
-    return other.first <= range.first && range.last <= other.last;
 }
 
 // Throws if `ports`, when all of them are open, leave too few of the `local` ports closed.
@@ -244,11 +221,8 @@ PortPlan make_plan(const PortList& list, const Options& options, const Ephemeral
     // Who lists a range within the host's own means that range.
     PortSet wide;
     for (const auto& range : list.ranges()) {
-        const bool is_meant = options.allow_ephemeral || is_within(range, local.range);
-        if (is_meant)
-            plan.ranged.insert(range.first, range.last);
-        else
-            wide.insert(range.first, range.last);
+        const bool is_within = local.range.first <= range.first && range.last <= local.range.last;
+        (options.allow_ephemeral || is_within ? plan.ranged : wide).insert(range.first, range.last);
     }
     const PortSet settled = plan.named | list.excluded();
     plan.ranged = (plan.ranged | (wide - local.usable)) - settled;
@@ -277,13 +251,15 @@ PortPlan make_plan(const PortList& list, const Options& options, const Ephemeral
 PortPlan plan_ports(const Options& options, std::uint64_t listener, const PortSet& open, const PortSet& taken) {
     PortList list = options.ports;
     if (options.ports_file) list.add(read_ports_file(*options.ports_file));
-    return make_plan(list, options, ephemeral_ports(), find_others(options, listener), open, taken);
+    // Without an answer, the kernel's defaults.
+    const auto local = read_sysctl("net/ipv4/ip_local_port_range").value_or("");
+    const auto reserved = read_sysctl("net/ipv4/ip_local_reserved_ports").value_or("");
+    return make_plan(list, options, parse_ephemeral_ports(local, reserved), find_others(options, listener), open,
+                     taken);
 }
 
 OpenPorts::OpenPorts(Options options, std::shared_ptr<Dispatcher> dispatcher, std::uint64_t listener)
     : options_(std::move(options)), dispatcher_(std::move(dispatcher)), listener_(listener) {}
-
-PortPlan OpenPorts::plan() const { return plan_ports(options_, listener_, dispatcher_->ports(), plan_.taken); }
 
 Dispatcher::Change OpenPorts::set(PortPlan plan) {
     plan_.ranged = plan_.ranged | plan.ranged;  // if this fails halfway, the next look knows what may be open
@@ -299,14 +275,9 @@ std::string OpenPorts::look() {
     PortSet served;
     for (const auto& socket : shadowed(other_listeners(listener_), plan_.wanted(), options_.addresses))
         served.insert(socket.local.port());
-    const auto closed = give_back(served - plan_.taken - left_alone_);
-    const auto opened = take_back(served);
-    return fmt::format("{}{}{}", closed, closed.empty() || opened.empty() ? "" : "; ", opened);
-}
 
-std::string OpenPorts::give_back(const PortSet& begun) {
-    if (begun.empty()) return {};
-    const PortSet open = begun & dispatcher_->ports();
+    const PortSet begun = served - plan_.taken - left_alone_;
+    const PortSet open = begun.empty() ? begun : begun & dispatcher_->ports();
     const PortSet closed = open & plan_.ranged;
     if (const auto named = open - closed; !named.empty())
         log_warning(
@@ -314,26 +285,24 @@ std::string OpenPorts::give_back(const PortSet& begun) {
             "start will fail: end that program, or take these ports out of the list",
             named.to_string(ranges_in_a_line));
     left_alone_ = left_alone_ | (begun - closed);
-    if (closed.empty()) return {};
-    auto taken = plan_.taken | closed;
-    dispatcher_->change_ports(closed, {});
-    plan_.taken = std::move(taken);
-    dispatcher_->show_left_out(plan_.taken, plan_.hosts);
-    return fmt::format("closed: {} ({})", closed.to_string(ranges_in_a_line), who_listens);
-}
 
-std::string OpenPorts::take_back(const PortSet& served) {
     const auto now = std::chrono::steady_clock::now();
     std::erase_if(free_since_, [&](const auto& free) { return served.contains(free.first); });
-    PortSet free;
+    PortSet freed;
     for (const auto port : (plan_.taken - served).to_vector())
-        if (now - free_since_.try_emplace(port, now).first->second >= hold_time) free.insert(port);
-    if (free.empty()) return {};
-    dispatcher_->change_ports({}, free);
-    plan_.taken = plan_.taken - free;
+        if (now - free_since_.try_emplace(port, now).first->second >= hold_time) freed.insert(port);
+
+    if (closed.empty() && freed.empty()) return {};
+    auto taken = (plan_.taken | closed) - freed;
+    dispatcher_->change_ports(closed, freed);
+    plan_.taken = std::move(taken);
     dispatcher_->show_left_out(plan_.taken, plan_.hosts);
-    std::erase_if(free_since_, [&](const auto& entry) { return free.contains(entry.first); });
-    return fmt::format("open again: {}", free.to_string(ranges_in_a_line));
+    std::erase_if(free_since_, [&](const auto& free) { return freed.contains(free.first); });
+    std::vector<std::string> changes;
+    if (!closed.empty())
+        changes.push_back(fmt::format("closed: {} ({})", closed.to_string(ranges_in_a_line), who_listens));
+    if (!freed.empty()) changes.push_back(fmt::format("open again: {}", freed.to_string(ranges_in_a_line)));
+    return fmt::format("{}", fmt::join(changes, "; "));
 }
 
 }  // namespace echo_server

@@ -73,9 +73,8 @@ PortPlan make_plan(const PortList& list, const Options& options, const Ephemeral
 PortPlan plan_ports(const Options& options, std::uint64_t listener, const PortSet& open = {},
                     const PortSet& taken = {});
 
-/// Reads the port list from the file at `path`: a PortList on each line; '#' starts a comment. Takes only a regular
-/// file. Throws std::runtime_error, with file and line, if the file can't be read whole, lists nothing, or is wrong in
-/// any line.
+/// The port list in the file at `path`: a PortList on each line; '#' starts a comment. Takes only a regular file. Throws
+/// std::runtime_error, with file and line, if the file can't be read whole, lists nothing, or is wrong in any line.
 PortList read_ports_file(const std::string& path);
 
 /// read_ports_file() for `text`, the contents of the file. `path` is for messages alone.
@@ -89,7 +88,7 @@ class OpenPorts {
     OpenPorts(Options options, std::shared_ptr<Dispatcher> dispatcher, std::uint64_t listener);
 
     /// plan_ports() for what the files and the listeners are now. Changes nothing.
-    [[nodiscard]] PortPlan plan() const;
+    [[nodiscard]] PortPlan plan() const { return plan_ports(options_, listener_, dispatcher_->ports(), plan_.taken); }
     /// Makes the open ports those of `plan`, and returns what changed.
     Dispatcher::Change set(PortPlan plan);
 
@@ -102,10 +101,6 @@ class OpenPorts {
     [[nodiscard]] std::string describe() const { return plan_.describe(); }
 
  private:
-    // What look() does with programs that have begun to listen, and with those that have ended; they return its line.
-    std::string give_back(const PortSet& begun);
-    std::string take_back(const PortSet& served);
-
     Options options_;
     std::shared_ptr<Dispatcher> dispatcher_;
     std::uint64_t listener_;

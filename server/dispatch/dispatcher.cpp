@@ -183,8 +183,6 @@ bool Dispatcher::may_use_maps() const {
     return bpf_map_lookup_elem(ports_fd(), &port, &value) == 0 || errno != EPERM;
 }
 
-PortSet Dispatcher::ports() const { return read_ports(ports_fd()); }
-
 Dispatcher::Change Dispatcher::set_ports(const PortSet& wanted) {
     const PortSet open = ports();
     Change change{.added = wanted - open, .removed = open - wanted};
@@ -216,9 +214,9 @@ void Dispatcher::change_ports(const PortSet& closed, const PortSet& opened) {
 
 Link Dispatcher::attach() {
     const Fd netns = open_netns();
-    Link link(bpf_program__attach_netns(skeleton_->progs.echo_dispatch, netns.get()));
-    if (!link) fail("attaching the BPF program to the network namespace");
-    return link;
+    return checked(
+        bpf_link_create(bpf_program__fd(skeleton_->progs.echo_dispatch), netns.get(), BPF_SK_LOOKUP, nullptr),
+        "attaching the BPF program to the network namespace");
 }
 
 std::optional<bool> Dispatcher::is_attached(const Link& link) {
@@ -226,7 +224,7 @@ std::optional<bool> Dispatcher::is_attached(const Link& link) {
     bpf_link_info info{};
     __u32 size = sizeof(info);
     // A link that somebody detaches stays; only its namespace is gone.
-    return bpf_obj_get_info_by_fd(bpf_link__fd(link.get()), &info, &size) != 0 || info.netns.netns_ino != 0;
+    return bpf_obj_get_info_by_fd(link.get(), &info, &size) != 0 || info.netns.netns_ino != 0;
 }
 
 void set_libbpf_verbose(bool verbose) { libbpf_set_print(verbose ? log_message : nullptr); }

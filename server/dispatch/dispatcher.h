@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-#include <bpf/libbpf.h>
-
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -10,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/os.h"
 #include "dispatch/instances.h"
 #include "echo_dispatch.h"
 #include "net/address.h"
@@ -31,11 +30,8 @@ PortSet read_ports(int map);
 /// The keys of the map echo_addresses. Throws std::system_error.
 std::vector<AddressPrefix> read_addresses(const MapHandle& map);
 
-struct DestroyLink {
-    void operator()(bpf_link* link) const { bpf_link__destroy(link); }
-};
-/// As long as it exists, or a copy that systemd keeps, connections are steered; those that are made stay when it goes.
-using Link = std::unique_ptr<bpf_link, DestroyLink>;
+/// As long as it is open, or a copy that systemd keeps, connections are steered; those that are made stay when it goes.
+using Link = Fd;
 
 /// Why Dispatcher::may_use_maps() returns false.
 constexpr auto why_maps_are_refused =
@@ -61,7 +57,7 @@ class Dispatcher {
     };
 
     /// The contents of echo_ports, whoever wrote them.
-    [[nodiscard]] PortSet ports() const;
+    [[nodiscard]] PortSet ports() const { return read_ports(ports_fd()); }
 
     /// Makes echo_ports hold exactly `wanted`, and returns what changed. A port that stays is not touched.
     Change set_ports(const PortSet& wanted);

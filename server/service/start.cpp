@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdint>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -20,7 +19,6 @@
 #include "base/privileges.h"
 #include "base/signals.h"
 #include "base/systemd.h"
-#include "base/text.h"
 #include "dispatch/dispatcher.h"
 #include "dispatch/instances.h"
 #include "dispatch/pins.h"
@@ -125,7 +123,7 @@ void let_go(std::optional<Replacement>& replacement, Dispatcher& dispatcher) {
 // systemd keeps the program attached by the link, and the backlog by the listener, while this process drains and the
 // next one starts.
 void keep(DescriptorStore& store, const Link& link, const echo_instance& identity) {
-    store.replace({{fmt::format("{}{}", link_prefix, identity.started), bpf_link__fd(link.get())},
+    store.replace({{fmt::format("{}{}", link_prefix, identity.started), link.get()},
                    {fmt::format("{}{:x}", listener_prefix, socket_cookie(identity.listener)), identity.listener}});
 }
 

@@ -47,26 +47,18 @@ std::vector<std::uint16_t> PortSet::to_vector() const {
     return ports;
 }
 
-std::vector<PortRange> PortSet::ranges() const {
-    std::vector<PortRange> ranges;
-    for (const auto port : to_vector()) {
-        if (!ranges.empty() && ranges.back().last + 1 == port)
-            ranges.back().last = port;
-        else
-            ranges.push_back({port, port});
-    }
-    return ranges;
-}
-
 std::string PortSet::to_string(std::size_t max_ranges) const {
     if (empty()) return "none";
     std::string text;
     std::size_t left = size();
-    for (const auto& range : ranges()) {
+    for (std::size_t port = 0; left > 0; ++port) {
+        if (!bits()[port]) continue;
+        const std::size_t first = port;
+        while (port + 1 < bits().size() && bits()[port + 1]) ++port;
         if (max_ranges-- == 0) return text + fmt::format(" and {} more", left);
         if (!text.empty()) text += ',';
-        text += echo_server::to_string(range);
-        left -= range.last - range.first + 1U;
+        text += echo_server::to_string({static_cast<std::uint16_t>(first), static_cast<std::uint16_t>(port)});
+        left -= port - first + 1;
     }
     return text;
 }

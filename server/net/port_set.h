@@ -44,8 +44,6 @@ class PortSet {
 
     /// All ports, ascending.
     [[nodiscard]] std::vector<std::uint16_t> to_vector() const;
-    /// The same as ranges; no two of them touch.
-    [[nodiscard]] std::vector<PortRange> ranges() const;
 
     /// All ports, ascending, as in "7,77,1000-2000"; "none" for the empty set. Past `max_ranges` pieces the rest is a
     /// count of ports, as in "7,77 and 1001 more".

@@ -81,12 +81,8 @@ std::string level_line(std::string_view name, const Json& ports, std::string_vie
 
 std::string left_out_line(const Json& left_out) {
     std::vector<std::string> parts;
-    const auto add = [&](const char* key, const char* why) {
-        const auto& ports = left_out[key];
-        if (ports["count"] != 0) parts.push_back(fmt::format("{} ({})", short_list(ports), why));
-    };
-    add("taken", who_listens);
-    add("host", whose_ports);
+    for (const auto& [key, why] : {std::pair("taken", who_listens), std::pair("host", whose_ports)})
+        if (left_out[key]["count"] != 0) parts.push_back(fmt::format("{} ({})", short_list(left_out[key]), why));
     return parts.empty() ? "" : line("left out", fmt::format("{}", fmt::join(parts, ", ")));
 }
 
@@ -235,11 +231,9 @@ std::string to_json(const std::vector<Status>& servers) {
             Json::object_t by_port;
             for (const auto port : reached_ports(server.port_stats)) {
                 const auto& [lookups, accepted, echoed, left_out, received, sent] = server.port_stats[port];
-                by_port.emplace_back(std::to_string(port), Json{{"attempts", lookups},
-                                                                {"connections", accepted},
-                                                                {"echoed", echoed},
-                                                                {"received", received},
-                                                                {"sent", sent}});
+                Json figures{{"attempts", lookups}, {"connections", accepted}, {"echoed", echoed}};
+                figures.update({{"received", received}, {"sent", sent}});
+                by_port.emplace_back(std::to_string(port), std::move(figures));
             }
             json["by_port"] = std::move(by_port);
         }

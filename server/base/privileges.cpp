@@ -15,7 +15,6 @@
 #include <fstream>
 #include <limits>
 #include <stdexcept>
-#include <string_view>
 
 #include "base/os.h"
 #include "base/text.h"

@@ -13,7 +13,6 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
-#include <cstdint>
 #include <new>
 #include <span>
 #include <stdexcept>
@@ -127,11 +126,24 @@ class Housework {
     }
 
     void make_ports_as_listed(const Fd& command) {
+        const auto& options = facts_.options;
         std::string line;
         std::string result = "the ports stay as they are";
         failure_.clear();
         try {
-            line = change_ports(result);
+            if (!while_open(notify_reloading)) throw std::runtime_error(no_reload_in_a_stop);
+            if (!options.ports_file)
+                throw std::runtime_error("reload: there is nothing to re-read without --ports-file");
+            auto plan = facts_.ports.plan();
+            if (!is_open()) throw std::runtime_error(no_reload_in_a_stop);
+            result = fmt::format("not all ports are as {} has them until a reload succeeds", *options.ports_file);
+            const auto open = fmt::format("{} open{}", plural(plan.open().size(), "port"), plan.left_out());
+            const auto [added, removed] = facts_.ports.set(std::move(plan));
+            const auto what = added.empty() && removed.empty()
+                                  ? "nothing changed"
+                                  : fmt::format("added {}; removed {}", added.to_string(ranges_in_a_line),
+                                                removed.to_string(ranges_in_a_line));
+            line = fmt::format("reloaded {}: {}; {}", *options.ports_file, what, open);
         } catch (const std::runtime_error& error) {
             failure_ = error.what();
             line = is_open() ? fmt::format("{}; {}", failure_, result) : no_reload_in_a_stop;
@@ -140,23 +152,6 @@ class Housework {
         // First systemd: when the command ends, 'systemctl reload' shall find the service ready.
         notify_state("READY=1");
         answer_reload(command, failure_.empty(), line);
-    }
-
-    // Returns the line about what has changed. If it throws std::runtime_error, `result` says how the ports are.
-    std::string change_ports(std::string& result) {
-        const auto& options = facts_.options;
-        if (!while_open(notify_reloading)) throw std::runtime_error(no_reload_in_a_stop);
-        if (!options.ports_file) throw std::runtime_error("reload: there is nothing to re-read without --ports-file");
-        auto plan = facts_.ports.plan();
-        if (!is_open()) throw std::runtime_error(no_reload_in_a_stop);
-        result = fmt::format("not all ports are as {} has them until a reload succeeds", *options.ports_file);
-        const auto open = fmt::format("{} open{}", plural(plan.open().size(), "port"), plan.left_out());
-        const auto [added, removed] = facts_.ports.set(std::move(plan));
-        const auto what = added.empty() && removed.empty()
-                              ? "nothing changed"
-                              : fmt::format("added {}; removed {}", added.to_string(ranges_in_a_line),
-                                            removed.to_string(ranges_in_a_line));
-        return fmt::format("reloaded {}: {}; {}", *options.ports_file, what, open);
     }
 
     void notify_state(std::string_view state) {

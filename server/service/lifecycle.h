@@ -11,7 +11,6 @@
 #include <thread>
 
 #include "base/os.h"
-#include "base/privileges.h"
 #include "base/systemd.h"
 #include "dispatch/dispatcher.h"
 #include "dispatch/instances.h"

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -93,7 +96,7 @@ class Dispatcher {
     /// Zeroes the figures in the map echo_port_stats. Others may count there meanwhile.
     void reset_port_stats();
 
-    /// The descriptors of the two maps for --pin.
+    /// The descriptors of the two maps that Pins pins.
     [[nodiscard]] int ports_fd() const;
     [[nodiscard]] int socket_fd() const;
 
@@ -101,6 +104,36 @@ class Dispatcher {
     std::unique_ptr<echo_dispatch_bpf, void (*)(echo_dispatch_bpf*)> skeleton_;
     std::span<echo_counters> counters_;
     std::span<echo_port_stats> port_stats_;
+};
+
+/// Pins of the maps echo_ports and echo_socket in a folder of a BPF file system: with them a user who is not root can
+/// use the maps (bpftool map ... pinned PATH). Made with the rights of the process, which is that user. Until rename()
+/// the pins of a running server, which have the same names, stay. Removed with the object, unless others have replaced
+/// them.
+class Pins {
+ public:
+    Pins() = default;
+    ~Pins();
+    Pins(const Pins&) = delete;
+    Pins& operator=(const Pins&) = delete;
+
+    /// Throws std::runtime_error if `folder` is not on a BPF file system, or this process may not write there.
+    static void check_folder(const std::string& folder);
+
+    /// Pins the maps of `dispatcher` in `folder` as NAME_new. Throws std::runtime_error.
+    void add(const std::string& folder, const Dispatcher& dispatcher);
+
+    /// Renames the pins to NAME: to be called once the start can't fail any more. Returns whether this has replaced
+    /// other pins. Throws std::runtime_error.
+    bool rename();
+
+ private:
+    struct Pin {
+        std::string path;  // in the end
+        std::string path_now;
+        ino_t inode;
+    };
+    std::vector<Pin> pins_;
 };
 
 /// Lets libbpf's own messages go to standard error, or nowhere.

@@ -21,7 +21,6 @@
 #include "base/systemd.h"
 #include "dispatch/dispatcher.h"
 #include "dispatch/instances.h"
-#include "dispatch/pins.h"
 #include "echo/server.h"
 #include "net/address.h"
 #include "net/sockets.h"
@@ -178,10 +177,7 @@ void serve(const Options& options, DescriptorStore& store) {
     const PortPlan plan = plan_first_ports(options, server.listener(), neighbours);
     const auto open = plan.describe(true);
     Pins pins;
-    // echo_ports comes last: a start that is killed between the two leaves the user the echo_ports of the running
-    // server.
-    if (options.pin)
-        pins.add(*options.pin, {{"echo_socket", dispatcher->socket_fd()}, {"echo_ports", dispatcher->ports_fd()}});
+    if (options.pin) pins.add(*options.pin, *dispatcher);
     server.set_max_connections(connection_limit(options.max_connections));
 
     // Open the ports. In a replacement the new program wins; the old process accepts for both until it is let go.

@@ -23,7 +23,6 @@
 #include <vector>
 
 #include "base/log.h"
-#include "base/signals.h"
 #include "base/text.h"
 #include "net/sockets.h"
 #include "service/ports.h"

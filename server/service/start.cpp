@@ -17,7 +17,6 @@
 #include "base/log.h"
 #include "base/os.h"
 #include "base/privileges.h"
-#include "base/signals.h"
 #include "base/systemd.h"
 #include "dispatch/dispatcher.h"
 #include "dispatch/instances.h"

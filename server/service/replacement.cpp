@@ -2,7 +2,6 @@
 #include "service/replacement.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -66,6 +65,22 @@ Fd duplicate_listener(const Instance& server, const Fd& process) {
     return listener;
 }
 
+Replacement take_over(const std::vector<Instance>& running) {
+    const SightOfProcesses sight;
+    Replacement replacement;
+    for (const auto& server : running) {
+        if (const auto why = why_not_replaceable(running, server); !why.empty()) fail_to_replace(server, why);
+        const auto pid = static_cast<pid_t>(server.identity.pid);
+        const Fd process = open_process(pid, server.identity.process_start);
+        if (!process) fail_to_replace(server, error_text(errno));
+        Fd listener = duplicate_listener(server, process);
+        if (!replacement.listener) replacement.listener = std::move(listener);
+        replacement.servers.push_back(
+            {server.program, pid, duplicate(server, process, server.identity.replaced_event, "eventfd")});
+    }
+    return replacement;
+}
+
 // Those of `ports` that the server has open; none if it serves other addresses, or is of another version.
 PortSet in_common(const Instance& server, const PortSet& ports, const std::vector<AddressPrefix>& addresses) {
     if (!server.attached() || !server.is_of_this_version()) return {};
@@ -101,42 +116,10 @@ std::vector<Instance> running_servers(bool needed) {
     return servers;
 }
 
-Replacement::Replacement(const std::vector<Instance>& running) {
-    const SightOfProcesses sight;
-    for (const auto& server : running) {
-        if (const auto why = why_not_replaceable(running, server); !why.empty()) fail_to_replace(server, why);
-        const Fd process = open_process(static_cast<pid_t>(server.identity.pid), server.identity.process_start);
-        if (!process) fail_to_replace(server, error_text(errno));
-        Fd listener = duplicate_listener(server, process);
-        if (!listener_) listener_ = std::move(listener);
-        running_.push_back({server.program, static_cast<pid_t>(server.identity.pid),
-                            duplicate(server, process, server.identity.replaced_event, "eventfd")});
-    }
-}
-
-bool Replacement::includes(std::uint32_t program) const {
-    return std::ranges::any_of(running_, [&](const Running& server) { return server.program == program; });
-}
-
-std::string Replacement::description() const {
-    std::vector<pid_t> pids;
-    for (const auto& server : running_) pids.push_back(server.pid);
-    return fmt::format("process {}, which drain{}", fmt::join(pids, ", "), pids.size() == 1 ? "s" : "");
-}
-
-void Replacement::complete() {
-    for (const auto& server : running_) {
-        // An eventfd that is full was signalled before. Don't wait: the process may hang.
-        pollfd ready{.fd = server.replaced.get(), .events = POLLOUT, .revents = 0};
-        if (::poll(&ready, 1, 0) == 1) ::eventfd_write(server.replaced.get(), 1);
-    }
-}
-
-std::optional<Replacement> prepare_replacement() {
-    auto running = running_servers(true);
-    while (!running.empty()) {
+Replacement prepare_replacement() {
+    for (auto running = running_servers(true);;) {
         try {
-            return Replacement(running);
+            return take_over(running);
         } catch (const std::runtime_error&) {
             // A server that ends at this moment does not get in the way.
             auto still_running = running_servers(true);
@@ -144,7 +127,14 @@ std::optional<Replacement> prepare_replacement() {
             running = std::move(still_running);
         }
     }
-    return {};
+}
+
+void complete(const Replacement& replacement) {
+    for (const auto& server : replacement.servers) {
+        // An eventfd that is full was signalled before. Don't wait: the process may hang.
+        pollfd ready{.fd = server.replaced_event.get(), .events = POLLOUT, .revents = 0};
+        if (::poll(&ready, 1, 0) == 1) ::eventfd_write(server.replaced_event.get(), 1);
+    }
 }
 
 std::optional<Instance> take_predecessor(std::vector<Instance>& running, std::uint16_t port) {
@@ -184,7 +174,7 @@ void check_neighbours(const std::vector<Instance>& neighbours, const PortSet& po
 }
 
 void check_alone(const Instance& self, const PortSet& ports, const std::vector<AddressPrefix>& addresses,
-                 const std::optional<Replacement>& replacement, std::size_t stored) {
+                 const Replacement& replacement, std::size_t stored) {
     std::vector<Instance> servers;
     try {
         servers = find_instances();
@@ -194,7 +184,8 @@ void check_alone(const Instance& self, const PortSet& ports, const std::vector<A
     }
     for (const auto& server : servers) {
         if (server.program == self.program || !is_running(server)) continue;
-        if (replacement && replacement->includes(server.program)) continue;
+        const auto& replaced = replacement.servers;
+        if (std::ranges::find(replaced, server.program, &Replacement::Server::program) != replaced.end()) continue;
         if (server.listener_cookie() == self.listener_cookie() || !in_common(server, ports, addresses).empty())
             throw std::runtime_error("another echo-server has started at the same moment; try again");
     }

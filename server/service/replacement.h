@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "base/os.h"
@@ -19,39 +18,27 @@ namespace echo_server {
 /// attached alone; none if this process may not know, unless they are `needed`. Throws std::system_error.
 std::vector<Instance> running_servers(bool needed);
 
-/// Takes over the listening socket of a running server, and tells that server to drain. There is no protocol: the new
-/// process finds the server by its BPF program, duplicates its listener and an eventfd from it, and writes to that
-/// eventfd. The running server goes on as before until complete().
-class Replacement {
- public:
-    /// Duplicates the descriptors (pidfd_getfd(2)); needs CAP_SYS_PTRACE, or the same user. `running` has the newest
-    /// server first. All of them must share one socket, or have lost it: there can be several if an older server has
-    /// not ended yet. Throws std::runtime_error.
-    explicit Replacement(const std::vector<Instance>& running);
-
-    [[nodiscard]] bool includes(std::uint32_t program) const;
-    /// "process 12, 34, which drain"
-    [[nodiscard]] std::string description() const;
-    /// Passes the listening socket on, once; none if the running processes have lost it.
-    [[nodiscard]] Fd take_listener() { return std::move(listener_); }
-
-    /// Tells the running processes to leave the socket to this process and to drain. Needs no privilege.
-    void complete();
-
- private:
-    struct Running {
+/// What a new process has from the running server in whose place it comes. There is no protocol: it finds the server by
+/// its BPF program, and duplicates its listener and an eventfd from it (pidfd_getfd(2)). The running server goes on as
+/// before until complete().
+struct Replacement {
+    struct Server {
         std::uint32_t program;
         pid_t pid;
-        Fd replaced;
+        Fd replaced_event;
     };
 
-    Fd listener_;
-    std::vector<Running> running_;
+    /// The newest first, with one socket for all: there can be several if an older server has not ended yet.
+    std::vector<Server> servers = {};
+    Fd listener = {};  ///< theirs; none if they have lost it
 };
 
-/// The Replacement of the echo-server that runs in this network namespace; nothing if none runs. Throws
-/// std::runtime_error.
-std::optional<Replacement> prepare_replacement();
+/// The Replacement of the echo-server that runs in this network namespace; of no server if none runs. Needs
+/// CAP_SYS_PTRACE, or the same user. Throws std::runtime_error.
+Replacement prepare_replacement();
+
+/// Tells the running servers to leave the socket to this process and to drain. Needs no privilege.
+void complete(const Replacement& replacement);
 
 /// Takes the server out of `running` in whose place a new one with a socket on `port` would come: whose socket has that
 /// port, or is gone; if the port is 0, the only one. Nothing if there is none.
@@ -71,6 +58,6 @@ void check_neighbours(const std::vector<Instance>& neighbours, const PortSet& po
 /// sk_lookup programs of another kind are attached. The descriptor store keeps `stored` programs of processes that have
 /// ended.
 void check_alone(const Instance& self, const PortSet& ports, const std::vector<AddressPrefix>& addresses,
-                 const std::optional<Replacement>& replacement, std::size_t stored);
+                 const Replacement& replacement, std::size_t stored);
 
 }  // namespace echo_server

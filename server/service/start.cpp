@@ -48,15 +48,15 @@ bool is_usable(const DescriptorStore::Entry& stored, const tcp::endpoint& wanted
 }
 
 // The socket of the running server, or of the process before this one; otherwise a new one.
-Fd find_listener(const Options& options, std::optional<Replacement>& replacement, DescriptorStore& store) {
-    if (Fd taken = replacement ? replacement->take_listener() : Fd()) {
-        const auto bound = to_string(local_endpoint(taken.get()));
+Fd find_listener(const Options& options, Replacement& replacement, DescriptorStore& store) {
+    if (replacement.listener) {
+        const auto bound = to_string(local_endpoint(replacement.listener.get()));
         if (options.listen && to_string(*options.listen) != bound)
             throw std::runtime_error(
                 fmt::format("--listen {}: there is a socket already, from the running server, and it is bound to {}; "
                             "leave out --listen to use it",
                             to_string(*options.listen), bound));
-        return adopt_listener(std::move(taken));
+        return adopt_listener(std::move(replacement.listener));
     }
     const auto wanted = listen_address(options);
     for (auto& stored : store.stored())
@@ -110,9 +110,9 @@ void rename_pins(Pins& pins, const Options& options) {
                     *options.pin);
 }
 
-void let_go(std::optional<Replacement>& replacement, Dispatcher& dispatcher) {
-    if (!replacement) return;
-    replacement->complete();
+void let_go(const Replacement& replacement, Dispatcher& dispatcher) {
+    if (replacement.servers.empty()) return;
+    complete(replacement);
     // Since the program was attached, its lookups led to the old process: they would look like clients that never
     // connected.
     dispatcher.reset_port_stats();
@@ -127,7 +127,7 @@ void keep(DescriptorStore& store, const Link& link, const echo_instance& identit
 
 // In the journal one line, without the commands, as they are systemctl's there.
 void announce(const Options& options, const User& user, const std::string& open, const echo_instance& identity,
-              const std::optional<Replacement>& replacement, std::string_view sudo, bool kept_cap_bpf) {
+              const Replacement& replacement, std::string_view sudo, bool kept_cap_bpf) {
     const auto bound = to_string(local_endpoint(identity.listener));
     if (logs_to_journal())
         return log_line("version {}, {}; socket {}, user {}", ECHO_SERVER_VERSION, open, bound, user.name);
@@ -139,7 +139,10 @@ void announce(const Options& options, const User& user, const std::string& open,
     if (!prefixes.empty()) log_line("  addresses  {}", fmt::join(prefixes, ", "));
     log_line("  user       {}, {}", user.name, kept_cap_bpf ? "with CAP_BPF alone" : "without any capability");
     if (options.pin) log_line("  pinned     {}/echo_ports, echo_socket", *options.pin);
-    if (replacement) log_line("  replaces   {}", replacement->description());
+    std::vector<pid_t> drains;
+    for (const auto& server : replacement.servers) drains.push_back(server.pid);
+    if (!drains.empty())
+        log_line("  replaces   process {}, which drain{}", fmt::join(drains, ", "), drains.size() == 1 ? "s" : "");
     // Process 1 of a container is another process where its log is read.
     const auto pid = ::getpid() == 1 ? "" : fmt::format(" {}", ::getpid());
     if (options.ports_file)
@@ -165,7 +168,7 @@ void serve(const Options& options, DescriptorStore& store) {
     // Whatever was made last goes first, at the end and if a step fails: ports close before the socket does.
     set_libbpf_verbose(options.verbose);
     const auto dispatcher = std::make_shared<Dispatcher>(options.addresses, options.threads);
-    auto replacement = options.replace ? prepare_replacement() : std::nullopt;
+    auto replacement = options.replace ? prepare_replacement() : Replacement();
     const auto neighbours = options.replace ? std::vector<Instance>() : find_neighbours(listen_address(options).port());
     Lifecycle::Memory memory;
     EchoServer server(find_listener(options, replacement, store), dispatcher->counters(), dispatcher->port_stats(),

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -103,14 +104,12 @@ const char* error_text(int error) noexcept {
     return text != nullptr ? text : "unknown error";
 }
 
-std::optional<std::string> read_sysctl(const std::string& name) {
+std::string read_sysctl(const std::string& name) {
     const Fd file(::open(("/proc/sys/" + name).c_str(), O_RDONLY | O_CLOEXEC));
-    if (!file) return {};
     // The kernel returns a whole value in one call, or cuts it off; a list of every second port has 200 KB.
     std::string value(std::size_t{256} << 10U, '\0');
     const auto size = ::read(file.get(), value.data(), value.size());
-    if (size < 0) return {};
-    value.resize(static_cast<std::size_t>(size));
+    value.resize(static_cast<std::size_t>(std::max<ssize_t>(size, 0)));
     value.resize(value.find_last_not_of('\n') + 1);
     return value;
 }

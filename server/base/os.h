@@ -63,8 +63,8 @@ inline std::chrono::nanoseconds time_of(clockid_t clock) {
 }
 
 /// Reads the sysctl `name`, such as "net/ipv4/ip_local_port_range", in the network namespace of the calling thread;
-/// without the newline. Returns nothing, with errno set, if it can't be read.
-std::optional<std::string> read_sysctl(const std::string& name);
+/// without the newline; "" if it can't be read.
+std::string read_sysctl(const std::string& name);
 
 /// Throws std::runtime_error without /proc, which the server needs for namespaces, descriptors and other processes.
 void check_proc();

@@ -59,7 +59,7 @@ Value get(int fd, int name) {
 
 // The kernel enlarges a buffer as long as its size is not set, up to the last number of `sysctl`.
 void limit_buffer(const Fd& socket, int option, const std::string& sysctl, int size) {
-    const auto limits = read_sysctl(sysctl).value_or("");
+    const auto limits = read_sysctl(sysctl);
     const auto limit = parse_number<int>(std::string_view(limits).substr(limits.find_last_of(" \t") + 1));
     if (limit && *limit <= size) return;
     // The kernel doubles what is set. Not by SO_RCVBUF, which net.core.rmem_max caps: CAP_NET_ADMIN is there, as the

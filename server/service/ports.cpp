@@ -252,10 +252,9 @@ PortPlan plan_ports(const Options& options, std::uint64_t listener, const PortSe
     PortList list = options.ports;
     if (options.ports_file) list.add(read_ports_file(*options.ports_file));
     // Without an answer, the kernel's defaults.
-    const auto local = read_sysctl("net/ipv4/ip_local_port_range").value_or("");
-    const auto reserved = read_sysctl("net/ipv4/ip_local_reserved_ports").value_or("");
-    return make_plan(list, options, parse_ephemeral_ports(local, reserved), find_others(options, listener), open,
-                     taken);
+    const auto local = parse_ephemeral_ports(read_sysctl("net/ipv4/ip_local_port_range"),
+                                             read_sysctl("net/ipv4/ip_local_reserved_ports"));
+    return make_plan(list, options, local, find_others(options, listener), open, taken);
 }
 
 OpenPorts::OpenPorts(Options options, std::shared_ptr<Dispatcher> dispatcher, std::uint64_t listener)

@@ -6,10 +6,10 @@
 #include <poll.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
+#include <asio/local/stream_protocol.hpp>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
@@ -40,16 +40,9 @@ constexpr char failure_mark = '-';
 
 constexpr auto longest_wait = 10s;  // ExecReload= has 15
 
-/// An abstract address (unix(7)), which belongs to the network namespace and needs no file.
-struct AbstractAddress {
-    explicit AbstractAddress(std::string_view name) {
-        size += static_cast<socklen_t>(name.copy(address.sun_path + 1, sizeof(address.sun_path) - 1));
-    }
-    [[nodiscard]] const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&address); }
-
-    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
-    socklen_t size = offsetof(sockaddr_un, sun_path) + 1;
-};
+// An abstract one begins with a zero byte (unix(7)): it belongs to the network namespace, and needs no file.
+using Address = asio::local::stream_protocol::endpoint;
+constexpr std::size_t max_name_size = 64;  // of ours; somebody else may make one that no Address takes
 
 Fd unix_socket() {
     return checked(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
@@ -66,7 +59,7 @@ ucred peer_of(const Fd& socket) {
 
 // A server, as the name of its socket tells. Any local user can make a socket of such a name.
 struct Listener {
-    std::string name;
+    Address address;
     pid_t pid;
 };
 
@@ -82,14 +75,15 @@ std::vector<Listener> find_listeners(std::optional<pid_t> pid) {
         const auto name = line.substr(at + 2);
         const auto rest = std::string_view(name).substr(name_prefix.size());
         const auto number = parse_number<pid_t>(rest.substr(0, rest.find('/')));
-        if (number && (!pid || *number == *pid)) found.push_back({name, *number});
+        if (number && (!pid || *number == *pid) && name.size() <= max_name_size)
+            found.push_back({Address('\0' + name), *number});
     }
     return found;
 }
 
 [[noreturn]] void fail_to_choose(const std::vector<Listener>& servers) {
     std::set<std::string> processes;
-    for (const auto& [name, pid] : servers) {
+    for (const auto& [address, pid] : servers) {
         const auto user = user_of(pid);
         processes.insert(fmt::format("{} of {}", pid, user ? user->name : "?"));
     }
@@ -105,8 +99,7 @@ Fd connect_to(const std::vector<Listener>& servers, std::optional<pid_t> pid, st
         is_full = false;
         for (const auto& server : servers) {
             Fd socket = unix_socket();
-            const AbstractAddress address(server.name);
-            if (::connect(socket.get(), address.get(), address.size) != 0)
+            if (::connect(socket.get(), server.address.data(), static_cast<socklen_t>(server.address.size())) != 0)
                 is_full |= errno == EAGAIN;
             else if (!pid || peer_of(socket).pid == *pid)
                 return socket;
@@ -143,8 +136,9 @@ Fd open_reload_socket() {
     std::uint64_t number = 0;
     Fd socket = unix_socket();
     if (::getrandom(&number, sizeof(number), 0) < 0) fail("making a random number");
-    const AbstractAddress address(fmt::format("{}{}/{:016x}", name_prefix, ::getpid(), number));
-    if (::bind(socket.get(), address.get(), address.size) != 0 || ::listen(socket.get(), SOMAXCONN) != 0)
+    const Address address(fmt::format("{}{}{}/{:016x}", '\0', name_prefix, ::getpid(), number));
+    if (::bind(socket.get(), address.data(), static_cast<socklen_t>(address.size())) != 0 ||
+        ::listen(socket.get(), SOMAXCONN) != 0)
         fail("listening for 'echo-server reload'");
     return socket;
 }

@@ -2,19 +2,24 @@
 #include "net/sockets.h"
 
 #include <fmt/format.h>
+#include <linux/errqueue.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
 #include <linux/sockios.h>
+#include <netinet/icmp6.h>
 #include <netinet/in.h>
+#include <netinet/ip_icmp.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 
 #include <array>
 #include <cerrno>
+#include <cstring>
 #include <limits>
 #include <system_error>
 
@@ -168,6 +173,22 @@ ListeningSocket read_socket(const nlmsghdr* header) {
     };
 }
 
+// "Destination unreachable" by its code: RFC 1812, 5.2.7.1, and RFC 4443, 3.1.
+constexpr std::string_view codes4 =
+    "net unreachable,host unreachable,protocol unreachable,port unreachable,code 4,code 5,net unknown,host unknown,"
+    "code 8,net prohibited,host prohibited,code 11,code 12,administratively prohibited,";
+constexpr std::string_view codes6 =
+    "no route,administratively prohibited,bad scope,address unreachable,port unreachable,source refused,reject route,";
+
+std::string_view name_of(const sock_extended_err& error) {
+    const bool is_v4 = error.ee_origin == SO_EE_ORIGIN_ICMP;
+    if (error.ee_type != (is_v4 ? ICMP_DEST_UNREACH : ICMP6_DST_UNREACH))
+        return error.ee_type == (is_v4 ? ICMP_TIME_EXCEEDED : ICMP6_TIME_EXCEEDED) ? "time exceeded" : "error";
+    auto names = is_v4 ? codes4 : codes6;
+    for (auto code = error.ee_code; code > 0 && !names.empty(); --code) names.remove_prefix(names.find(',') + 1);
+    return names.empty() ? "unreachable" : names.substr(0, names.find(','));
+}
+
 }  // namespace
 
 Fd open_listener(const tcp::endpoint& address) { return adopt_listener(bind_socket(address)); }
@@ -240,6 +261,37 @@ std::vector<AddressPrefix> without_local_address(std::vector<AddressPrefix> pref
         return {};  // a missing warning is no reason to fail
     }
     return prefixes;
+}
+
+void keep_icmp_errors(int socket, int family) {
+    constexpr int yes = 1;
+    const bool is_v4 = family == AF_INET;
+    ::setsockopt(socket, is_v4 ? SOL_IP : SOL_IPV6, is_v4 ? IP_RECVERR : IPV6_RECVERR, &yes, sizeof(yes));
+}
+
+bool keeps_icmp_errors() {
+    utsname system{};
+    return ::uname(&system) == 0 && ::strverscmp(system.release, "5.8") >= 0;
+}
+
+std::string take_icmp_error(int socket) {
+    alignas(cmsghdr) std::array<std::byte, 512> control;
+    msghdr message{};
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    if (::recvmsg(socket, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) return {};
+    const auto* const part = CMSG_FIRSTHDR(&message);
+    if (part == nullptr) return {};
+    // The error, and behind it the address that sent it.
+    sock_extended_err error{};
+    asio::ip::tcp::endpoint sender;
+    const std::string_view data(reinterpret_cast<const char*>(CMSG_DATA(part)), part->cmsg_len - CMSG_LEN(0));
+    data.copy(reinterpret_cast<char*>(&error), sizeof(error));
+    if (error.ee_origin != SO_EE_ORIGIN_ICMP && error.ee_origin != SO_EE_ORIGIN_ICMP6) return {};
+    data.substr(sizeof(error)).copy(reinterpret_cast<char*>(sender.data()), sender.capacity());
+    const bool is_ours = sender.address() == local_endpoint(socket).address();
+    return fmt::format("ICMP {} from {}{}", name_of(error), sender.address().to_string(),
+                       is_ours ? " (this host)" : "");
 }
 
 }  // namespace echo_server

@@ -3,6 +3,7 @@
 
 #include <asio/ip/tcp.hpp>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -60,5 +61,12 @@ std::vector<ListeningSocket> listening_sockets();
 /// Those of `prefixes` at which this network namespace takes no connection, because none of its addresses, nor another
 /// route of type local (ip-route(8)), overlaps with them. None if the kernel can't tell.
 std::vector<AddressPrefix> without_local_address(std::vector<AddressPrefix> prefixes);
+
+/// Lets a TCP socket of `family` keep the ICMP errors that it gets (IP_RECVERR in ip(7)); takes no privilege.
+void keep_icmp_errors(int socket, int family);
+/// Whether this kernel does so for a socket that is connecting: since Linux 5.8.
+bool keeps_icmp_errors();
+/// Takes one of them: "ICMP port unreachable from 192.0.2.1", or "" if there is none.
+std::string take_icmp_error(int socket);
 
 }  // namespace echo_server

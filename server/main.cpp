@@ -8,6 +8,7 @@
 #include "base/os.h"
 #include "base/privileges.h"
 #include "options.h"
+#include "probe/probe.h"
 #include "service/reload_command.h"
 #include "service/start.h"
 #include "status/status.h"
@@ -17,15 +18,16 @@ int main(int argc, char** argv) {
     // A write can raise these: splice(2) to a client that is gone, a log line to a reader that is gone, to a file at
     // its size limit (RLIMIT_FSIZE), or from the background to a terminal with 'stty tostop'.
     for (const int signal : {SIGPIPE, SIGXFSZ, SIGTTOU}) std::signal(signal, SIG_IGN);
-    // Ignored until they are blocked; a blocked signal stays pending even if it is ignored.
-    for (const int signal : {SIGHUP, SIGUSR1, SIGUSR2}) std::signal(signal, SIG_IGN);
     try {
         open_closed_standard_streams();
         const auto parsed = parse_command_line(argc, argv);
         if (const auto* code = std::get_if<int>(&parsed)) return *code;
+        raise_descriptor_limit();
+        if (const auto* options = std::get_if<ProbeOptions>(&parsed)) return probe(*options);
+        // Ignored until they are blocked; a blocked signal stays pending even if it is ignored.
+        for (const int signal : {SIGHUP, SIGUSR1, SIGUSR2}) std::signal(signal, SIG_IGN);
         check_proc();
         use_permitted_capabilities();
-        raise_descriptor_limit();
         if (const auto* format = std::get_if<StatusFormat>(&parsed)) return print_status(*format);
         if (const auto* pid = std::get_if<std::optional<pid_t>>(&parsed)) {
             reload_server(*pid);

@@ -13,6 +13,7 @@
 
 #include "net/address.h"
 #include "net/port_set.h"
+#include "probe/probe.h"
 #include "status/status.h"
 
 namespace echo_server {
@@ -40,9 +41,9 @@ struct Options {
     bool check = false;
 };
 
-/// Parses the command line; 'echo-server status' has nothing but a format, and 'echo-server reload' the PID of a
-/// server, or none for the only one. Returns the exit code if there is nothing more to do: 0 once it has printed what
-/// --help and --version ask for, 2 after a line to standard error for wrong usage.
-std::variant<Options, StatusFormat, std::optional<pid_t>, int> parse_command_line(int argc, char** argv);
+/// Parses the command line; 'echo-server status' has nothing but a format, 'echo-server reload' the PID of a server, or
+/// none for the only one, and 'echo-server probe' options of its own. Returns the exit code if there is nothing more to
+/// do: 0 once it has printed what --help and --version ask for, 2 after a line to standard error for wrong usage.
+std::variant<Options, StatusFormat, std::optional<pid_t>, ProbeOptions, int> parse_command_line(int argc, char** argv);
 
 }  // namespace echo_server

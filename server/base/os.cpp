@@ -204,11 +204,12 @@ std::size_t connection_limit(std::optional<std::size_t> wanted) {
     const auto limit = descriptor_limit();
     std::error_code error;
     const std::filesystem::directory_iterator open("/proc/self/fd", error);
-    // If the listing fails, no descriptor is free: it needs one itself.
-    const auto kept = reserve + (error ? limit : static_cast<std::size_t>(std::distance(open, {})));
+    // If the listing fails, no descriptor is free: it needs one itself. A probe needs no /proc.
+    const bool none_free = error && error != std::errc::no_such_file_or_directory;
+    const auto kept = reserve + (none_free ? limit : static_cast<std::size_t>(std::distance(open, {})));
     const auto needed = kept + wanted.value_or(1);
     if (needed <= limit) return wanted.value_or(limit - kept);
-    throw std::runtime_error(fmt::format("{} needs {} descriptors, {} of them for the server itself, and {}{}",
+    throw std::runtime_error(fmt::format("{} needs {} descriptors, {} of them for echo-server itself, and {}{}",
                                          wanted ? fmt::format("--max-connections {}", *wanted) : "even one connection",
                                          needed, kept, how_to_get_descriptors(needed),
                                          wanted ? ", or allow fewer connections" : ""));

@@ -53,8 +53,8 @@ auto in_memory(HandlerMemory& memory, Handler handler) {
 /// other threads. It ends them at its own end; its thread was joined by then.
 class Worker {
  public:
-    /// Counts in `counters` and, by port, in `port_stats`; both outlive it. An `idle_timeout` of 0 is none. `own` is what
-    /// the listening socket is bound to. Throws std::system_error.
+    /// Counts in `counters` and, by port, in `port_stats`; both outlive it. An `idle_timeout` of 0 is none. `own` is
+    /// what the listening socket is bound to. Throws std::system_error.
     Worker(echo_counters& counters, std::span<echo_port_stats> port_stats, std::chrono::seconds idle_timeout,
            const asio::ip::tcp::endpoint& own);
 

@@ -219,7 +219,7 @@ PortPlan make_plan(const PortList& list, const Options& options, const Ephemeral
                    const std::vector<ListeningSocket>& sockets, const PortSet& open, const PortSet& taken) {
     PortPlan plan{.named = list.named()};
     // Who lists a range within the host's own means that range.
-    PortSet wide;
+    auto wide = PortSet();
     for (const auto& range : list.ranges()) {
         const bool is_within = local.range.first <= range.first && range.last <= local.range.last;
         (options.allow_ephemeral || is_within ? plan.ranged : wide).insert(range.first, range.last);

@@ -73,8 +73,8 @@ PortPlan make_plan(const PortList& list, const Options& options, const Ephemeral
 PortPlan plan_ports(const Options& options, std::uint64_t listener, const PortSet& open = {},
                     const PortSet& taken = {});
 
-/// The port list in the file at `path`: a PortList on each line; '#' starts a comment. Takes only a regular file. Throws
-/// std::runtime_error, with file and line, if the file can't be read whole, lists nothing, or is wrong in any line.
+/// The port list in the file at `path`: a PortList on each line; '#' starts a comment. Takes only a regular file.
+/// Throws std::runtime_error, with file and line, if the file can't be read whole, lists nothing, or is wrong anywhere.
 PortList read_ports_file(const std::string& path);
 
 /// read_ports_file() for `text`, the contents of the file. `path` is for messages alone.

@@ -21,7 +21,7 @@ bool bytes_add_up(const Netns& netns) {
     const auto shown = only_status(netns);
     nlohmann::json sums{{"received", 0U}, {"sent", 0U}};
     for (const auto& figures : shown["by_port"])
-        for (auto& [key, sum] : sums.items()) sum = sum.get<std::size_t>() + figures[key].get<std::size_t>();
+        for (const auto& [key, sum] : sums.items()) sum = sum.get<std::size_t>() + figures[key].get<std::size_t>();
     return sums == shown["bytes"];
 }
 

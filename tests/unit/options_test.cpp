@@ -12,7 +12,7 @@ namespace echo_server {
 
 namespace {
 
-std::variant<Options, StatusFormat, std::optional<pid_t>, int> parse(std::vector<std::string> arguments) {
+auto parse(std::vector<std::string> arguments) {
     arguments.insert(arguments.begin(), "echo-server");
     std::vector<char*> argv;
     argv.reserve(arguments.size());

@@ -87,12 +87,12 @@ TEST_CASE("limits: more connections than descriptors, or none for any, is an err
         const auto& output = result.output;
         CAPTURE(output);
         CHECK(result.code == 1);
-        CHECK(
-            std::regex_match(output, std::regex("echo-server: " + says +
-                                                R"( needs \d+ descriptors, \d+ of them for the server itself, and the )"
-                                                R"(limit is 30: raise it \('ulimit -n \d+', or LimitNOFILE in the )"
-                                                R"(systemd unit\))" +
-                                                hint)));
+        CHECK(std::regex_match(output, std::regex("echo-server: " + says +
+                                                  R"( needs \d+ descriptors, \d+ of them for echo-server itself, and )"
+                                                  R"(the )"
+                                                  R"(limit is 30: raise it \('ulimit -n \d+', or LimitNOFILE in the )"
+                                                  R"(systemd unit\))" +
+                                                  hint)));
     };
     check({"--ports", "7", "--threads", "1", "--max-connections", "100"}, "--max-connections 100",
           ", or allow fewer connections\n");
@@ -120,7 +120,7 @@ TEST_CASE("limits: any number of descriptors that is too low is one line, and th
         REQUIRE(count(result.output, "\n") == 1);
         std::smatch match;
         const std::regex says(
-            R"(echo-server: even one connection needs (\d+) descriptors, \d+ of them for the server itself, and )"
+            R"(echo-server: even one connection needs (\d+) descriptors, \d+ of them for echo-server itself, and )"
             R"(the limit is \d+: raise it \('ulimit -n (\d+)', or LimitNOFILE in the systemd unit\)\n)");
         if (!std::regex_match(result.output, match, says)) {
             REQUIRE(needed == 0);

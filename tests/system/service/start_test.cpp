@@ -125,7 +125,7 @@ TEST_CASE("start: the release build is hardened") {
 
 TEST_CASE("start: --help and --version") {
     const Netns netns;
-    for (const Command& subcommand : {Command{}, Command{"status"}, Command{"reload"}}) {
+    for (const Command& subcommand : {Command{}, Command{"status"}, Command{"reload"}, Command{"probe"}}) {
         auto command = echo_server(subcommand);
         command.emplace_back("--help");
         const auto help = run(netns, command);

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "net/port_set.h"
+#include "probe/scan.h"
+
+namespace echo_server {
+
+/// What a server has counted on a port: of a member of by_port in the output of 'echo-server status --json'.
+struct ServerFigures {
+    std::uint64_t attempts = 0;
+    std::uint64_t received = 0;  ///< bytes
+};
+
+/// The server's side: all servers of such an output together.
+struct ServerSide {
+    PortSet open;
+    PortSet taken;  ///< left out: another program listens
+    PortSet hosts;  ///< left out: the host's own ports
+    std::vector<ServerFigures> by_port = std::vector<ServerFigures>(65536);
+};
+
+/// Reads the output. Throws std::runtime_error if it is something else, or if no server runs.
+ServerSide parse_status(const std::string& output);
+
+/// What was counted between the two; the ports are those of `after`. If figures were reset meanwhile, or the server was
+/// restarted, it is what `after` has.
+ServerSide difference(const ServerSide& before, ServerSide after);
+
+/// What both sides together say of `port`, in words.
+std::string reading_of(std::uint16_t port, const PortResult& result, const ServerSide& server);
+
+/// What a probe has found.
+struct Report {
+    const ProbeOptions& options;
+    std::string address;
+    std::size_t payload_size = 0;  ///< bytes
+    double seconds = 0;
+    bool is_complete = true;  ///< it was not ended before
+    PortSet ports;
+    const Results& results;
+    std::optional<ServerSide> server;
+
+    /// The ports that echo: by the server's figures, if they are known, it is the server that does.
+    [[nodiscard]] PortSet echoed() const;
+    /// Whether these are all, or all that are expected.
+    [[nodiscard]] bool is_as_expected() const;
+    /// For people: a line for each verdict, detail and reading.
+    [[nodiscard]] std::string to_text() const;
+    /// The same for programs.
+    [[nodiscard]] std::string to_json() const;
+};
+
+}  // namespace echo_server

@@ -14,12 +14,11 @@ volume, = pod["spec"]["volumes"]
 mount, = container["volumeMounts"]
 rights = container["securityContext"]
 arguments = container["args"]
-first, last = objects["ConfigMap"]["data"]["ports"].strip().split("-")
 assert f'{rights["runAsUser"]}:{rights["runAsGroup"]}' == config["User"], config["User"]
 assert rights["capabilities"] == {"drop": ["ALL"], "add": ["BPF", "NET_ADMIN"]}
 assert not pod["spec"]["hostNetwork"]
 assert arguments[arguments.index("--ports-file") + 1] == mount["mountPath"] + "/ports"
 assert mount["name"] == volume["name"] and volume["configMap"]["name"] == objects["ConfigMap"]["metadata"]["name"]
-assert int(first) <= container["readinessProbe"]["tcpSocket"]["port"] <= int(last)
+assert container["readinessProbe"]["exec"]["command"] == ["echo-server", "probe", "--ports", "7777", "127.0.0.1"]
 labels = pod["metadata"]["labels"]
 assert objects["Deployment"]["spec"]["selector"]["matchLabels"] == objects["Service"]["spec"]["selector"] == labels

@@ -28,8 +28,8 @@ void add_rules(const Netns& netns, const std::string& rules) {
     run_ok(netns, {"nft", "-f", TempFile("table inet firewall {" + rules + "\n}\n").path()});
 }
 
-constexpr auto verified = R"((\d+)/tcp +open +\S+\n\|_tcp-echo: echo verified \(64 bytes, \d+ ms\)\n)";
-constexpr auto silent = R"((\d+)/tcp +open +\S+\n\|_tcp-echo: no echo: silence for \d+ ms\n)";
+constexpr auto verified = R"((\d+)/tcp +open +\S+\n\|_tcp-echo: echo verified \(4096 bytes, \d+ ms\)\n)";
+constexpr auto silent = R"((\d+)/tcp +open +\S+\n\|_tcp-echo: no echo: silence for \d+ ms \(2 tries\)\n)";
 
 }  // namespace
 
@@ -75,12 +75,12 @@ TEST_CASE("levels: status and nmap's script tell together where a firewall drops
         chain in {
             type filter hook prerouting priority 0;
             tcp dport 10-19 tcp flags syn drop
-            tcp dport 30-39 tcp flags & psh == psh drop
+            tcp dport 30-39 meta length > 100 drop comment "data"
         }
         chain out {
             type filter hook postrouting priority 0;
             tcp sport 20-29 tcp flags & (syn | ack) == syn | ack drop
-            tcp sport 40-49 tcp flags & psh == psh drop
+            tcp sport 40-49 meta length > 100 drop comment "data"
         })");
     const Server server(network.vm, {"--ports", "10-59"});
     Command scan{"-p",         "10-59",         "--max-retries",      "2", "--min-rtt-timeout", "500ms", "--script",

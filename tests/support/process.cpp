@@ -7,6 +7,7 @@
 #include <fmt/ranges.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -148,8 +149,10 @@ int Process::wait() {
     const auto deadline = steady_clock::now() + time_limit;
     while (steady_clock::now() < deadline && read_some(time_limit)) continue;
     int status = 0;
-    if (!eventually([&] { return ::waitpid(pid_, &status, WNOHANG) == pid_; })) FAIL("it does not end: ", output_);
+    rusage used{};
+    if (!eventually([&] { return ::wait4(pid_, &status, WNOHANG, &used) == pid_; })) FAIL("it does not end: ", output_);
     pid_ = -1;
+    peak_kb_ = used.ru_maxrss;
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 

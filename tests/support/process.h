@@ -49,6 +49,8 @@ class Process {
     void freeze() const;
     /// Waits for its end; returns its exit code, or minus the signal that killed it. Afterwards output() is complete.
     int wait();
+    /// The most memory that it had at a time, in kB, once wait() has returned.
+    [[nodiscard]] long peak_kb() const { return peak_kb_; }
     /// User and system time used so far.
     [[nodiscard]] std::chrono::milliseconds cpu_time() const;
     /// The number in kB behind `name` ("VmRSS") in /proc/PID/status.
@@ -60,6 +62,7 @@ class Process {
     bool read_some(std::chrono::milliseconds timeout);
 
     pid_t pid_ = -1;
+    long peak_kb_ = 0;
     Fd out_;
     std::string output_;
     std::size_t seen_ = 0;

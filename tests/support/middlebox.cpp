@@ -92,38 +92,23 @@ struct Way {
     }
 };
 
-void discard_all_of(const Fd& client) {
-    std::array<char, 4096> buffer;
-    while (::recv(client.get(), buffer.data(), buffer.size(), 0) > 0) continue;
-}
-
 // The client's address decides, because the listener serves both families.
 std::string server_address_for(const Fd& client) {
     return local_endpoint(client.get()).address().to_v6().is_v4_mapped() ? RoutedNetwork::server_ip4
                                                                          : RoutedNetwork::server_ip6;
 }
 
+Fd listen_on(const Netns& router, std::uint16_t port) {
+    const Netns::Entered entered(router);
+    return open_listener(parse_endpoint(fmt::format("[::]:{}", port)));
+}
+
 }  // namespace
 
 Interceptor::Interceptor(const RoutedNetwork& network, std::uint16_t port, Serve serve)
-    : network_(network),
-      port_(port),
-      serve_(std::move(serve)),
-      listener_([&] {
-          const Netns::Entered entered(network.router);
-          return open_listener(parse_endpoint(fmt::format("[::]:{}", port)));
-      }()),
-      accepts_([this] { accept_one(); }) {}
-
-void Interceptor::accept_one() {
-    pollfd ready{.fd = listener_.get(), .events = POLLIN, .revents = 0};
-    if (::poll(&ready, 1, 20) <= 0) return;
-    Fd accepted(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (!accepted) return;
-    connections_.emplace_back([this, client = std::move(accepted)] {
-        serve_(client, [&] { return Client(network_.router, server_address_for(client), port_); });
-    });
-}
+    : peer_(listen_on(network.router, port), [&network, port, serve = std::move(serve)](const Fd& client) {
+          serve(client, [&] { return Client(network.router, server_address_for(client), port); });
+      }) {}
 
 Interceptor::Serve relay_until(std::size_t limit, End end, const Change& there, const Change& back) {
     return [=](const Fd& client, const std::function<Client()>& connect_on) {
@@ -140,7 +125,7 @@ Interceptor::Serve relay_until(std::size_t limit, End end, const Change& there, 
             if (to_client.passed < limit) continue;
             if (end == End::reset) return;
             ::shutdown(client.get(), SHUT_WR);
-            return discard_all_of(client);
+            return wait_for_end(client);
         }
     };
 }
@@ -155,7 +140,7 @@ Interceptor::Serve answer(const std::string& text) {
         if (::recv(client.get(), buffer.data(), buffer.size(), 0) <= 0) return;
         ::send(client.get(), text.data(), text.size(), MSG_NOSIGNAL);
         ::shutdown(client.get(), SHUT_WR);
-        discard_all_of(client);
+        wait_for_end(client);
     };
 }
 
@@ -167,7 +152,7 @@ Interceptor::Serve echo_there() {
 }
 
 Interceptor::Serve say_nothing() {
-    return [](const Fd& client, const std::function<Client()>&) { discard_all_of(client); };
+    return [](const Fd& client, const std::function<Client()>&) { wait_for_end(client); };
 }
 
 }  // namespace echo_server

@@ -6,13 +6,12 @@
 #include <cstdint>
 #include <functional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "base/os.h"
 #include "support/client.h"
 #include "support/netns.h"
-#include "support/storm.h"
+#include "support/peer.h"
 
 namespace echo_server {
 
@@ -43,7 +42,7 @@ struct RoutedNetwork {
 };
 
 /// A program on the router that takes the connections to a port of the server; a rule of its packet filter, `redirect`,
-/// leads them there. It has a thread for each connection.
+/// leads them there.
 class Interceptor {
  public:
     /// Serves a client; `connect_on` connects to the server, to where the client wanted to go. What is still open at
@@ -53,14 +52,7 @@ class Interceptor {
     Interceptor(const RoutedNetwork& network, std::uint16_t port, Serve serve);
 
  private:
-    void accept_one();
-
-    const RoutedNetwork& network_;
-    std::uint16_t port_;
-    Serve serve_;
-    Fd listener_;
-    std::vector<std::jthread> connections_;
-    Storm accepts_;
+    Peer peer_;
 };
 
 /// Changes bytes of a stream, in which the first of them has the place `at`.

@@ -34,9 +34,10 @@ Fd listen_at(const Netns& netns, std::uint16_t port, int window, int backlog) {
 }  // namespace
 
 Peer::Peer(const Netns& netns, std::uint16_t port, Serve serve, int window)
-    : serve_(std::move(serve)),
-      listener_(listen_at(netns, port, window, SOMAXCONN)),
-      accepts_([this] { accept_one(); }) {}
+    : Peer(listen_at(netns, port, window, SOMAXCONN), std::move(serve)) {}
+
+Peer::Peer(Fd listener, Serve serve)
+    : serve_(std::move(serve)), listener_(std::move(listener)), accepts_([this] { accept_one(); }) {}
 
 void Peer::accept_one() {
     pollfd ready{.fd = listener_.get(), .events = POLLIN, .revents = 0};

@@ -24,8 +24,8 @@ class Peer {
     /// Talks with a client, and closes the connection, or leaves that to the Peer.
     using Serve = std::function<void(Fd& client)>;
 
-    /// At 127.0.0.1. `window` is the room for bytes that nobody reads, in bytes; the kernel makes it larger if it is very
-    /// small.
+    /// At 127.0.0.1. `window` is the room for bytes that nobody reads, in bytes; the kernel makes it larger if it is
+    /// very small.
     Peer(const Netns& netns, std::uint16_t port, Serve serve, int window = 1 << 20);
     Peer(Fd listener, Serve serve);
 

@@ -92,7 +92,7 @@ void EchoServer::stop() {
 void EchoServer::drain(std::chrono::seconds timeout, bool leave_backlog) {
     draining_ = true;
     drain_limit_.expires_after(timeout);
-    drain_limit_.async_wait(in_memory(drain_memory_, [this](error_code) { stop(); }));
+    drain_limit_.async_wait(in_memory(memory(), [this](error_code) { stop(); }));
     // The accept loop waits for one of these. It sees then that this is a drain.
     listener_.cancel();
     accept_pause_.cancel();
@@ -105,9 +105,9 @@ void EchoServer::accept_clients() {
     const auto pause = accept_some();
     if (!listener_.is_open() && open_ == 0) return stop();
     if (pause) return pause_accepting(*pause);
-    listener_.async_wait(stream_descriptor::wait_read, in_memory(accept_memory_, [this](error_code) {
+    listener_.async_wait(stream_descriptor::wait_read, in_memory(memory(), [this](error_code) {
                              // Posted, not called: a replacement that is already queued must run first.
-                             asio::post(io(), in_memory(accept_memory_, [this] { accept_clients(); }));
+                             asio::post(io(), in_memory(memory(), [this] { accept_clients(); }));
                          }));
 }
 
@@ -166,7 +166,7 @@ int EchoServer::accept_one() {
 
 void EchoServer::pause_accepting(std::chrono::milliseconds duration) {
     accept_pause_.expires_after(duration);
-    accept_pause_.async_wait(in_memory(accept_memory_, [this](error_code) { accept_clients(); }));
+    accept_pause_.async_wait(in_memory(memory(), [this](error_code) { accept_clients(); }));
 }
 
 // Wakes the accept loop if it waits for this: for room, or for the last connection of a drain.
@@ -174,7 +174,7 @@ void EchoServer::on_connection_end() noexcept {
     const auto before = open_.fetch_sub(1);
     if (before != max_connections_ && (before != 1 || !draining_)) return;
     if (wakeup_posted_.exchange(true)) return;
-    asio::post(io(), in_memory(wakeup_memory_, [this] {
+    asio::post(io(), in_memory(memory(), [this] {
                    wakeup_posted_ = false;
                    accept_pause_.cancel();
                }));

@@ -35,6 +35,8 @@ class EchoServer {
 
     /// The event loop of the thread that calls run(), for signals and timers of the caller.
     asio::io_context& io() { return workers_.front()->io(); }
+    /// Where handlers wait in it that must not need the heap.
+    HandlerMemory& memory() { return workers_.front()->memory(); }
 
     /// Limits the open connections; at the limit, new clients wait in the kernel's backlog. To be called before run().
     void set_max_connections(std::size_t limit) { max_connections_ = limit; }
@@ -80,9 +82,6 @@ class EchoServer {
     void on_connection_end() noexcept;
     void join_threads();
 
-    HandlerMemory accept_memory_;  // before the workers, whose io_contexts destroy the handlers that wait in it
-    HandlerMemory drain_memory_;
-    HandlerMemory wakeup_memory_;
     std::vector<std::unique_ptr<Worker>> workers_;  // the first in the thread that calls run()
     std::vector<std::thread> threads_;              // of the others
     std::size_t next_worker_ = 0;
@@ -91,7 +90,7 @@ class EchoServer {
     asio::steady_timer drain_limit_;
     std::atomic<std::size_t> open_ = 0;  // connections, in all threads
     std::atomic<bool> draining_ = false;
-    std::atomic<bool> wakeup_posted_ = false;  // wakeup_memory_ is in use
+    std::atomic<bool> wakeup_posted_ = false;
     Warnings warnings_;
     bool log_connections_;
     std::size_t max_connections_ = std::numeric_limits<std::size_t>::max();

@@ -43,7 +43,7 @@ void Worker::serve(Fd client) {
 
 void Worker::wait_for_events() {
     epoll_.async_wait(asio::posix::stream_descriptor::wait_read,
-                      in_memory(event_memory_, [this](error_code) { handle_events(); }));
+                      in_memory(memory_, [this](error_code) { handle_events(); }));
 }
 
 void Worker::handle_events() {
@@ -58,7 +58,7 @@ void Worker::handle_events() {
         handled += ready;
     }
     // Not to the executor of epoll_: of any type, it would allocate.
-    asio::post(io_, in_memory(event_memory_, [this] { handle_events(); }));
+    asio::post(io_, in_memory(memory_, [this] { handle_events(); }));
 }
 
 void Worker::go_on(Session& session, bool only_input) noexcept {
@@ -88,7 +88,7 @@ void Worker::count_refused() {
 
 bool Worker::has_turned() {
     if (turn_is_due_.exchange(true)) return false;
-    asio::post(io_, in_memory(turn_memory_, [this] { turn_is_due_ = false; }));
+    asio::post(io_, in_memory(memory_, [this] { turn_is_due_ = false; }));
     return true;
 }
 
@@ -101,7 +101,7 @@ void Worker::sweep() {
         sessions.erase(session);
     }
     sweep_timer_.expires_after(std::chrono::seconds(1));
-    sweep_timer_.async_wait(in_memory(sweep_memory_, [this](error_code) { sweep(); }));
+    sweep_timer_.async_wait(in_memory(memory_, [this](error_code) { sweep(); }));
 }
 
 }  // namespace echo_server

@@ -7,7 +7,6 @@
 #include <asio/posix/stream_descriptor.hpp>
 #include <asio/steady_timer.hpp>
 #include <atomic>
-#include <cassert>
 #include <chrono>
 #include <cstddef>
 #include <functional>
@@ -21,26 +20,25 @@
 
 namespace echo_server {
 
-/// Preallocated storage for one pending Asio handler, so that a loop which waits for one thing after the other can wait
-/// again when the heap is exhausted. Must outlive the io_context in which the handler waits.
+/// Preallocated storage for the handlers that wait in one io_context, which it must outlive, so that a loop which waits
+/// for one thing after the other can wait again when the heap is exhausted. For any thread.
 class HandlerMemory : public std::pmr::memory_resource {
- public:
-    HandlerMemory() = default;
-    HandlerMemory(const HandlerMemory&) = delete;
-    HandlerMemory& operator=(const HandlerMemory&) = delete;
-    ~HandlerMemory() override { assert(!in_use_); }  // or the io_context would destroy a handler in memory that is gone
-
- private:
     void* do_allocate(std::size_t size, std::size_t /*alignment*/) override {
-        if (in_use_ || size > storage_.size()) throw std::bad_alloc();
-        in_use_ = true;
-        return storage_.data();
+        for (auto& slot : slots_)
+            if (size <= slot.bytes.size() && !slot.in_use.exchange(true)) return slot.bytes.data();
+        throw std::bad_alloc();
     }
-    void do_deallocate(void* /*memory*/, std::size_t /*size*/, std::size_t /*alignment*/) override { in_use_ = false; }
+    void do_deallocate(void* memory, std::size_t /*size*/, std::size_t /*alignment*/) override {
+        static_cast<Slot*>(memory)->in_use = false;
+    }
     [[nodiscard]] bool do_is_equal(const memory_resource& other) const noexcept override { return this == &other; }
 
-    alignas(std::max_align_t) std::array<std::byte, 512> storage_;
-    bool in_use_ = false;
+    struct Slot {
+        alignas(std::max_align_t) std::array<std::byte, 512> bytes;  // first: has the address of the slot
+        std::atomic<bool> in_use = false;
+    };
+    // Each loop has one handler that waits: of the worker three, of EchoServer three, of Lifecycle two.
+    std::array<Slot, 8> slots_;
 };
 
 /// `handler`, which waits in `memory` (Asio, "Custom Memory Allocation").
@@ -79,6 +77,7 @@ class Worker {
     void count_refused();
 
     asio::io_context& io() { return io_; }
+    HandlerMemory& memory() { return memory_; }
     [[nodiscard]] echo_counters& counters() const { return context_.counters; }
 
  private:
@@ -88,10 +87,8 @@ class Worker {
     // Ends the sessions that have timed out, and does so again and again.
     void sweep();
 
-    HandlerMemory sweep_memory_;  // all before io_, which destroys the handlers that wait in them
-    HandlerMemory event_memory_;
-    HandlerMemory turn_memory_;
-    std::atomic<bool> turn_is_due_ = false;  // turn_memory_ is in use
+    HandlerMemory memory_;  // before io_, which destroys the handlers that wait in it
+    std::atomic<bool> turn_is_due_ = false;
     // Only one thread uses its sockets: locks would only cost.
     asio::io_context io_{ASIO_CONCURRENCY_HINT_UNSAFE_IO};
     // Where the sockets of the sessions wait: "Threads and sessions" in server/README.md says why.

@@ -256,13 +256,11 @@ Housekeeper::~Housekeeper() {
     ::poll(&ended, 1, limit_ms) == 1 ? thread_.join() : thread_.detach();
 }
 
-Lifecycle::Lifecycle(std::chrono::seconds drain_timeout, EchoServer& server, Gate& gate, DescriptorStore& store,
-                     Memory& memory)
+Lifecycle::Lifecycle(std::chrono::seconds drain_timeout, EchoServer& server, Gate& gate, DescriptorStore& store)
     : drain_timeout_(drain_timeout),
       server_(server),
       gate_(gate),
       store_(store),
-      memory_(memory),
       stop_signals_(server.io(), signal_descriptor({SIGINT, SIGTERM}).release()),
       replaced_(server.io(), checked(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "making an eventfd").release()),
       watchdog_(server.io()) {}
@@ -277,11 +275,11 @@ void Lifecycle::begin() {
 void Lifecycle::answer_watchdog(std::chrono::microseconds period) {
     if (server_.all_threads_have_turned()) notify("WATCHDOG=1");
     watchdog_.expires_after(period);
-    watchdog_.async_wait(in_memory(memory_.watchdog, [this, period](std::error_code) { answer_watchdog(period); }));
+    watchdog_.async_wait(in_memory(server_.memory(), [this, period](std::error_code) { answer_watchdog(period); }));
 }
 
 void Lifecycle::wait_for_stop_signal() {
-    stop_signals_.async_wait(stream_descriptor::wait_read, in_memory(memory_.stop, [this](std::error_code error) {
+    stop_signals_.async_wait(stream_descriptor::wait_read, in_memory(server_.memory(), [this](std::error_code error) {
                                  if (error) return;
                                  const auto taken = take_signals(stop_signals_.native_handle());
                                  wait_for_stop_signal();

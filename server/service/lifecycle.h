@@ -69,15 +69,8 @@ class Housekeeper {
 /// signal ends the drain. Answers systemd's watchdog until then.
 class Lifecycle {
  public:
-    /// Where the handlers wait in the server's event loop: must outlive the server.
-    struct Memory {
-        HandlerMemory stop;
-        HandlerMemory watchdog;
-    };
-
     /// All but the time outlive this object. Open connections have `drain_timeout` after a stop.
-    Lifecycle(std::chrono::seconds drain_timeout, EchoServer& server, Gate& gate, DescriptorStore& store,
-              Memory& memory);
+    Lifecycle(std::chrono::seconds drain_timeout, EchoServer& server, Gate& gate, DescriptorStore& store);
     Lifecycle(const Lifecycle&) = delete;
     Lifecycle& operator=(const Lifecycle&) = delete;
 
@@ -102,7 +95,6 @@ class Lifecycle {
     EchoServer& server_;
     Gate& gate_;
     DescriptorStore& store_;
-    Memory& memory_;
     asio::posix::stream_descriptor stop_signals_;
     asio::posix::stream_descriptor replaced_;
     asio::steady_timer watchdog_;

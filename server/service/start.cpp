@@ -170,12 +170,11 @@ void serve(const Options& options, DescriptorStore& store) {
     const auto dispatcher = std::make_shared<Dispatcher>(options.addresses, options.threads);
     auto replacement = options.replace ? prepare_replacement() : Replacement();
     const auto neighbours = options.replace ? std::vector<Instance>() : find_neighbours(listen_address(options).port());
-    Lifecycle::Memory memory;
     EchoServer server(find_listener(options, replacement, store), dispatcher->counters(), dispatcher->port_stats(),
                       options.idle_timeout, options.verbose);
     dispatcher->set_listener(server.listener());
     const auto gate = std::make_shared<Gate>();
-    Lifecycle lifecycle(options.drain_timeout, server, *gate, store, memory);
+    Lifecycle lifecycle(options.drain_timeout, server, *gate, store);
     const PortPlan plan = plan_first_ports(options, server.listener(), neighbours);
     const auto open = plan.describe(true);
     Pins pins;

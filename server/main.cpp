@@ -24,8 +24,8 @@ int main(int argc, char** argv) {
         if (const auto* code = std::get_if<int>(&parsed)) return *code;
         raise_descriptor_limit();
         if (const auto* options = std::get_if<ProbeOptions>(&parsed)) return probe(*options);
-        // Ignored until they are blocked; a blocked signal stays pending even if it is ignored.
-        for (const int signal : {SIGHUP, SIGUSR1, SIGUSR2}) std::signal(signal, SIG_IGN);
+        // Pending until the housekeeper takes them.
+        block_signals({SIGHUP, SIGUSR1, SIGUSR2});
         check_proc();
         use_permitted_capabilities();
         if (const auto* format = std::get_if<StatusFormat>(&parsed)) return print_status(*format);

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -13,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <new>
 #include <sstream>
 #include <stdexcept>
 
@@ -33,15 +33,21 @@ class SystemError : public std::system_error {
     std::runtime_error text_;  // not a string, whose copy can throw
 };
 
-std::uint64_t start_in(const std::string& path) {
-    std::ifstream file(path);
+// Fields of /proc/PROCESS/stat (proc(5)).
+constexpr int parent_field = 4;
+constexpr int terminal_field = 7;
+constexpr int start_field = 22;
+
+// 0 if it can't be read, and where there is no parent or no terminal.
+std::uint64_t field_of(const std::string& process, int number) {
+    std::ifstream file(fmt::format("/proc/{}/stat", process));
     std::string text;
     std::getline(file, text, '\0');
     // The name can have blanks, brackets and newlines.
     std::istringstream fields(text.substr(text.rfind(')') + 1));
-    std::string start;
-    for (int field = 3; field <= 22; ++field) fields >> start;
-    return parse_number<std::uint64_t>(start).value_or(0);
+    std::string value;
+    for (int field = 3; field <= number; ++field) fields >> value;
+    return parse_number<std::uint64_t>(value).value_or(0);
 }
 
 std::size_t descriptor_limit() {
@@ -130,14 +136,14 @@ std::uint64_t inode_of_namespace(const std::string& kind) {
     return ::stat(("/proc/thread-self/ns/" + kind).c_str(), &status) == 0 ? status.st_ino : 0;
 }
 
-std::uint64_t start_of_this_process() { return start_in("/proc/self/stat"); }
+std::uint64_t start_of_this_process() { return field_of("self", start_field); }
 
 Fd open_process(pid_t pid, std::uint64_t start) {
     // glibc has a wrapper since 2.36 alone.
     Fd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
     if (!process || start == 0 || !proc_is_ours()) return process;
     // Read after the process was opened: if the start is right now, the PID was its own when it was opened.
-    const auto found = start_in(fmt::format("/proc/{}/stat", pid));
+    const auto found = field_of(std::to_string(pid), start_field);
     if (found == 0 || found == start) return process;
     errno = ESRCH;
     return {};
@@ -164,9 +170,9 @@ std::thread start_thread(std::function<void()> run) {
     }
 }
 
-void block_signals() {
-    const auto signals = set_of({SIGHUP, SIGUSR1, SIGUSR2, SIGINT, SIGTERM});
-    ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+void block_signals(std::initializer_list<int> signals) {
+    const auto set = set_of(signals);
+    ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
 }
 
 StopsStart::StopsStart() : thread_(start_thread(wait_for_stop)) {}
@@ -182,17 +188,46 @@ void start_is_complete() {
     if (::sigismember(&pending, SIGINT) == 1 || ::sigismember(&pending, SIGTERM) == 1) end_start();
 }
 
+StartTerminal::StartTerminal() {
+    const auto leader = std::to_string(::getsid(0));
+    std::ifstream file(fmt::format("/proc/{}/comm", leader));
+    std::string name;
+    if (std::getline(file, name) && name == "sudo") process_ = std::to_string(field_of(leader, parent_field));
+    exists_ = field_of(process_, terminal_field) != 0;
+    struct sigaction at_start{};
+    is_ignored_ = ::sigaction(SIGHUP, nullptr, &at_start) == 0 && at_start.sa_handler == SIG_IGN;
+}
+
+bool StartTerminal::may_have_sent(const signalfd_siginfo& hangup) const {
+    if (!exists_ || hangup.ssi_code == SI_KERNEL) return exists_;
+    // 0 is a process outside of this PID namespace. A shell may have ended since it sent the signal.
+    const auto sender = static_cast<pid_t>(hangup.ssi_pid);
+    const pid_t session = ::getsid(0);
+    return sender != 0 && (sender == session || sender == parent_ || std::to_string(sender) == process_ ||
+                           ::getsid(sender) == session);
+}
+
+bool StartTerminal::is_gone() const {
+    try {
+        return exists_ && field_of(process_, terminal_field) == 0;
+    } catch (const std::bad_alloc&) {
+        return false;  // nobody knows
+    }
+}
+
 Fd signal_descriptor(std::initializer_list<int> signals) {
     const auto set = set_of(signals);
     return checked(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), "signalfd");
 }
 
-sigset_t take_signals(int descriptor) {
+sigset_t take_signals(int descriptor, signalfd_siginfo* hangup) {
     auto set = set_of({});
     signalfd_siginfo taken{};
     // A few: in a storm one can come again while the others are taken.
-    for (int left = 8; left > 0 && ::read(descriptor, &taken, sizeof(taken)) == sizeof(taken); --left)
+    for (int left = 8; left > 0 && ::read(descriptor, &taken, sizeof(taken)) == sizeof(taken); --left) {
         ::sigaddset(&set, static_cast<int>(taken.ssi_signo));
+        if (hangup != nullptr && taken.ssi_signo == SIGHUP) *hangup = taken;
+    }
     return set;
 }
 

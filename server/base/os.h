@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <sys/signalfd.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -95,9 +96,9 @@ void raise_descriptor_limit();
 /// A thread that calls `run`. Throws std::system_error, which says what to do, if there can be none.
 std::thread start_thread(std::function<void()> run);
 
-/// Blocks SIGHUP, SIGUSR1, SIGUSR2, SIGINT and SIGTERM in the calling thread and in threads that it starts. From then
-/// on they are read from descriptors; of each the kernel keeps one.
-void block_signals();
+/// Blocks `signals` in the calling thread and in threads that it starts. From then on they are read from descriptors;
+/// of each the kernel keeps one, also if the parent ignored it.
+void block_signals(std::initializer_list<int> signals);
 
 /// As long as it exists, SIGINT and SIGTERM end the process at once, with a line and exit code 1: whatever hangs in the
 /// start, and also if it is process 1 of a container. (By a thread: a handler does not run while the only thread
@@ -116,11 +117,30 @@ class StopsStart {
 /// replace. To be called once, before the first step that can't be taken back.
 void start_is_complete();
 
+/// The terminal at which this process was started, if there is one. Not the one that sudo(8) makes for its command
+/// (use_pty), but that of sudo itself.
+class StartTerminal {
+ public:
+    /// To be made while SIGHUP is blocked, and as it was at the start: ignored under nohup(1).
+    StartTerminal();
+    /// Whether `hangup`, a SIGHUP, can come from its end: the kernel sent it, or a process of this session or of sudo.
+    [[nodiscard]] bool may_have_sent(const signalfd_siginfo& hangup) const;
+    [[nodiscard]] bool is_gone() const;
+    /// Whether the process shall outlive the terminal.
+    [[nodiscard]] bool is_ignored() const { return is_ignored_; }
+
+ private:
+    std::string process_ = "self";  // in /proc: has the terminal
+    pid_t parent_ = ::getppid();
+    bool exists_;
+    bool is_ignored_;
+};
+
 /// A signalfd(2) that is readable while one of `signals`, which are blocked, is pending. Throws std::system_error.
 Fd signal_descriptor(std::initializer_list<int> signals);
 
-/// Takes all of these that are pending. Needs no memory.
-sigset_t take_signals(int descriptor);
+/// Takes all of these that are pending, and tells of the last SIGHUP in `hangup`. Needs no memory.
+sigset_t take_signals(int descriptor, signalfd_siginfo* hangup = nullptr);
 
 /// The limit of open connections: `wanted`, or else the number of descriptors that are free now, less a reserve for
 /// what the server opens later. Throws std::runtime_error if that leaves too few.

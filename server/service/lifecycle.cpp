@@ -59,12 +59,30 @@ class Housework {
 
  private:
     void answer_signals() {
-        const auto signals = take_signals(signals_.get());
-        if (::sigismember(&signals, SIGHUP) == 1) reload({});
+        signalfd_siginfo hangup{};
+        const auto signals = take_signals(signals_.get(), &hangup);
+        if (::sigismember(&signals, SIGHUP) == 1) answer_hangup(hangup);
         if (::sigismember(&signals, SIGUSR1) == 1) log_status();
         if (::sigismember(&signals, SIGUSR2) != 1) return;
         facts_.dispatcher->reset_port_stats();
         log_line("SIGUSR2: the figures by port are reset");
+    }
+
+    // A shell that ends, and sudo, can send SIGHUP a moment before the terminal is gone: then it is a reload first.
+    void answer_hangup(const signalfd_siginfo& hangup) {
+        const bool from_terminal = facts_.terminal.may_have_sent(hangup);
+        if (from_terminal) perhaps_hung_up_ = std::chrono::steady_clock::now();
+        if (!from_terminal || !leave_terminal()) reload({});
+    }
+
+    bool leave_terminal() {
+        constexpr auto moment = std::chrono::seconds(5);
+        if (std::chrono::steady_clock::now() - perhaps_hung_up_ > moment || !facts_.terminal.is_gone()) return false;
+        // Once: shell and kernel both send SIGHUP, and a second stop signal would end the drain.
+        if (facts_.terminal.is_ignored() || std::exchange(left_terminal_, true)) return true;
+        log_line("SIGHUP: the terminal in which the server was started is gone");
+        ::kill(::getpid(), SIGTERM);
+        return true;
     }
 
     // In ms, rounded up; -1 for never.
@@ -78,6 +96,7 @@ class Housework {
         constexpr int share = 100;  // looks take at most this part of a CPU
         constexpr std::chrono::nanoseconds period = std::chrono::seconds(1);
         const auto start = time_of(CLOCK_THREAD_CPUTIME_ID);
+        leave_terminal();
         try {
             const auto line = is_open() ? facts_.ports.look() : "";
             if (!line.empty()) {
@@ -216,6 +235,8 @@ class Housework {
     Housekeeper::Facts facts_;
     Fd end_;
     Fd signals_ = signal_descriptor({SIGHUP, SIGUSR1, SIGUSR2});
+    std::chrono::steady_clock::time_point perhaps_hung_up_;
+    bool left_terminal_ = false;
     std::string failure_;  // of the last reload
     bool look_fails_ = false;
     Warnings warnings_;

@@ -43,6 +43,7 @@ class Housekeeper {
         Options options;
         OpenPorts ports;
         uid_t user;  ///< who, beside root, may reload
+        StartTerminal terminal;
         std::shared_ptr<Dispatcher> dispatcher;
         std::shared_ptr<Gate> gate;
         int listener;          ///< in echo_socket; the server owns it

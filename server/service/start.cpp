@@ -162,7 +162,8 @@ PortPlan plan_first_ports(const Options& options, int listener, const std::vecto
 void serve(const Options& options, DescriptorStore& store) {
     const std::string_view sudo = ::geteuid() == 0 ? "sudo " : "";
     const User user = find_user(options.user);  // can hang with a directory server: a signal ends the process
-    block_signals();
+    block_signals({SIGINT, SIGTERM});
+    const StartTerminal terminal;
     become(user);
 
     // Whatever was made last goes first, at the end and if a step fails: ports close before the socket does.
@@ -192,8 +193,8 @@ void serve(const Options& options, DescriptorStore& store) {
     const bool kept_cap_bpf = drop_capabilities([&] { return !dispatcher->may_use_maps(); });
     server.start_threads();  // a thread has capabilities of its own
     lifecycle.begin();
-    Housekeeper housekeeper(
-        {options, std::move(ports), user.uid, dispatcher, gate, server.listener(), std::move(self), server.io()});
+    Housekeeper housekeeper({options, std::move(ports), user.uid, terminal, dispatcher, gate, server.listener(),
+                             std::move(self), server.io()});
     start_is_complete();
     rename_pins(pins, options);
     warn_of_lost_rights(options, user, dispatcher->may_use_maps(), kept_cap_bpf);

@@ -5,7 +5,7 @@
 
 namespace echo_server {
 
-/// Has process `pid`, a child of this process, killed when this process ends, even by SIGKILL. (PR_SET_PDEATHSIG has no
+/// Has process `pid` killed when this process ends, even by SIGKILL. (PR_SET_PDEATHSIG has no
 /// effect on a child that becomes another user.)
 void kill_at_our_end(pid_t pid);
 

@@ -2,7 +2,6 @@
 // 'echo-server probe' against the real server.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
-#include <sched.h>
 #include <sys/mount.h>
 
 #include <atomic>
@@ -22,6 +21,7 @@
 #include "support/peer.h"
 #include "support/server.h"
 #include "support/shown_status.h"
+#include "support/skip.h"
 
 namespace echo_server {
 
@@ -135,14 +135,14 @@ TEST_CASE("probe: --expect compares, as text and as JSON") {
 }
 
 TEST_CASE("probe: takes names and addresses of both families, also with a zone") {
+    if (!possible_in_child(leave_mount_namespace)) return;
     const Network network;
     run_ok(network.host, {"ip", "address", "add", "fe80::1/64", "dev", "to-vm", "nodad"});
     run_ok(network.vm, {"ip", "address", "add", "fe80::2/64", "dev", "to-host", "nodad"});
     const Server server(network.vm, {"--ports", "7"});
     const TempFile hosts("192.0.2.2 server.example\n2001:db8::2 server.example\n");
     const auto with_hosts = [&] {
-        if (::unshare(CLONE_NEWNS) != 0 || ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-            ::mount(hosts.path().c_str(), "/etc/hosts", nullptr, MS_BIND, nullptr) != 0)
+        if (!leave_mount_namespace() || ::mount(hosts.path().c_str(), "/etc/hosts", nullptr, MS_BIND, nullptr) != 0)
             std::abort();
     };
     struct Case {
@@ -257,12 +257,11 @@ TEST_CASE("probe: a socket that connects to itself is no echo") {
 
 #ifdef NDEBUG  // sanitizers need /proc themselves
 TEST_CASE("probe: needs no privileges, and no /proc") {
+    if (!possible_in_child(leave_mount_namespace)) return;
     const Netns netns;
     const Server server(netns, {"--ports", "7-8"});
     const auto [code, output] = probed(netns, {"--ports", "7-9", "--retries", "0", "127.0.0.1"}, [] {
-        if (::unshare(CLONE_NEWNS) != 0 || ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-            ::umount2("/proc", MNT_DETACH) != 0)
-            std::abort();
+        if (!leave_mount_namespace() || ::umount2("/proc", MNT_DETACH) != 0) std::abort();
         become_ordinary({});
     });
     CHECK(code == 1);

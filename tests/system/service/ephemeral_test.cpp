@@ -3,7 +3,6 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
-#include <sched.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -17,6 +16,7 @@
 #include "net/sockets.h"
 #include "support/client.h"
 #include "support/server.h"
+#include "support/skip.h"
 
 namespace echo_server {
 
@@ -197,12 +197,11 @@ TEST_CASE("ephemeral: ports that are reserved are none of the host's own, howeve
 }
 
 TEST_CASE("ephemeral: where the sysctls are hidden, the kernel's default range counts, and no other list fails") {
+    if (!possible_in_child(leave_mount_namespace)) return;
     const Netns netns;
     set_sysctl(netns, "net/ipv4/ip_local_port_range", "40000 40031");
     const auto hide_sysctls = [] {
-        if (::unshare(CLONE_NEWNS) != 0 || ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-            ::mount("proc", "/proc", "proc", 0, "subset=pid") != 0)
-            ::_exit(1);
+        if (!leave_mount_namespace() || ::mount("proc", "/proc", "proc", 0, "subset=pid") != 0) ::_exit(1);
     };
     const auto [code, output] = run(netns, echo_server({"--ports", "32768-60999"}), hide_sysctls);
     CHECK(code == 1);

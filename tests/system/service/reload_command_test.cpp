@@ -16,6 +16,7 @@
 #include "support/client.h"
 #include "support/inject_fault.h"
 #include "support/server.h"
+#include "support/skip.h"
 
 namespace echo_server {
 
@@ -197,6 +198,7 @@ TEST_CASE("reload command: where no server runs that could answer, it says so") 
 }
 
 TEST_CASE("reload command: it reaches the only server, also from another PID namespace") {
+    if (!possible_in_child(leave_mount_namespace)) return;
     const Netns netns;
     const TempFile file("7\n");
     const Server server(netns, {"--ports-file", file.path()});

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <linux/bpf.h>
 #include <linux/capability.h>
-#include <sched.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -20,16 +19,9 @@
 #include "support/child.h"
 #include "support/client.h"
 #include "support/server.h"
+#include "support/skip.h"
 
 namespace echo_server {
-
-namespace {
-
-void become_root_of_a_user_namespace() {
-    if (::unshare(CLONE_NEWUSER) != 0 || !std::ofstream("/proc/self/uid_map").write("0 0 1", 5).flush()) std::abort();
-}
-
-}  // namespace
 
 TEST_CASE("start: says what is open, through which socket, in which namespace, how to reload and stop") {
     const Netns netns;
@@ -51,6 +43,7 @@ TEST_CASE("start: says what is open, through which socket, in which namespace, h
 }
 
 TEST_CASE("start: as process 1, of a container say, it names no process, which would be another one outside") {
+    if (!possible_in_child(leave_mount_namespace)) return;
     const Netns netns;
     const TempFile file("7\n");
     Command command{"unshare", "--fork", "--pid", "--kill-child", "--mount-proc"};
@@ -143,6 +136,18 @@ TEST_CASE("start: --help and --version") {
     CHECK(run_ok(netns, echo_server({"--version"})) == "echo-server " ECHO_SERVER_VERSION "\n");
 }
 
+TEST_CASE("start: in another user namespace it says that BPF programs belong to the initial one") {
+    if (!possible_in_child(leave_user_namespace)) return;
+    const auto [code, output] = run(Netns(), echo_server({"--ports", "7"}), [] {
+        if (!leave_user_namespace() || !std::ofstream("/proc/self/uid_map").write("0 0 1", 5).flush()) std::abort();
+    });
+    CHECK(code == 1);
+    CHECK(output ==
+          "echo-server: becoming user nobody: Operation not permitted; this is another user namespace than the initial "
+          "one, to which BPF programs belong (that of a rootless container, or by PrivateUsers= in a systemd unit): "
+          "start echo-server outside of it\n");
+}
+
 TEST_CASE("start: what can't be is one line that says why and what to do, and exit code 1") {
     const Netns netns;
     const NamedServer other(netns, NamedServer::Protocol::tcp, "127.0.0.1", 9999, "other");
@@ -189,13 +194,6 @@ TEST_CASE("start: what can't be is one line that says why and what to do, and ex
         keep_capabilities({CAP_BPF, CAP_NET_ADMIN, CAP_SETUID, CAP_SETGID});
         refuse_bpf();
     });
-    check(
-        seven,
-        "becoming user nobody: Operation not permitted; this is another user namespace than the initial one, to which "
-        "BPF "
-        "programs belong (that of a rootless container, or by PrivateUsers= in a systemd unit): start echo-server "
-        "outside of it",
-        become_root_of_a_user_namespace);
     check(seven,
           "loading the BPF program: Function not implemented; this kernel has no bpf(): one built with "
           "CONFIG_BPF_SYSCALL=y is needed",
@@ -212,13 +210,12 @@ TEST_CASE("start: what can't be is one line that says why and what to do, and ex
 
 #ifdef NDEBUG  // sanitizers need /proc themselves
 TEST_CASE("start: without /proc it says that, and so does status") {
+    if (!possible_in_child(leave_mount_namespace)) return;
     const Netns netns;
     const Server server(netns, {"--ports", "7"});
     for (const Command& arguments : {Command{"--ports", "7"}, Command{"status"}}) {
         const auto [code, output] = run(netns, echo_server(arguments), [] {
-            if (::unshare(CLONE_NEWNS) != 0 || ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-                ::umount2("/proc", MNT_DETACH) != 0)
-                std::abort();
+            if (!leave_mount_namespace() || ::umount2("/proc", MNT_DETACH) != 0) std::abort();
         });
         CHECK(code == 1);
         CHECK(

@@ -2,7 +2,6 @@
 // Hosts that lack something, or have it in another form.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
-#include <sched.h>
 #include <sys/mount.h>
 
 #include <chrono>
@@ -14,6 +13,7 @@
 #include "support/client.h"
 #include "support/inject_fault.h"
 #include "support/server.h"
+#include "support/skip.h"
 
 namespace echo_server {
 
@@ -21,12 +21,11 @@ using namespace std::chrono_literals;
 using std::chrono::steady_clock;
 
 TEST_CASE("surroundings: without a BPF file system it serves, reloads and shows its status") {
+    if (!possible_in_child(leave_mount_namespace)) return;
     const Netns netns;
     const TempFile file("7\n");
     Server server(netns, {"--ports-file", file.path()}, [] {
-        if (::unshare(CLONE_NEWNS) != 0 || ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-            ::mount("none", "/sys", "tmpfs", 0, nullptr) != 0)
-            std::abort();
+        if (!leave_mount_namespace() || ::mount("none", "/sys", "tmpfs", 0, nullptr) != 0) std::abort();
     });
     file.write("7,77\n");
     CHECK(server.reload() == fmt::format("reloaded {}: added 77; removed none; 2 ports open", file.path()));

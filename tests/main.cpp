@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 
 #include <csignal>
 #include <cstdlib>
@@ -13,6 +14,12 @@ int main(int argc, char** argv) {
     // The bpftool of the build: on Ubuntu, the first in PATH may be a script that finds no real one.
     const char* path = ::getenv("PATH");
     ::setenv("PATH", (BPFTOOL_FOLDER ":" + std::string(path != nullptr ? path : "")).c_str(), 1);
+
+    // Of clients a test has thousands; a session's limit is often 1,024. A server sets its own.
+    rlimit descriptors{};
+    ::getrlimit(RLIMIT_NOFILE, &descriptors);
+    descriptors.rlim_cur = descriptors.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &descriptors);
 
     // Else the end of a child can interrupt a call in any thread, and a client would fail by EINTR: while fork(2)
     // blocks all signals, even a SIGCHLD that nobody handles is delivered.

@@ -26,7 +26,81 @@ as_root() { # COMMAND...
 }
 
 exec_as_root() { # COMMAND...: in place of the shell
+    hand_over
     if is_root; then exec "$@"; else exec sudo env ${TMPDIR:+"TMPDIR=$TMPDIR"} "$@"; fi
+}
+
+# What a script makes in the checkout belongs to the checkout's owner, also if root runs the script.
+made= # paths in the checkout
+hand_over() {
+    if ! is_root || [ -z "$made" ] || [ "$(stat -c %u "$top")" -eq 0 ]; then return; fi
+    # Another script may remove its files meanwhile. What can't be handed over, check_access() finds.
+    # shellcheck disable=SC2086  # a list of words
+    (cd "$top" && {
+        find build/ -maxdepth 1 -type d -user 0 -print0
+        find $made -xdev -user 0 -print0
+    } | xargs -0 -r chown --no-dereference --reference=.) 2>/dev/null || true
+}
+
+# Fails if files of another user are in the way, as those of root that older scripts left.
+check_access() { # PATH... in the checkout, and how deep find(1) looks
+    found=$(cd "$top" && find "$@" ! -type l ! -user "$(id -u)" ! -writable -print -quit 2>/dev/null) || true
+    if [ -z "$found" ]; then return; fi
+    whole=$top/build
+    if [ "$found" = . ]; then whole=$top; fi
+    found=$(readlink -f "$top/$found")
+    fail "$(id -un) can't write to $found, which belongs to $(stat -c %U "$found"): run \
+'sudo chown -R $(id -u):$(id -g) \"$whole\"'"
+}
+
+finish() { :; } # a script that has to clean up has its own
+ticker=
+stop_ticker() { # by SIGKILL: a shell that has just begun to run may still have the traps of this one
+    if [ -n "$ticker" ]; then { kill -KILL "$ticker" && wait "$ticker"; } 2>/dev/null || true; fi
+    ticker=
+}
+at_exit() {
+    stop_ticker
+    finish
+    hand_over
+}
+trap 'at_exit || true' EXIT
+# The shell waits for its command before it takes them: a lock is held until nobody writes any more.
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+lock() { # FOLDER WHAT-THE-OTHER-DOES: until the script's end
+    exec 9<"$1"
+    if flock --nonblock 9; then return; fi
+    echo "$script: waiting for another script, which $2" >&2
+    flock 9
+}
+
+# Makes and locks a folder of the build, because one script at a time may write there. While a script has it, it starts
+# no other that takes it.
+take() { # FOLDER OTHERS...: what the script writes besides
+    made=$*
+    check_access . build -maxdepth 0
+    mkdir -p "$top/$1"
+    hand_over # at once: other users may make folders beside it
+    lock "$top/$1" "writes $1"
+    check_access "$@" # only now: root's script may have been before
+}
+
+free_kib() { echo $(($(stat -f -c '%a * %S / 1024' "$1"))); } # FOLDER
+is_full() { # FOLDER
+    # shellcheck disable=SC2046  # two words; btrfs counts no inodes
+    set -- "$1" $(stat -f -c '%c %d' "$1")
+    [ "$(free_kib "$1")" -lt 1024 ] || { [ "$2" -gt 0 ] && [ "$3" -eq 0 ]; }
+}
+
+explain() { # LOG: of what has failed; says whether a disk is full
+    temporary=${TMPDIR:-/tmp}
+    if grep -q 'No space left on device' "$1" || is_full "${1%/*}" || is_full "$temporary"; then
+        echo "$script: a disk is full: $(free_kib "$temporary") KiB are free in $temporary, $(free_kib "${1%/*}") KiB \
+in ${1%/*} ('df', 'df -i'): make room, or set TMPDIR to a folder of another disk" >&2
+    fi
 }
 
 # Runs a command whose output goes to a file. Says every half minute how far it is, and shows the file if it fails.
@@ -34,17 +108,17 @@ quietly() { # FILE COMMAND...
     log=$1
     shift
     mkdir -p "${log%/*}"
-    # sleep(1) keeps no stream open, because a reader of ours would wait for it, nor the lock of scripts/build.
-    (while sleep 30 >&- 2>&- 9>&- && kill -0 $$ 2>&-; do echo "$script: $(tail -n 1 "$log" | cut -c 1-100)" >&2; done) &
-    if "$@" >"$log" 2>&1 </dev/null; then
-        kill $! 2>&- || true
-        return
-    fi
-    kill $! 2>&- || true
+    rm -f "$log" # a command of a script that was killed may still write to it
+    # sleep(1) keeps no stream open, because a reader of ours would wait for it.
+    (while sleep 30 >&- 2>&- && kill -0 $$ 2>&-; do echo "$script: $(tail -n 1 "$log" | cut -c 1-100)" >&2; done) 9>&- &
+    ticker=$!
+    code=0
+    "$@" >"$log" 2>&1 </dev/null 9>&- || code=$?
+    stop_ticker
+    if [ "$code" -eq 0 ]; then return; fi
     cat "$log" >&2 || true
-    if [ ! -s "$log" ] || grep -q 'No space left on device' "$log"; then
-        echo "$script: a disk may be full ('df'): make room, or set TMPDIR to a folder of another disk" >&2
-    fi
+    explain "$log"
+    while [ "$(command -v "$1")" = "$1" ]; do shift; done # our own functions, of which users know nothing
     fail "this has failed, see above: $*"
 }
 

@@ -20,6 +20,7 @@
 #include "support/client.h"
 #include "support/guard.h"
 #include "support/server.h"
+#include "support/skip.h"
 
 namespace echo_server {
 namespace {
@@ -164,6 +165,7 @@ TEST_CASE("terminal: a server stops if its shell passes SIGHUP on, ends, and the
 }
 
 TEST_CASE("terminal: when it closes, a server under a sudo with a terminal of its own stops") {
+    if (!possible_in_child(leave_mount_namespace)) return;
     const Netns netns;
     const TempFile sudoers("Defaults use_pty, !env_reset\nroot ALL=(ALL:ALL) ALL\n");
     const Command shell{"unshare", "--mount", "sh", "-c",

@@ -18,7 +18,7 @@
 namespace echo_server {
 namespace {
 
-// A reader that stalls (a pager, a stopped terminal) must not stall the server: the reader misses lines instead.
+// Never waits for a reader that stalls (a pager, a stopped terminal): that reader misses lines instead.
 void write_if_there_is_room(int fd, std::string_view line) {
     if (::send(fd, line.data(), line.size(), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || errno != ENOTSOCK) return;
     pollfd ready{.fd = fd, .events = POLLOUT, .revents = 0};
@@ -26,8 +26,7 @@ void write_if_there_is_room(int fd, std::string_view line) {
     [[maybe_unused]] const auto written = ::write(fd, line.data(), line.size());
 }
 
-// $JOURNAL_STREAM is "DEVICE:INODE" of the stream that leads to the journal. The environment is inherited, the stream
-// perhaps not: so compare.
+// Compares, because a process can inherit $JOURNAL_STREAM ("DEVICE:INODE" of the journal's stream) without the stream.
 bool is_journal(int fd) noexcept {
     const char* stream = std::getenv("JOURNAL_STREAM");
     struct stat file{};
@@ -39,14 +38,14 @@ bool is_journal(int fd) noexcept {
 
 }  // namespace
 
-// On a terminal POLLOUT does not promise room for a line, and on a pipe another writer may be faster. O_NONBLOCK
-// would help, but all processes with the same open file share it, for example the parent. So open the file once more.
+// Opens the files again with O_NONBLOCK, because poll() is not enough: on a terminal POLLOUT does not promise room for
+// a line, and on a pipe another writer may be faster. Set on the old files, O_NONBLOCK would also apply to the parent.
 void keep_log_from_blocking() {
     for (const int stream : {STDOUT_FILENO, STDERR_FILENO}) {
         struct stat file{};
         if (::fstat(stream, &file) != 0 || (!S_ISFIFO(file.st_mode) && ::isatty(stream) == 0)) continue;
         const auto path = fmt::format("/proc/self/fd/{}", stream);
-        // Where that is refused, for example by the terminal of another user, the log stays where it is.
+        // If this fails, for example because the terminal belongs to another user, the old file stays in use.
         const Fd own(::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
         if (own) ::dup2(own.get(), stream);
     }
@@ -54,7 +53,7 @@ void keep_log_from_blocking() {
 
 // One write for each line keeps lines whole where several processes share the output.
 void Log::operator()(std::string_view line) const noexcept {
-    // POLLOUT promises room for so many bytes in a pipe, and only so many are written all or not at all.
+    // POLLOUT on a pipe promises room for PIPE_BUF bytes. A longer write may block, or write only a part.
     std::array<char, PIPE_BUF> room;
     constexpr std::string_view cut_off = "... (cut off)\n";
     const auto start = is_journal(stream) ? priority : prefix;

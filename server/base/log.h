@@ -12,12 +12,12 @@
 
 namespace echo_server {
 
-/// To be called once, before a server logs: from then on no line waits for the reader of a terminal or a pipe.
+/// After this call no log line waits for the reader of a terminal or a pipe. To be called once, before a server logs.
 void keep_log_from_blocking();
 
-/// Writes a line to a standard stream, in one piece, as copy_printable() in text.h shows it. If the reader stalls or is
-/// gone, the line is lost: the server must go on. A line that would have more than PIPE_BUF (4,096) bytes is cut off,
-/// and its end says so: a full pipe would block.
+/// Writes a line to a standard stream, in one piece, in the form of copy_printable() in text.h. If the reader stalls or
+/// is gone, the line is lost, because the server must go on. A line that would have more than PIPE_BUF (4,096) bytes
+/// ends with "... (cut off)", because a longer write to a pipe could block.
 struct Log {
     /// Takes nothing from the heap.
     void operator()(std::string_view line) const noexcept;
@@ -29,28 +29,28 @@ struct Log {
 
     int stream;
     std::string_view prefix;
-    std::string_view priority;  ///< of sd-daemon(3); the prefix if the stream leads to the journal
+    std::string_view priority;  ///< of sd-daemon(3); replaces the prefix if the stream leads to the journal
 };
 constexpr Log log_line{.stream = STDOUT_FILENO, .prefix = "", .priority = ""};
-/// Something was not done.
+/// For what failed.
 constexpr Log log_error{.stream = STDERR_FILENO, .prefix = "echo-server: ", .priority = SD_ERR};
-/// Something may harm later.
+/// For what may cause a failure later.
 constexpr Log log_warning{.stream = STDERR_FILENO, .prefix = "echo-server: ", .priority = SD_WARNING};
 
 /// log_line() for each line of `text`. Takes nothing from the heap.
 void log_text(std::string_view text) noexcept;
 
-/// Whether log_line() writes to the journal of systemd ($JOURNAL_STREAM in systemd.exec(5)), which knows the name, the
-/// process and the time of each line.
+/// Whether log_line() writes to the journal of systemd ($JOURNAL_STREAM in systemd.exec(5)). The journal adds the name,
+/// the process and the time to each line.
 bool logs_to_journal() noexcept;
 
-/// For a problem that every connection may have.
+/// For a problem that every connection may have, and that could flood the log.
 class Warnings {
  public:
-    /// Logs it, at most one a second. Takes nothing from the heap, because the problem may be that there is no memory.
-    /// A problem of more than 256 characters is cut off.
+    /// Logs at most one problem a second, and at most 256 characters of it. Takes nothing from the heap, because the
+    /// problem may be that there is no memory.
     template <typename... Args>
-    // NOLINTNEXTLINE(bugprone-exception-escape)  fmt throws at wrong formats, and the compiler checks this one
+    // NOLINTNEXTLINE(bugprone-exception-escape)  fmt throws only for a wrong format, and the compiler checks this one
     void warn(fmt::format_string<Args...> format, Args&&... args) noexcept {
         const auto now = std::chrono::steady_clock::now();
         if (now < next_) return;

@@ -30,7 +30,7 @@ class SystemError : public std::system_error {
     [[nodiscard]] const char* what() const noexcept override { return text_.what(); }
 
  private:
-    std::runtime_error text_;  // not a string, whose copy can throw
+    std::runtime_error text_;  // not a string: copying a string can throw
 };
 
 // Fields of /proc/PROCESS/stat (proc(5)).
@@ -38,12 +38,12 @@ constexpr int parent_field = 4;
 constexpr int terminal_field = 7;
 constexpr int start_field = 22;
 
-// 0 if it can't be read, and where there is no parent or no terminal.
+// 0 if the field can't be read, or if there is no parent or no terminal.
 std::uint64_t field_of(const std::string& process, int number) {
     std::ifstream file(fmt::format("/proc/{}/stat", process));
     std::string text;
     std::getline(file, text, '\0');
-    // The name can have blanks, brackets and newlines.
+    // Starts behind the last bracket, because the name of the process can have blanks, brackets and newlines.
     std::istringstream fields(text.substr(text.rfind(')') + 1));
     std::string value;
     for (int field = 3; field <= number; ++field) fields >> value;
@@ -56,11 +56,11 @@ std::size_t descriptor_limit() {
     return limit.rlim_cur;
 }
 
-// Capabilities count for less in all others.
+// The capabilities that the server needs count in this namespace only.
 bool in_initial_user_namespace() {
     constexpr std::uint64_t initial = 0xEFFFFFFD;  // PROC_USER_INIT_INO in the kernel
     const auto inode = inode_of_namespace("user");
-    return inode == 0 || inode == initial;  // without the file the kernel has no user namespaces
+    return inode == 0 || inode == initial;  // 0: the kernel has no user namespaces
 }
 
 std::string how_to_get_descriptors(std::size_t wanted) {
@@ -75,7 +75,7 @@ sigset_t set_of(std::initializer_list<int> signals) {
     return set;
 }
 
-// Destructors would wait for what hangs.
+// By _exit(), because a destructor would wait for the step that hangs.
 [[noreturn]] void end_start() {
     log_error("stopped by a signal before the start was complete");
     ::_exit(1);
@@ -85,7 +85,7 @@ void wait_for_stop() {
     const auto stops = set_of({SIGINT, SIGTERM});
     siginfo_t taken{};
     while (::sigwaitinfo(&stops, &taken) < 0) continue;
-    if (taken.si_pid != ::getpid()) end_start();  // else it is the destructor's
+    if (taken.si_pid != ::getpid()) end_start();  // our own signal comes from ~StopsStart()
 }
 
 }  // namespace
@@ -93,8 +93,8 @@ void wait_for_stop() {
 void fail(std::string_view what, int error, std::string_view hint) {
     if (error == EPERM && !in_initial_user_namespace())
         hint =
-            "this is another user namespace than the initial one, to which BPF programs belong (that of a rootless "
-            "container, or by PrivateUsers= in a systemd unit): start echo-server outside of it";
+            "BPF programs need the initial user namespace, and this is another one (of a rootless container, or by "
+            "PrivateUsers= in a systemd unit): start echo-server outside of it";
     if (error == ENFILE) hint = "raise the limit of the host ('sysctl -w fs.file-max=N')";
     if (error == EMFILE) throw SystemError(what, error, how_to_get_descriptors(2 * descriptor_limit()));
     throw SystemError(what, error, hint);
@@ -112,7 +112,7 @@ const char* error_text(int error) noexcept {
 
 std::string read_sysctl(const std::string& name) {
     const Fd file(::open(("/proc/sys/" + name).c_str(), O_RDONLY | O_CLOEXEC));
-    // The kernel returns a whole value in one call, or cuts it off; a list of every second port has 200 KB.
+    // One call must have room for the whole value, or the kernel cuts it off. A list of every second port has 200 KB.
     std::string value(std::size_t{256} << 10U, '\0');
     const auto size = ::read(file.get(), value.data(), value.size());
     value.resize(static_cast<std::size_t>(std::max<ssize_t>(size, 0)));
@@ -123,7 +123,7 @@ std::string read_sysctl(const std::string& name) {
 void check_proc() {
     if (::access("/proc/thread-self/ns/net", F_OK) == 0) return;
     throw std::runtime_error(
-        "looking for /proc/thread-self: /proc is not mounted, or it is that of another PID namespace: mount it "
+        "looking for /proc/thread-self: /proc is not mounted, or it belongs to another PID namespace: mount it "
         "('mount -t proc proc /proc')");
 }
 
@@ -139,10 +139,10 @@ std::uint64_t inode_of_namespace(const std::string& kind) {
 std::uint64_t start_of_this_process() { return field_of("self", start_field); }
 
 Fd open_process(pid_t pid, std::uint64_t start) {
-    // glibc has a wrapper since 2.36 alone.
+    // Before 2.36 glibc has no wrapper.
     Fd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
     if (!process || start == 0 || !proc_is_ours()) return process;
-    // Read after the process was opened: if the start is right now, the PID was its own when it was opened.
+    // Read after the open: if the start time still matches, the PID belonged to this process when it was opened.
     const auto found = field_of(std::to_string(pid), start_field);
     if (found == 0 || found == start) return process;
     errno = ESRCH;
@@ -166,7 +166,7 @@ std::thread start_thread(std::function<void()> run) {
         return std::thread(std::move(run));
     } catch (const std::system_error& error) {
         fail("starting a thread", error.code().value(),
-             "allow this user more ('ulimit -u', or TasksMax in the systemd unit), or ask for fewer with --threads");
+             "allow this user more threads ('ulimit -u', or TasksMax in the systemd unit), or lower --threads");
     }
 }
 
@@ -200,7 +200,7 @@ StartTerminal::StartTerminal() {
 
 bool StartTerminal::may_have_sent(const signalfd_siginfo& hangup) const {
     if (!exists_ || hangup.ssi_code == SI_KERNEL) return exists_;
-    // 0 is a process outside of this PID namespace. A shell may have ended since it sent the signal.
+    // 0 is a sender outside of this PID namespace. getsid() fails if a shell has ended since it sent the signal.
     const auto sender = static_cast<pid_t>(hangup.ssi_pid);
     const pid_t session = ::getsid(0);
     return sender != 0 && (sender == session || sender == parent_ || std::to_string(sender) == process_ ||
@@ -211,7 +211,7 @@ bool StartTerminal::is_gone() const {
     try {
         return exists_ && field_of(process_, terminal_field) == 0;
     } catch (const std::bad_alloc&) {
-        return false;  // nobody knows
+        return false;  // not known
     }
 }
 
@@ -223,7 +223,7 @@ Fd signal_descriptor(std::initializer_list<int> signals) {
 sigset_t take_signals(int descriptor, signalfd_siginfo* hangup) {
     auto set = set_of({});
     signalfd_siginfo taken{};
-    // A few: in a storm one can come again while the others are taken.
+    // At most 8: in a storm of signals the loop might not end.
     for (int left = 8; left > 0 && ::read(descriptor, &taken, sizeof(taken)) == sizeof(taken); --left) {
         ::sigaddset(&set, static_cast<int>(taken.ssi_signo));
         if (hangup != nullptr && taken.ssi_signo == SIGHUP) *hangup = taken;
@@ -232,14 +232,14 @@ sigset_t take_signals(int descriptor, signalfd_siginfo* hangup) {
 }
 
 std::size_t connection_limit(std::optional<std::size_t> wanted) {
-    // What is opened later: the link; the maps once more, for SIGUSR1 or to look at another server (9); the
+    // For what is opened later: the link; the maps again, for SIGUSR1 or to read another server's maps (9); the
     // housekeeper's two sockets and signals, and a command that waits (5); the ports file, netlink, /proc, a connection
-    // that is being accepted; and some to spare.
+    // that is being accepted; and a few spare ones.
     constexpr std::size_t reserve = 24;
     const auto limit = descriptor_limit();
     std::error_code error;
     const std::filesystem::directory_iterator open("/proc/self/fd", error);
-    // If the listing fails, no descriptor is free: it needs one itself. A probe needs no /proc.
+    // Listing needs a descriptor itself: if it fails, none is free, unless /proc is missing (a probe works without it).
     const bool none_free = error && error != std::errc::no_such_file_or_directory;
     const auto kept = reserve + (none_free ? limit : static_cast<std::size_t>(std::distance(open, {})));
     const auto needed = kept + wanted.value_or(1);

@@ -22,7 +22,8 @@
 namespace echo_server {
 namespace {
 
-// Root may open every file by these. The server opens none that its user could not, or the next SIGHUP would fail.
+// With these, root may open every file. The start works without them: it must open only files that a SIGHUP, which has
+// the rights of the user, can open again.
 constexpr std::uint64_t about_files = capability_bit(CAP_CHOWN) | capability_bit(CAP_DAC_OVERRIDE) |
                                       capability_bit(CAP_DAC_READ_SEARCH) | capability_bit(CAP_FOWNER) |
                                       capability_bit(CAP_FSETID) | capability_bit(CAP_MAC_OVERRIDE);
@@ -43,7 +44,7 @@ void set_capabilities(std::uint64_t permitted, std::uint64_t effective) {
                                       .inheritable = 0};
     };
     const std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> data{half(0), half(32)};
-    // Without the inheritable set the ambient set goes, too.
+    // A capability that is not inheritable can't be ambient either.
     if (::syscall(SYS_capset, &header, data.data()) != 0) fail("changing the capabilities");
 }
 
@@ -57,11 +58,11 @@ void change_ids(const User& user) {
     const auto refuse = [&](int error = errno) {
         fail(fmt::format("becoming user {}", user.name), error,
              error == EINVAL  ? "this user namespace does not have that user: start echo-server outside of it"
-             : error == EPERM ? "that needs CAP_SETUID and CAP_SETGID: give it both (--cap-add for a container), let a "
-                                "systemd unit have DynamicUser=yes or User=, or keep the user by --user root"
+             : error == EPERM ? "it needs CAP_SETUID and CAP_SETGID: grant both (--cap-add for a container), set "
+                                "DynamicUser=yes or User= in a systemd unit, or stay root with --user root"
                               : "");
     };
-    // A change from root to another user drops all capabilities, unless they are to be kept.
+    // Without this, a change from root to another user drops all capabilities.
     if (::prctl(PR_SET_KEEPCAPS, 1) != 0) refuse();
     if (user.uid != ::geteuid() || user.gid != ::getegid() || ::getgroups(0, nullptr) != 0) {
         if (::setgroups(0, nullptr) != 0 && user.uid != 0) refuse();
@@ -79,7 +80,7 @@ User find_user(const std::optional<std::string>& name) {
     const auto number = parse_number<uid_t>(wanted);
     const auto* entry = ::getpwnam(wanted.c_str());
     if (entry == nullptr && number) entry = ::getpwuid(*number);
-    // For setresuid(2) the highest number means "no change".
+    // setresuid(2) takes the highest number for "no change".
     if (entry == nullptr && (!number || *number == std::numeric_limits<uid_t>::max()))
         throw std::runtime_error(
             fmt::format("there is no user {}: choose another one, or a number, with --user", quote(wanted)));
@@ -94,8 +95,8 @@ User find_user(const std::optional<std::string>& name) {
 }
 
 std::optional<User> user_of(pid_t pid) {
-    // Not the owner of /proc/PID, which is root if the process has changed its user. In proc(5): lines with the real,
-    // effective, saved and file system's number.
+    // Not the owner of /proc/PID, which is root if the process has changed its user. In the lines "Uid:" and "Gid:" the
+    // second number is the effective one (proc(5)).
     std::ifstream status(fmt::format("/proc/{}/status", pid));
     User user;
     bool found = false;
@@ -116,20 +117,20 @@ void become(const User& user) {
     use_capabilities(~about_files);
 }
 
-// CAP_SYS_PTRACE is effective anyway.
+// CAP_SYS_PTRACE is not in about_files, so it is effective already.
 SightOfProcesses::SightOfProcesses() { use_capabilities(~about_files | capability_bit(CAP_DAC_READ_SEARCH)); }
 
 SightOfProcesses::~SightOfProcesses() {
     try {
         use_capabilities(~about_files);
     } catch (const std::runtime_error&) {
-        // They go with all others, once the program is attached.
+        // drop_capabilities() drops them later, with all others.
     }
 }
 
 bool drop_capabilities(const std::function<bool()>& needs_cap_bpf) {
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail("setting no_new_privs");
-    // Empty where CAP_SYS_ADMIN was used in place of CAP_BPF.
+    // 0 if the server has CAP_SYS_ADMIN instead of CAP_BPF.
     const auto cap_bpf = permitted_capabilities() & capability_bit(CAP_BPF);
     set_capabilities(cap_bpf, 0);
     const auto kept = needs_cap_bpf() ? cap_bpf : 0;

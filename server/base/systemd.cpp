@@ -19,7 +19,7 @@ void remove(const std::string& name) { notify(fmt::format("FDSTOREREMOVE=1\nFDNA
 void notify(const char* state) { ::sd_notify(0, state); }
 
 void notify(std::string_view state, std::string_view status) {
-    // One line: another could be a message of its own.
+    // Only one line, because a newline in `status` would start another message.
     notify(fmt::format("{}{}STATUS={}", state, state.empty() ? "" : "\n", printable(status)).c_str());
 }
 
@@ -45,13 +45,13 @@ DescriptorStore::DescriptorStore() {
 }
 
 bool DescriptorStore::exists() {
-    // systemd sets it since version 254; for older versions the unit does.
+    // systemd sets $FDSTORE since version 254. For older versions the unit sets it.
     const char* size = std::getenv("FDSTORE");
     return size != nullptr && parse_number<unsigned>(size).value_or(0) > 0 && std::getenv("NOTIFY_SOCKET") != nullptr;
 }
 
 void DescriptorStore::replace(const std::vector<std::pair<std::string, int>>& entries) {
-    // First the new, because ports close with the last link.
+    // Adds the new ones first, because the ports close with the last link.
     for (const auto& entry : entries) {
         const auto& name = entry.first;
         const bool is_there = std::erase_if(stored_, [&](const Entry& old) { return old.name == name; }) > 0;
@@ -67,8 +67,7 @@ void DescriptorStore::replace(const std::vector<std::pair<std::string, int>>& en
 void DescriptorStore::clear() {
     for (const auto& old : stored_) remove(old.name);
     for (const auto& name : own_) remove(name);
-    // A process that ends at once must wait until systemd has read that: it ignores messages of processes that it does
-    // not know any more.
+    // Waits until systemd has read the messages: it ignores those of a process that has ended by then.
     constexpr std::uint64_t limit = 5'000'000;  // microseconds
     if (!stored_.empty()) ::sd_notify_barrier(0, limit);
     stored_.clear();

@@ -42,7 +42,7 @@ std::string quote(std::string_view text) {
 std::string_view hint_of_quotes(std::string_view text) {
     const auto is_quote = [](char byte) { return byte == '\'' || byte == '"'; };
     const bool found = !text.empty() && (is_quote(text.front()) || is_quote(text.back()));
-    return found ? "no shell has removed the quotes: write no quotes, and no blanks" : "";
+    return found ? "no shell has removed the quotes: write it without quotes and blanks" : "";
 }
 
 std::string plural(std::size_t number, std::string_view noun) {

@@ -118,8 +118,8 @@ TEST_CASE("threads: as many as the system allows, or a message that says so") {
     CHECK(refused.code == 1);
     // LeakSanitizer adds a line: it has no thread either.
     CHECK(refused.output.starts_with(
-        "echo-server: starting a thread: Resource temporarily unavailable; allow this user more ('ulimit -u', or "
-        "TasksMax in the systemd unit), or ask for fewer with --threads\n"));
+        "echo-server: starting a thread: Resource temporarily unavailable; allow this user more threads ('ulimit -u', "
+        "or TasksMax in the systemd unit), or lower --threads\n"));
     const auto no_memory = [] { refuse_system_call(SYS_epoll_ctl, -1, ENOMEM); };
     const auto without = run(netns, echo_server({"--ports", "7", "--threads", "2"}), no_memory);
     CHECK(without.code == 1);

@@ -186,8 +186,8 @@ TEST_CASE("privileges: whom it can't become is said at the start") {
           [] { become_ordinary({CAP_BPF, CAP_NET_ADMIN}); });
     check(
         "daemon",
-        "becoming user daemon: Operation not permitted; that needs CAP_SETUID and CAP_SETGID: give it both (--cap-add "
-        "for a container), let a systemd unit have DynamicUser=yes or User=, or keep the user by --user root",
+        "becoming user daemon: Operation not permitted; it needs CAP_SETUID and CAP_SETGID: grant both (--cap-add for "
+        "a container), set DynamicUser=yes or User= in a systemd unit, or stay root with --user root",
         [] { keep_capabilities({CAP_BPF, CAP_NET_ADMIN}); });
     const Server server(netns, {"--ports", "7", "--user", "root"}, [] {
         if (::setgroups(0, nullptr) != 0) std::abort();  // sudo gives root the group root once more

@@ -143,9 +143,9 @@ TEST_CASE("start: in another user namespace it says that BPF programs belong to 
     });
     CHECK(code == 1);
     CHECK(output ==
-          "echo-server: becoming user nobody: Operation not permitted; this is another user namespace than the initial "
-          "one, to which BPF programs belong (that of a rootless container, or by PrivateUsers= in a systemd unit): "
-          "start echo-server outside of it\n");
+          "echo-server: becoming user nobody: Operation not permitted; BPF programs need the initial user namespace, "
+          "and this is another one (of a rootless container, or by PrivateUsers= in a systemd unit): start echo-server "
+          "outside of it\n");
 }
 
 TEST_CASE("start: what can't be is one line that says why and what to do, and exit code 1") {
@@ -220,7 +220,7 @@ TEST_CASE("start: without /proc it says that, and so does status") {
         CHECK(code == 1);
         CHECK(
             output ==
-            "echo-server: looking for /proc/thread-self: /proc is not mounted, or it is that of another PID namespace: "
+            "echo-server: looking for /proc/thread-self: /proc is not mounted, or it belongs to another PID namespace: "
             "mount it ('mount -t proc proc /proc')\n");
     }
 }

@@ -69,7 +69,7 @@ AddressPrefix parse_address_prefix(const std::string& text) {
     if (error || scoped || !length || *length > full_length(parsed))
         throw std::runtime_error(fmt::format(
             "{} is not an address prefix: write 192.0.2.0/24, 2001:db8::/64 or a lone address", quote(text)));
-    // The kernel sees such a connection as an IPv4 connection.
+    // Such a prefix would match nothing: to the kernel, connections to such an address are IPv4.
     if (unmapped(parsed) != parsed)
         throw std::runtime_error(fmt::format("{} is an IPv4-mapped address: write it as IPv4", quote(text)));
     AddressPrefix prefix{network_of(parsed, *length), *length};

@@ -6,16 +6,16 @@
 
 namespace echo_server {
 
-// Addresses, and how users write them. A function that parses throws std::runtime_error, which quotes the text and says
-// what is allowed.
+// Addresses, and how users write them. If the text is wrong, the functions that parse throw a std::runtime_error that
+// quotes it and says what is allowed.
 
-/// An IPv4-mapped IPv6 address as the IPv4 address that it stands for; any other as it is.
+/// The IPv4 address of an IPv4-mapped IPv6 address. Any other address stays as it is.
 asio::ip::address unmapped(const asio::ip::address& address);
 
 /// Parses "127.0.0.1:7777" or "[::]:7777".
 asio::ip::tcp::endpoint parse_endpoint(const std::string& text);
 
-/// The same notation, unmapped.
+/// Writes the same notation; the address is unmapped first.
 std::string to_string(const asio::ip::tcp::endpoint& endpoint);
 
 /// An IPv4 or IPv6 network, such as 192.0.2.0/24.
@@ -30,10 +30,10 @@ struct AddressPrefix {
 /// Whether they have an address in common.
 bool overlap(const AddressPrefix& a, const AddressPrefix& b);
 
-/// Parses "192.0.2.0/24" or "2001:db8::/64"; a lone address is a prefix of full length.
+/// Parses "192.0.2.0/24" or "2001:db8::/64". A single address is a prefix of full length.
 AddressPrefix parse_address_prefix(const std::string& text);
 
-/// The same notation; a prefix of full length is shown as the lone address.
+/// Writes the same notation. A prefix of full length becomes a single address.
 std::string to_string(const AddressPrefix& prefix);
 
 }  // namespace echo_server

@@ -11,9 +11,9 @@
 namespace echo_server {
 namespace {
 
-// What to write in place of a piece that is none.
+// What to write instead of a wrong piece.
 std::string_view hint_of_piece(std::string_view piece) {
-    // Word processors have dashes of their own.
+    // Word processors replace '-' by longer dashes.
     const auto is_ascii = [](unsigned char c) { return c < 128; };
     if (!std::ranges::all_of(piece, is_ascii)) return "it has a character that is not ASCII: write '-' for a dash";
     if (const auto hint = hint_of_quotes(piece); !hint.empty()) return hint;
@@ -35,7 +35,7 @@ std::optional<PortRange> parse_range(std::string_view text, char separator) {
 }
 
 void PortSet::insert(std::uint16_t first, std::uint16_t last) {
-    // By shifts: a loop would need half a minute for a file with a long range on each line.
+    // Uses shifts: a loop over the ports would take half a minute for a file with a long range on each line.
     if (first <= last) bits() |= ~Bits() >> (65535U - last + first) << first;
 }
 

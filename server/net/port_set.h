@@ -21,17 +21,17 @@ struct PortRange {
 /// "7", or "1000-2000".
 std::string to_string(const PortRange& range);
 
-/// Reads the same, with blanks wherever; `first` may be larger than `last`. Nothing if it is something else.
+/// Parses the same, with or without blanks around the numbers; `first` may be larger. Nothing if it is something else.
 std::optional<PortRange> parse_range(std::string_view text, char separator = '-');
 
-/// How many ranges of ports a line shows before it only counts the rest.
+/// At most so many ranges of ports are shown in a line; of the rest it shows the number of ports.
 constexpr std::size_t ranges_in_a_line = 16;
 
-/// Why a range leaves out ports, as the log and 'status' say it.
+/// Why a range leaves out ports: words for the log and 'status'.
 constexpr auto who_listens = "another program listens";
 constexpr auto whose_ports = "the host's own ports";
 
-/// A set of TCP ports, 0 to 65535. (No list names port 0, but a map that others write may have it.)
+/// A set of TCP ports, 0 to 65535. Port lists never have port 0, but a map that another program writes may.
 class PortSet {
  public:
     /// Adds every port from `first` to `last`, both included.
@@ -45,8 +45,8 @@ class PortSet {
     /// All ports, ascending.
     [[nodiscard]] std::vector<std::uint16_t> to_vector() const;
 
-    /// All ports, ascending, as in "7,77,1000-2000"; "none" for the empty set. Past `max_ranges` pieces the rest is a
-    /// count of ports, as in "7,77 and 1001 more".
+    /// All ports, ascending, as in "7,77,1000-2000", or "none". After `max_ranges` ports and ranges, the rest becomes a
+    /// number of ports, as in "7,77 and 1001 more".
     [[nodiscard]] std::string to_string(std::size_t max_ranges = std::numeric_limits<std::size_t>::max()) const;
 
     friend PortSet operator|(PortSet a, const PortSet& b) {
@@ -65,26 +65,26 @@ class PortSet {
     Bits& bits() { return bits_.front(); }
     [[nodiscard]] const Bits& bits() const { return bits_.front(); }
 
-    std::vector<Bits> bits_ = std::vector<Bits>(1);  // one: 8 KiB for each set would fill a stack
+    std::vector<Bits> bits_ = std::vector<Bits>(1);  // one element, on the heap: 8 KiB is too much for the stack
 };
 
-/// A port list as users write it: "7, 77, 1000-2000, !1022". An exclusion wins over every inclusion, wherever either
-/// stands, so lists can be merged in any order.
+/// A port list as users write it: "7, 77, 1000-2000, !1022". Exclusions win over inclusions, whatever the order, so
+/// lists can be merged in any order.
 class PortList {
  public:
-    /// Adds the pieces of one line: commas stand between them, and blanks may. Throws std::runtime_error, which quotes
-    /// the first wrong piece and says what is allowed; the pieces before it are added then.
+    /// Adds the pieces of one line, which are separated by commas, with or without blanks. At the first wrong piece it
+    /// throws a std::runtime_error that quotes it and says what is allowed; the pieces before it stay added.
     void add(std::string_view line);
     void add(const PortList& other);
 
-    /// True until something is added, even an exclusion.
+    /// True if nothing was added. False even if only exclusions were.
     [[nodiscard]] bool empty() const { return named_.empty() && ranges_.empty() && excluded_.empty(); }
-    /// All that it lists.
+    /// All ports of the list, less the exclusions.
     [[nodiscard]] PortSet ports() const;
 
     /// The pieces without a dash, less the exclusions.
     [[nodiscard]] PortSet named() const { return named_ - excluded_; }
-    /// The pieces with a dash: "7-7" is a range too.
+    /// The pieces with a dash, even "7-7".
     [[nodiscard]] const std::vector<PortRange>& ranges() const { return ranges_; }
     [[nodiscard]] const PortSet& excluded() const { return excluded_; }
 

@@ -37,15 +37,15 @@ using asio::ip::tcp;
              ? "another program, perhaps another echo-server, listens there: choose another address or port with "
                "--listen"
          : error == EADDRNOTAVAIL
-             ? "it is not an address of an interface here: choose another with --listen, or bring the interface up "
-               "('ip link set lo up'); a systemd unit with PrivateNetwork=yes has none but those of lo"
+             ? "no interface here has this address: choose another with --listen, or bring the interface up ('ip link "
+               "set lo up'); a systemd unit with PrivateNetwork=yes has only the addresses of lo"
          : error == EACCES ? "ports below 1024 need CAP_NET_BIND_SERVICE: choose another with --listen"
                            : "");
 }
 
-// What a client can cost the kernel, in bytes: with the little that the kernel puts on top, at most 8 MiB.
-// net.ipv4.tcp_mem is one limit for all network namespaces of a host: a client that does not read takes from everybody.
-constexpr int receive_buffer = 9 << 19;  // more, because segments need more room than their bytes
+// What one client may use of the kernel's memory, in bytes: together at most 8 MiB, with what the kernel adds. A client
+// that does not read takes memory from all others: net.ipv4.tcp_mem limits all network namespaces of a host together.
+constexpr int receive_buffer = 9 << 19;  // larger, because a segment needs more room than its bytes
 constexpr int send_buffer = 13 << 18;
 
 template <typename Value>
@@ -62,19 +62,19 @@ Value get(int fd, int name) {
     return ::getsockopt(fd, SOL_SOCKET, name, &value, &size) == 0 ? value : Value{};
 }
 
-// The kernel enlarges a buffer as long as its size is not set, up to the last number of `sysctl`.
+// Limits a buffer to `size`, unless the kernel's limit (the last number of `sysctl`) is as low already: a buffer whose
+// size is set does not adapt any more.
 void limit_buffer(const Fd& socket, int option, const std::string& sysctl, int size) {
     const auto limits = read_sysctl(sysctl);
     const auto limit = parse_number<int>(std::string_view(limits).substr(limits.find_last_of(" \t") + 1));
     if (limit && *limit <= size) return;
-    // The kernel doubles what is set. Not by SO_RCVBUF, which net.core.rmem_max caps: CAP_NET_ADMIN is there, as the
-    // program needs it too.
+    // Half, because the kernel doubles it. An option without FORCE would be capped by net.core.rmem_max or wmem_max.
     set(socket, SOL_SOCKET, option, size / 2);
 }
 
 Fd bind_socket(const tcp::endpoint& address) {
-    // An IPv6 socket bound to ::1 would refuse IPv4. Bound to ::ffff:127.0.0.1, it gets both families from the dispatch
-    // program.
+    // An IPv6 socket that is bound to ::ffff:127.0.0.1 gets both families from the dispatch program. Bound to ::1, it
+    // would refuse IPv4.
     const bool v4 = address.address().is_v4();
     tcp::endpoint bound = address;
     if (v4) bound.address(asio::ip::make_address_v6(asio::ip::v4_mapped, address.address().to_v4()));
@@ -94,11 +94,11 @@ Fd bind_socket(const tcp::endpoint& address) {
 
 constexpr std::array<unsigned char, 2> families{AF_INET, AF_INET6};
 
-// Nobody is told why it can't show its routes.
+// The message names listening sockets only, because errors about routes are never shown.
 [[noreturn]] void fail_to_dump(int error = errno) {
     fail("asking the kernel for listening sockets (sock_diag)", error,
-         error == ENOENT         ? "the kernel has it in the module tcp_diag: 'modprobe tcp_diag' loads it"
-         : error == EAFNOSUPPORT ? "let RestrictAddressFamilies= of the systemd unit have AF_NETLINK"
+         error == ENOENT         ? "load the kernel module tcp_diag ('modprobe tcp_diag')"
+         : error == EAFNOSUPPORT ? "add AF_NETLINK to RestrictAddressFamilies= in the systemd unit"
                                  : "");
 }
 
@@ -122,7 +122,7 @@ void dump(int protocol, __u16 type, const Body& body, Visit visit) {
         auto left = static_cast<unsigned>(size);
         for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer.data()); NLMSG_OK(header, left);
              header = NLMSG_NEXT(header, left)) {
-            // Both begin with an error; the last message says by it whether the dump is complete.
+            // Both messages begin with an error number. In the last message, 0 means that the dump is complete.
             const bool ends = header->nlmsg_type == NLMSG_DONE || header->nlmsg_type == NLMSG_ERROR;
             const int error = ends ? *static_cast<const int*>(NLMSG_DATA(header)) : 0;
             if (error != 0) fail_to_dump(-error);
@@ -142,7 +142,7 @@ std::string_view attribute(const nlmsghdr* header, unsigned short type) {
     return {};
 }
 
-// Zero where `bytes` are too few.
+// Bytes that are missing in `bytes` are 0.
 template <typename T>
 T read_as(std::string_view bytes) {
     T value{};
@@ -173,7 +173,7 @@ ListeningSocket read_socket(const nlmsghdr* header) {
     };
 }
 
-// "Destination unreachable" by its code: RFC 1812, 5.2.7.1, and RFC 4443, 3.1.
+// The codes of "destination unreachable", from 0 on (RFC 1812, 5.2.7.1, and RFC 4443, 3.1).
 constexpr std::string_view codes4 =
     "net unreachable,host unreachable,protocol unreachable,port unreachable,code 4,code 5,net unknown,host unknown,"
     "code 8,net prohibited,host prohibited,code 11,code 12,administratively prohibited,";
@@ -198,16 +198,16 @@ void check_address(const tcp::endpoint& address) { bind_socket(address); }
 Fd adopt_listener(Fd socket) {
     limit_buffer(socket, SO_RCVBUFFORCE, "net/ipv4/tcp_rmem", receive_buffer);
     limit_buffer(socket, SO_SNDBUFFORCE, "net/ipv4/tcp_wmem", send_buffer);
-    // A peer that is silent for a minute is asked for a sign of life, six times.
+    // A peer that is silent for a minute is probed, and dropped after 6 probes without an answer.
     set(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
     set(socket, IPPROTO_TCP, TCP_KEEPIDLE, 60);
     set(socket, IPPROTO_TCP, TCP_KEEPINTVL, 10);
     set(socket, IPPROTO_TCP, TCP_KEEPCNT, 6);
-    // However the process ends, a connection ends by a reset, unless its session knows that no byte is owed.
+    // Close with a reset, however the process ends. Only a session that has sent back all bytes changes that.
     set(socket, SOL_SOCKET, SO_LINGER, linger{.l_onoff = 1, .l_linger = 0});
     set(socket, SOL_SOCKET, SO_OOBINLINE, 1);
     set(socket, IPPROTO_TCP, TCP_NODELAY, 1);
-    // The kernel cuts the backlog down to net.core.somaxconn.
+    // The kernel lowers the backlog to net.core.somaxconn.
     if (::listen(socket.get(), std::numeric_limits<int>::max()) != 0) fail_to_listen(local_endpoint(socket.get()));
     return socket;
 }
@@ -251,14 +251,14 @@ std::vector<AddressPrefix> without_local_address(std::vector<AddressPrefix> pref
             wanted.rtm_family = family;
             dump(NETLINK_ROUTE, RTM_GETROUTE, wanted, [&](const nlmsghdr* header) {
                 const auto* route = static_cast<const rtmsg*>(NLMSG_DATA(header));
-                if (route->rtm_type != RTN_LOCAL) return;              // as that to a subnet's broadcast address
+                if (route->rtm_type != RTN_LOCAL) return;              // for example a broadcast address
                 const auto bytes = attribute<rtmsg>(header, RTA_DST);  // none for a default route
                 const AddressPrefix local{address_of(route->rtm_family, bytes), route->rtm_dst_len};
                 std::erase_if(prefixes, [&](const auto& prefix) { return overlap(prefix, local); });
             });
         }
     } catch (const std::system_error&) {
-        return {};  // a missing warning is no reason to fail
+        return {};  // this only costs a warning
     }
     return prefixes;
 }
@@ -282,7 +282,7 @@ std::string take_icmp_error(int socket) {
     if (::recvmsg(socket, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) return {};
     const auto* const part = CMSG_FIRSTHDR(&message);
     if (part == nullptr) return {};
-    // The error, and behind it the address that sent it.
+    // `part` holds the error, then the address that sent it.
     sock_extended_err error{};
     asio::ip::tcp::endpoint sender;
     const std::string_view data(reinterpret_cast<const char*>(CMSG_DATA(part)), part->cmsg_len - CMSG_LEN(0));

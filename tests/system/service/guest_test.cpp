@@ -32,8 +32,8 @@ void move_wall_clock(std::time_t by) {
 
 TEST_CASE("guest: without the kernel module tcp_diag no port opens, unless it is to be so" * doctest::skip()) {
     const std::string what =
-        "echo-server: asking the kernel for listening sockets (sock_diag): No such file or directory; the kernel has "
-        "it in the module tcp_diag: 'modprobe tcp_diag' loads it";
+        "echo-server: asking the kernel for listening sockets (sock_diag): No such file or directory; load the kernel "
+        "module tcp_diag ('modprobe tcp_diag')";
     const Netns netns;
     const auto [code, output] = run(netns, echo_server({"--ports", "7"}));
     CHECK(code == 1);

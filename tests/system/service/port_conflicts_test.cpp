@@ -138,7 +138,7 @@ TEST_CASE("port conflicts: without an answer from the kernel no port opens, unle
           "--shadow-listeners starts without knowing whom a port is taken from\n");
     const auto in_a_unit =
         run(netns, echo_server({"--ports", "7"}), [] { refuse_system_call(SYS_socket, AF_NETLINK, EAFNOSUPPORT); });
-    CHECK(in_a_unit.output.find("; let RestrictAddressFamilies= of the systemd unit have AF_NETLINK. ") !=
+    CHECK(in_a_unit.output.find("; add AF_NETLINK to RestrictAddressFamilies= in the systemd unit. ") !=
           std::string::npos);
     Server server(netns, {"--ports", "7", "--shadow-listeners"}, no_netlink);
     CHECK(server.output().find("Protocol not supported; ports may be taken from other listeners\n") !=

@@ -168,9 +168,9 @@ TEST_CASE("start: what can't be is one line that says why and what to do, and ex
           "or port with --listen",
           {});
     check(listen_on("192.0.2.77:7777"),
-          "listening on 192.0.2.77:7777: Cannot assign requested address; it is not an address of an interface here: "
-          "choose another with --listen, or bring the interface up ('ip link set lo up'); a systemd unit with "
-          "PrivateNetwork=yes has none but those of lo",
+          "listening on 192.0.2.77:7777: Cannot assign requested address; no interface here has this address: choose "
+          "another with --listen, or bring the interface up ('ip link set lo up'); a systemd unit with "
+          "PrivateNetwork=yes has only the addresses of lo",
           {});
     check(listen_on("127.0.0.1:80"),
           "listening on 127.0.0.1:80: Permission denied; ports below 1024 need CAP_NET_BIND_SERVICE: choose "

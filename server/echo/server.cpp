@@ -54,13 +54,13 @@ EchoServer::EchoServer(Fd listener, std::span<echo_counters> counters, std::span
       log_connections_(log_connections) {
     for (auto& worker : workers_) worker->on_connection_end([this] { on_connection_end(); });
     listener_.non_blocking(true);
-    // Start with a pause of 0: the first use of a timer allocates, and later there may be no memory.
+    // Starts with a pause of 0: the first use of a timer allocates, and later there may be no memory.
     pause_accepting(no_pause);
 }
 
 EchoServer::~EchoServer() {
     join_threads();
-    // Sessions end with their workers, when most of this object is gone.
+    // Workers end last, with their sessions: then the members that the callback uses are gone.
     for (auto& worker : workers_) worker->on_connection_end(nullptr);
 }
 
@@ -81,7 +81,7 @@ void EchoServer::run() {
 }
 
 bool EchoServer::all_threads_have_turned() {
-    // Each is asked: all_of() would stop at the first that has not turned.
+    // Not all_of(), which would not ask the others after the first that has not turned.
     return std::ranges::count_if(workers_, [](const auto& worker) { return !worker->has_turned(); }) == 0;
 }
 
@@ -93,11 +93,11 @@ void EchoServer::drain(std::chrono::seconds timeout, bool leave_backlog) {
     draining_ = true;
     drain_limit_.expires_after(timeout);
     drain_limit_.async_wait(in_memory(memory(), [this](error_code) { stop(); }));
-    // The accept loop waits for one of these. It sees then that this is a drain.
+    // The accept loop waits for one of these two. It wakes, and sees that this is a drain.
     listener_.cancel();
     accept_pause_.cancel();
     if (leave_backlog) listener_.close();
-    // Accept now, so that the caller can tell how many connections there are to wait for.
+    // Accepts now, so that the caller knows how many connections a drain waits for.
     while (listener_.is_open() && steady_clock::now() < drain_limit_.expiry() && accept_some() == no_pause) continue;
 }
 
@@ -106,7 +106,7 @@ void EchoServer::accept_clients() {
     if (!listener_.is_open() && open_ == 0) return stop();
     if (pause) return pause_accepting(*pause);
     listener_.async_wait(stream_descriptor::wait_read, in_memory(memory(), [this](error_code) {
-                             // Posted, not called: a replacement that is already queued must run first.
+                             // Posted, so that a handler that is queued already, such as a replacement, runs first.
                              asio::post(io(), in_memory(memory(), [this] { accept_clients(); }));
                          }));
 }
@@ -116,11 +116,11 @@ std::optional<std::chrono::milliseconds> EchoServer::accept_some() {
     for (int i = 0; i < max_accepts; ++i) {
         if (!listener_.is_open()) return until_an_end;
         if (open_ >= max_connections_) {
-            warnings_.warn("as many connections as are allowed ({}) are open; new connections wait", max_connections_);
+            warnings_.warn("the limit of {} open connections is reached; new connections wait", max_connections_);
             return until_an_end;
         }
         const int error = accept_one();
-        if (error == 0 || error == ECONNABORTED) continue;  // that client is gone, the next may be there
+        if (error == 0 || error == ECONNABORTED) continue;  // this client is gone, but there may be others
         const bool destroyed = error == EINVAL && !is_listening(listener());
         if (destroyed && !draining_)
             throw std::runtime_error(fmt::format(
@@ -130,16 +130,16 @@ std::optional<std::chrono::milliseconds> EchoServer::accept_some() {
                            open_connections());
             return 100ms;
         }
-        // Not before the backlog is empty: for its clients the connections are made, and closing would reset them.
+        // Closes only when the backlog is empty: its clients are connected already, and closing would reset them.
         if (!draining_) return {};
         listener_.close();
     }
-    return no_pause;  // the open connections have their turn
+    return no_pause;  // other handlers run before the next call
 }
 
 int EchoServer::accept_one() {
     constexpr int flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
-    // The peer as accept4() returns it: getpeername() fails once the client has reset the connection.
+    // Not by getpeername(), which fails if the client has reset the connection.
     asio::ip::tcp::endpoint peer;
     auto size = static_cast<socklen_t>(peer.capacity());
     Fd client(::accept4(listener(), log_connections_ ? peer.data() : nullptr, &size, flags));
@@ -169,7 +169,7 @@ void EchoServer::pause_accepting(std::chrono::milliseconds duration) {
     accept_pause_.async_wait(in_memory(memory(), [this](error_code) { accept_clients(); }));
 }
 
-// Wakes the accept loop if it waits for this: for room, or for the last connection of a drain.
+// Wakes the accept loop if it waits at the limit, or for the last connection of a drain.
 void EchoServer::on_connection_end() noexcept {
     const auto before = open_.fetch_sub(1);
     if (before != max_connections_ && (before != 1 || !draining_)) return;

@@ -40,12 +40,12 @@ bool Pipe::renew() noexcept {
 
 namespace {
 
-// The number of bytes that a system call has moved, or -errno.
+// Turns the result of a system call into the number of bytes, or -errno.
 ssize_t moved(ssize_t result) { return result < 0 ? -errno : result; }
 
 ssize_t splice(const Fd& from, const Fd& to, std::size_t size) {
     const auto result = moved(::splice(from.get(), nullptr, to.get(), nullptr, size, SPLICE_F_NONBLOCK));
-    // Unlike send(2), it fails with EINTR before it starts if a signal is pending.
+    // Unlike send(2), splice(2) fails with EINTR before it starts if a signal is pending.
     return result == -EINTR ? -EAGAIN : result;
 }
 
@@ -59,25 +59,24 @@ Session::Session(Fd client, SessionContext& context) : context_(context), socket
 }
 
 Session::~Session() {
-    // Closing ends the wait only if nobody else has the socket open, and whoever looks at /proc/PID/fd has it open for
-    // a moment.
+    // close(2) ends the wait only if no other process has the socket open. A reader of /proc/PID/fd may have.
     if (armed_ != Wait::nothing) ::epoll_ctl(context_.epoll, EPOLL_CTL_DEL, socket_.get(), nullptr);
     if (unsent_.empty() && !cut_off_) {
-        // Or else close(2) sends a reset, as the listener's SO_LINGER says.
+        // Otherwise close(2) would send a reset, because of the SO_LINGER of the listener.
         const linger none{};
         ::setsockopt(socket_.get(), SOL_SOCKET, SO_LINGER, &none, sizeof(none));
-        // The kernel gives up a client that takes no byte after the end.
+        // Limits how long the kernel waits for a client that does not acknowledge the rest.
         constexpr int user_timeout = 30'000;  // ms
         if (acknowledged_ != sent_)
             ::setsockopt(socket_.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout, sizeof(user_timeout));
     }
     count_by_port();
-    socket_ = Fd();  // first: the callback may accept a client, who may need this descriptor
+    socket_ = Fd();  // before the callback, which may accept a connection that needs this descriptor
     context_.connection_ended();
 }
 
 bool Session::go_on(bool only_input) {
-    constexpr std::size_t enough_to_splice = 16384;  // for less, one copy more is cheaper than a pipe
+    constexpr std::size_t enough_to_splice = 16384;  // below this, copies are cheaper than a pipe
     auto& buffer = context_.buffer;
     if (armed_ == Wait::end) return !is_over();
     if (!unsent_.empty() && !send_unsent()) return false;
@@ -86,7 +85,7 @@ bool Session::go_on(bool only_input) {
     const bool piped = streaming_;
     if (result == 0) return finish();
     if (result == -EAGAIN) {
-        // An event has told of input, but splice(2) finds none: it is urgent data, say.
+        // The event was for input, but splice(2) finds none, for example at urgent data: recv(2) is next.
         if (armed_ != Wait::room) streaming_ = false;
         return wait_for(Wait::input);
     }
@@ -98,18 +97,20 @@ bool Session::go_on(bool only_input) {
     if (sent) count_sent(*sent);
     if (const auto rest = received - sent.value_or(0); rest > 0) {
         count(context_.port_stats[port_].received, rest);
-        cut_off_ = true;  // if the client is gone, or there is no memory to keep the rest
+        cut_off_ = true;  // stays so if the client is gone, or if assign() finds no memory
         if (!sent) return false;
         unsent_.assign(buffer.data() + *sent, buffer.data() + received);
         cut_off_ = false;
         return wait_for(Wait::room);
     }
     const bool small = received < enough_to_splice;
-    // A stream has small pieces, too: the end of a message that is not a multiple of the segments' size.
+    // One small piece does not end a stream: the last segment of a message may be small.
     streaming_ = piped ? !small || !last_was_small_ : received == buffer.size() && context_.pipe.prepare();
     last_was_small_ = small;
-    // If recv(2) returns less than fits, it has taken all (epoll(7)), unless it has stopped before an end or at urgent
-    // data. (A client that sends its urgent pointer only after the byte may keep its own bytes back, until its next.)
+    // A recv(2) that returns less than fits has taken all (epoll(7)), unless it stopped at an end or at urgent data.
+    // Then the event was more than EPOLLIN, except for a client that sends its urgent pointer too late:
+    //   sent first:          |d e f|
+    //   sent then:    |a b c|        urgent pointer at e: recv(2) returns "abcd", and "ef" waits for the next segment
     const bool took_all = only_input && !piped && received < buffer.size();
     return wait_for(took_all ? Wait::edge : Wait::input);
 }
@@ -120,16 +121,16 @@ bool Session::send_unsent() {
     count_sent(*sent);
     counted_received_ += static_cast<std::uint32_t>(*sent);
     unsent_.erase(unsent_.begin(), unsent_.begin() + static_cast<std::ptrdiff_t>(*sent));
-    if (unsent_.empty()) unsent_ = std::vector<char>();  // an idle connection holds no buffer; {} would keep it
+    if (unsent_.empty()) unsent_ = std::vector<char>();  // frees the buffer; {} would keep it
     return true;
 }
 
-// The session stays until the client has taken what is owed: so it counts, and may time out.
+// The session stays until the client has acknowledged all bytes: so it counts as open, and may time out.
 bool Session::finish() {
     if (note_acknowledged()) stuck_ = 0;
     if (acknowledged_ == sent_) return false;
     ::shutdown(socket_.get(), SHUT_WR);
-    --acknowledged_;  // of what is owed, the FIN is one
+    --acknowledged_;  // the client must acknowledge the FIN, too
     return wait_for(Wait::end);
 }
 
@@ -148,20 +149,19 @@ bool Session::note_acknowledged() {
 }
 
 bool Session::has_timed_out() {
-    const bool owes = acknowledged_ != sent_;  // else no system call: the session is idle
-    // What a slow client acknowledges counts: epoll(7) tells of room only when a third of the buffer is free.
+    const bool owes = acknowledged_ != sent_;  // an idle session does not, and costs no system call
+    // Without this a slow client would seem idle: epoll(7) reports room only when a third of the buffer is free.
     const bool took_some = owes && note_acknowledged();
     if (took_some) idle_ = 0;
     count_by_port();
     ++idle_;
     stuck_ = acknowledged_ == sent_ ? 0 : took_some ? 1 : stuck_ + 1;
-    // Not TCP_USER_TIMEOUT: the kernel's clock for it runs on while a slow client takes less than a whole segment.
-    cut_off_ = owes && stuck_ > 60;  // the first sweep may come at once, and so below
+    // Not by TCP_USER_TIMEOUT, whose clock does not stop while a slow client takes less than a whole segment.
+    cut_off_ = owes && stuck_ > 60;  // not >=, here and below, because the first sweep may come at once
     return cut_off_ || (context_.idle_timeout.count() > 0 && idle_ > context_.idle_timeout.count());
 }
 
-// By syscall(2), as in send(): the functions of glibc let the thread be cancelled meanwhile, by two atomic operations
-// each time.
+// By syscall(2), as in send(): the functions of glibc cost two more atomic operations, for thread cancellation.
 ssize_t Session::receive() const {
     auto& buffer = context_.buffer;
     return moved(::syscall(SYS_recvfrom, socket_.get(), buffer.data(), buffer.size(), 0, nullptr, nullptr));
@@ -169,18 +169,18 @@ ssize_t Session::receive() const {
 
 ssize_t Session::splice_in() {
     auto& pipe = context_.pipe;
-    // A fast machine may send 2^32 bytes between two sweeps.
+    // The numbers have 32 bits, and a fast machine may send 2^32 bytes between two sweeps.
     if (sent_ - counted_sent_ > 1U << 31U) count_by_port();
     const auto received = splice(socket_, pipe.in, context_.buffer.size());
     if (received > 0) return received;
-    // Whatever it reports, no byte may stay in the pipe: it would go to another client. Where bytes stayed, or may
-    // have, this client has lost its place in the stream, and is cut off.
+    // Whatever splice(2) returns, no byte may stay in the pipe: it would go to another client. If bytes stayed, or may
+    // have stayed, this stream is corrupt from here: close it.
     const auto left = pipe.bytes();
     if (left != 0) pipe.renew();
     const bool failed = received < 0 && received != -EAGAIN;
     if (left.value_or(failed ? 1 : 0) > 0) return -EIO;
     if (received == -EAGAIN) return received;
-    // The end, urgent data before it, a call that is not allowed, a pipe that is gone: recv(2) tells which.
+    // The end, urgent data, no permission for splice(2), or no pipe: recv(2) tells which.
     streaming_ = false;
     return receive();
 }
@@ -202,7 +202,7 @@ std::optional<std::size_t> Session::splice_out(std::size_t size) {
         at += static_cast<std::size_t>(left);
     }
     if (whole) return taken;
-    // An error is no proof that nothing was moved: this client has lost its place, and bytes may be left.
+    // Even a call that fails may have moved bytes, and others may be left: the stream is corrupt from here.
     pipe.renew();
     return {};
 }

@@ -36,8 +36,8 @@ inline void count(__u64& counter, std::uint64_t amount = 1) {
 struct SessionContext;
 
 /// One connection: sends back what it receives, unchanged and in order, until the client has sent its FIN and got all
-/// bytes that are owed (RFC 862). Bytes that the client does not take are kept, one buffer of them at most, and until
-/// they are gone nothing more is read from that client.
+/// its bytes (RFC 862). If the client does not read, the session keeps at most one buffer of its bytes, and reads no
+/// more until they are sent.
 ///
 /// Owned by, and used only in, the thread of its context.
 class Session {
@@ -46,47 +46,47 @@ class Session {
 
     /// `client` is a non-blocking socket.
     Session(Fd client, SessionContext& context);
-    /// The client gets a FIN if it was sent all that was received, or else a reset.
+    /// The client gets a FIN if all that was received was sent back, or else a reset.
     ~Session();
 
-    /// The place of the session in `context.sessions`; to be set before the first call of go_on().
+    /// The session's place in `context.sessions`, to be set before the first call of go_on().
     void set_place(List::iterator place) { place_ = place; }
     [[nodiscard]] List::iterator place() const { return place_; }
 
-    /// Echoes what there is, and waits for more: for the next event of `context.epoll`. `only_input` says that the
-    /// event was EPOLLIN and nothing else. Returns false if the connection is over: then, and after std::bad_alloc, the
-    /// session is to be destroyed.
+    /// Echoes what there is, then asks `context.epoll` for the next event. `only_input` means that the last event was
+    /// EPOLLIN and nothing else. Returns false if the connection is over. Then, and after std::bad_alloc, the session
+    /// is to be destroyed.
     [[nodiscard]] bool go_on(bool only_input);
-    /// To be called every second. Adds to the figures of the port what was sent since the last call. Returns
-    /// true if no byte moved for `context.idle_timeout`, or if the client has acknowledged none of its bytes for a
-    /// minute: their memory is the whole host's. Then the session is to be destroyed.
+    /// To be called every second. Adds what was sent since the last call to the counters of the port. Returns true if
+    /// no byte moved for `context.idle_timeout`, or if the client has acknowledged none of its bytes for a minute: they
+    /// use kernel memory that the whole host shares. Then the session is to be destroyed.
     [[nodiscard]] bool has_timed_out();
 
  private:
-    // What the session waits for: flags of epoll_ctl(2).
+    // What the session waits for, as flags of epoll_ctl(2).
     enum class Wait : std::uint32_t {
         nothing = 0,
-        input = EPOLLIN,  // or an end; as long as some is there
-        // The same, only when more has come, which saves the kernel a look at the socket. EPOLLPRI may come long before
-        // the urgent byte can be read: only edge-triggered it does not come again and again.
+        input = EPOLLIN,  // input or an end, reported as long as it is there
+        // The same, but reported only when more has come, which costs the kernel less. EPOLLET also keeps EPOLLPRI from
+        // being reported all the time: it may come long before the urgent byte can be read.
         edge = EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLET,
         room = EPOLLOUT,  // in a socket that was full
-        end = EPOLLET,    // of a socket that was shut down: EPOLLHUP, which is always told, once both sides sent a FIN
+        end = EPOLLET,    // after shutdown(2): EPOLLHUP, which needs no flag, when both sides have sent a FIN
     };
 
     // Both return the number of bytes, 0 at the end, or -errno: -EAGAIN if there is nothing yet.
     [[nodiscard]] ssize_t receive() const;
-    // By way of the pipe, which saves a stream two copies. Ends streaming_, and receives, if splice(2) does not work.
+    // Through the pipe, which saves two copies. If splice(2) does not work, ends streaming_ and receives.
     ssize_t splice_in();
-    // Both return how many bytes the socket has taken, or nothing if the client is gone. Bytes of the pipe that it has
-    // not taken are in the buffer then, at their place.
+    // Both return how many bytes the socket has taken, or nothing if the client is gone. splice_out() copies the bytes
+    // that it has not taken to the buffer, at the same offset.
     [[nodiscard]] std::optional<std::size_t> send(std::span<const char> bytes) const;
     std::optional<std::size_t> splice_out(std::size_t size);
     // Returns false if the client is gone.
     bool send_unsent();
-    // After the client's FIN. Returns false if it has acknowledged all bytes.
+    // Called after the client's FIN. Returns false if the client has acknowledged all bytes.
     bool finish();
-    // Both FINs were acknowledged, or the client has sent a reset. True for what is no TCP socket.
+    // True if both FINs were acknowledged, if the client has sent a reset, or if the kernel can't tell.
     [[nodiscard]] bool is_over() const;
 
     // Both return false, after a warning, if epoll refuses the socket.
@@ -94,42 +94,42 @@ class Session {
     bool start_waiting_for(Wait event);
 
     void count_sent(std::size_t bytes);
-    // Adds what was sent since the last call to both figures of the port. What was not sent at once is in `received`.
+    // Adds what was sent since the last call to the port's counters; `received` has what was not sent at once already.
     void count_by_port();
     // Returns whether the client has acknowledged bytes since the last call.
     bool note_acknowledged();
 
-    // What a message touches comes first: mostly it is on one cache line.
+    // Members that each message uses come first: mostly they are on one cache line.
     SessionContext& context_;
     Fd socket_;
     Wait armed_ = Wait::nothing;
-    std::uint16_t port_ = 0;              // that the client dialled; 0 if it is the socket's own
-    bool streaming_ : 1 = false;          // by way of the pipe
+    std::uint16_t port_ = 0;              // that the client connected to; 0 if it is the listening socket's own
+    bool streaming_ : 1 = false;          // through the pipe
     bool last_was_small_ : 1 = false;     // the last piece
-    bool echoed_ : 1 = false;             // a byte, at least
-    bool cut_off_ : 1 = false;            // by a fault, or bytes were lost: gets a reset, lest it look like the end
-    std::uint8_t stuck_ = 0;              // sweeps that have seen the client owe, and acknowledge nothing
+    bool echoed_ : 1 = false;             // at least one byte
+    bool cut_off_ : 1 = false;            // the stream is incomplete: send a reset, because a FIN would hide that
+    std::uint8_t stuck_ = 0;              // sweeps in which the client had bytes to acknowledge, and did not
     std::uint32_t sent_ = 0;              // bytes; modulo 2^32, and so the next three
-    std::uint32_t acknowledged_ = 0;      // of these, as note_acknowledged() has seen them; 1 less while a FIN is owed
-    std::uint32_t counted_sent_ = 0;      // of these, in the port's figure `sent`
-    std::uint32_t counted_received_ = 0;  // of these, in the port's figure `received`
-    std::uint32_t idle_ = 0;              // sweeps since something has moved
-    std::vector<char> unsent_;            // received, but not taken by the full socket
+    std::uint32_t acknowledged_ = 0;      // of these, at the last note_acknowledged(); 1 less while the FIN is not
+    std::uint32_t counted_sent_ = 0;      // of these, in the port's counter `sent`
+    std::uint32_t counted_received_ = 0;  // of these, in the port's counter `received`
+    std::uint32_t idle_ = 0;              // sweeps since a byte has moved
+    std::vector<char> unsent_;            // received, but not sent yet, because the socket was full
     List::iterator place_;
 };
 
-/// A pipe through which splice(2) moves bytes from a socket and back to it without a copy. Clients share it, one after
-/// the other: bytes that a client leaves must never get to the next client.
+/// A pipe through which splice(2) moves bytes from a socket and back to it without a copy. Clients use it one after
+/// the other, so it must be empty in between.
 struct Pipe {
     /// Throws std::system_error.
     Pipe();
 
-    /// The number of bytes in the pipe, or nothing if the kernel can't tell. A pipe that does not exist has 0.
+    /// The number of bytes in the pipe, 0 if there is no pipe, or nothing if the kernel can't tell.
     [[nodiscard]] std::optional<int> bytes() const noexcept;
-    /// Makes sure that there is a pipe, and that it is empty. Returns false if the kernel refuses one.
+    /// Makes sure that there is an empty pipe. Returns false if the kernel refuses one.
     bool prepare() noexcept { return (out && bytes() == 0) || renew(); }
-    /// Makes a new pipe at once, while descriptors are free: all bytes in the old one are gone. Returns false, and
-    /// there is none, if the kernel refuses it.
+    /// Closes the pipe and makes a new one at once, while descriptors are free. Returns false if the kernel refuses it;
+    /// then there is no pipe.
     bool renew() noexcept;
 
     Fd in;
@@ -138,16 +138,16 @@ struct Pipe {
 
 /// The sessions of one thread, and what they share.
 struct SessionContext {
-    int epoll;  ///< where their sockets wait: of an event, data.ptr is the Session
+    int epoll;  ///< where their sockets wait; data.ptr of an event is the Session
     echo_counters& counters;
     std::span<echo_port_stats> port_stats;  ///< by port; shared with other threads
-    std::chrono::seconds idle_timeout;      ///< 0 is none
+    std::chrono::seconds idle_timeout;      ///< 0: none
     asio::ip::tcp::endpoint own;            ///< what the listening socket is bound to
-    std::array<char, 65536> buffer{};       ///< between two handlers it holds nothing
+    std::array<char, 65536> buffer{};       ///< not used between two handlers
     Pipe pipe{};
     Warnings warnings{};
     std::function<void()> on_end{};  ///< called at each connection's end, after its socket is closed
-    Session::List sessions{};        ///< last, as their end needs the rest
+    Session::List sessions{};        ///< the last member, because sessions use the others when they end
 
     /// To be called for each accepted connection, once its socket is closed.
     void connection_ended() {

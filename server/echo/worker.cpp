@@ -28,7 +28,7 @@ void Worker::run() {
             io_.run();
             return;
         } catch (const std::bad_alloc&) {
-            // Usually a client that was handed over, and is counted.
+            // Usually from hand_over(), which has counted the connection.
             context_.warnings.warn("out of memory: a connection was cut off");
         }
     }
@@ -47,17 +47,17 @@ void Worker::wait_for_events() {
 }
 
 void Worker::handle_events() {
-    constexpr int max_events = 128;  // then other handlers have their turn: Asio calls as many at a time
+    constexpr int max_events = 128;  // as many as Asio takes at a time; then other handlers run
     std::array<epoll_event, max_events> events;
     for (int handled = 0; handled < max_events;) {
         const int ready = ::epoll_wait(context_.epoll, events.data(), max_events - handled, 0);
         if (ready <= 0) return wait_for_events();
-        // Within a batch a session ends only by its own event, so each pointer holds.
+        // Within a batch, a session ends only by its own event, so each pointer is valid.
         for (const auto& event : std::span(events).first(static_cast<std::size_t>(ready)))
             go_on(*static_cast<Session*>(event.data.ptr), event.events == EPOLLIN);
         handled += ready;
     }
-    // Not to the executor of epoll_: of any type, it would allocate.
+    // Not to the executor of epoll_, an any_io_executor, which would allocate.
     asio::post(io_, in_memory(memory_, [this] { handle_events(); }));
 }
 
@@ -75,7 +75,7 @@ void Worker::hand_over(Fd client) {
         try {
             serve(std::move(client));
         } catch (const std::bad_alloc&) {
-            count_refused();  // the socket is closed by now: whoever waits for the count may need its descriptor
+            count_refused();  // now that the socket is closed: the accept loop may wait for its descriptor
             throw;
         }
     });

@@ -98,7 +98,7 @@ TEST_CASE("threads: at --max-connections the end of a connection in any of them 
     Server server(netns, {"--ports", "7", "--threads", "4", "--max-connections", "4"});
     std::list<Client> clients;
     for (int i = 0; i < 40; ++i) clients.emplace_back(netns, "127.0.0.1", 7).send("x");
-    server.wait_for("as many connections as are allowed (4) are open");
+    server.wait_for("the limit of 4 open connections is reached");
     int served = 0;
     while (!clients.empty()) {
         if (clients.front().receive(1) == "x") ++served;

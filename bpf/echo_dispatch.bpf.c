@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Steers new TCP connections for the ports in echo_ports to the one socket in echo_socket. The kernel runs this
- * program whenever a packet needs a listening socket, before it looks for one itself
- * (Documentation/bpf/prog_sk_lookup.rst). SK_PASS without an assigned socket leaves that search to the kernel, so a
- * connection that is not ours goes on as if the program were not there. */
+/* Steers new TCP connections for the ports in echo_ports to the one socket in echo_socket. The kernel runs this program
+ * when a packet needs a listening socket, before its own search (Documentation/bpf/prog_sk_lookup.rst). SK_PASS without
+ * an assigned socket starts that search, so a connection that is not ours goes on as if there were no program. */
 #include <linux/bpf.h>
 #include <linux/in.h>
 #include <stdbool.h>
@@ -13,8 +12,8 @@
 
 #define AF_INET 2 /* <sys/socket.h> is not for BPF */
 
-/* The open ports, in host byte order; the value has no meaning. Has room for every 16-bit key. Declared by sizes, not
- * by BTF types: with types, 'bpftool map dump' would need root to read the BTF. */
+/* The open ports, in host byte order; the value has no meaning. Declared by sizes, not by BTF types: with types,
+ * 'bpftool map dump' would need root to read the BTF. */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 65536);
@@ -22,7 +21,7 @@ struct {
     __uint(value_size, sizeof(__u8));
 } echo_ports SEC(".maps");
 
-/* User space writes the descriptor of the listening socket, and reads back its cookie. */
+/* User space writes the descriptor of the listening socket; when it reads, it gets the socket's cookie. */
 struct {
     __uint(type, BPF_MAP_TYPE_SOCKMAP);
     __uint(max_entries, 1);
@@ -45,17 +44,17 @@ struct {
     __type(value, struct echo_port_stats);
 } echo_port_stats SEC(".maps");
 
-/* The destination addresses that are ours, if not all; the value has no meaning. */
+/* The destination addresses that are ours, with restrict_addresses; the value has no meaning. */
 struct {
     __uint(type, BPF_MAP_TYPE_LPM_TRIE);
     __uint(max_entries, 1024);
-    __uint(map_flags, BPF_F_NO_PREALLOC); /* tries must have it */
+    __uint(map_flags, BPF_F_NO_PREALLOC); /* the kernel demands it of tries */
     __type(key, struct echo_prefix);
     __type(value, __u8);
 } echo_addresses SEC(".maps");
 
-/* For 'echo-server status'. The program does not use these two maps: the server binds them to the program, so that
- * whoever finds the program also finds the maps. */
+/* For 'echo-server status'. The program does not use these two maps. The server binds them to the program, so that
+ * they can be found by it. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, 1);
@@ -71,7 +70,7 @@ struct {
     __type(value, struct echo_counters);
 } echo_counters SEC(".maps");
 
-/* Set before loading: the kernel leaves out code that a constant makes unreachable. */
+/* A constant that is set before loading: if it is 0, the kernel removes the code that needs it. */
 const volatile __u8 restrict_addresses = 0;
 
 static int drop(enum echo_drop reason) {
@@ -99,19 +98,19 @@ static bool is_our_address(const struct bpf_sk_lookup* ctx) {
 
 SEC("sk_lookup")
 int echo_dispatch(struct bpf_sk_lookup* ctx) {
-    /* UDP lookups come here as well; a UDP service may use the same port number. */
+    /* The kernel asks for UDP, too: a UDP service may use the same port number. */
     if (ctx->protocol != IPPROTO_TCP) return SK_PASS;
 
     __u16 port = ctx->local_port;
     if (!bpf_map_lookup_elem(&echo_ports, &port)) return SK_PASS;
     if (restrict_addresses && !is_our_address(ctx)) return SK_PASS;
 
-    /* The connection is ours. Passing it on would hand the client to another listener: drop it instead. */
+    /* The connection is ours. If there is no socket, drop it: SK_PASS could give it to another listener. */
     __u32 key = 0;
     struct bpf_sock* socket = bpf_map_lookup_elem(&echo_socket, &key);
     if (!socket) return drop(ECHO_DROP_NO_SOCKET);
 
-    /* REPLACE lets the program win that was attached last; without it the oldest wins, and the others get EEXIST. */
+    /* With REPLACE the program that was attached last wins. Without it the first wins, and the others get EEXIST. */
     const bool own = port == socket->src_port && ctx->family == AF_INET && ctx->local_ip4 == socket->src_ip4;
     const long error = bpf_sk_assign(ctx, socket, BPF_SK_LOOKUP_F_REPLACE);
     bpf_sk_release(socket);

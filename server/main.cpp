@@ -15,7 +15,7 @@
 
 int main(int argc, char** argv) {
     using namespace echo_server;
-    // A write can raise these: splice(2) to a client that is gone, a log line to a reader that is gone, to a file at
+    // Writes can raise these: splice(2) to a client that is gone, or a log line to a reader that is gone, to a file at
     // its size limit (RLIMIT_FSIZE), or from the background to a terminal with 'stty tostop'.
     for (const int signal : {SIGPIPE, SIGXFSZ, SIGTTOU}) std::signal(signal, SIG_IGN);
     try {
@@ -24,7 +24,7 @@ int main(int argc, char** argv) {
         if (const auto* code = std::get_if<int>(&parsed)) return *code;
         raise_descriptor_limit();
         if (const auto* options = std::get_if<ProbeOptions>(&parsed)) return probe(*options);
-        // Pending until the housekeeper takes them.
+        // They stay pending until the housekeeper reads them.
         block_signals({SIGHUP, SIGUSR1, SIGUSR2});
         check_proc();
         use_permitted_capabilities();

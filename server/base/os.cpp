@@ -43,7 +43,7 @@ std::uint64_t field_of(const std::string& process, int number) {
     std::ifstream file(fmt::format("/proc/{}/stat", process));
     std::string text;
     std::getline(file, text, '\0');
-    // Starts behind the last bracket, because the name of the process can have blanks, brackets and newlines.
+    // Starts after the last bracket, because the name of the process can have blanks, brackets and newlines.
     std::istringstream fields(text.substr(text.rfind(')') + 1));
     std::string value;
     for (int field = 3; field <= number; ++field) fields >> value;

@@ -127,7 +127,7 @@ class StartTerminal {
     /// or of sudo.
     [[nodiscard]] bool may_have_sent(const signalfd_siginfo& hangup) const;
     [[nodiscard]] bool is_gone() const;
-    /// Whether SIGHUP is ignored, so that the process shall outlive the terminal.
+    /// Whether SIGHUP is ignored: then the process is to outlive the terminal.
     [[nodiscard]] bool is_ignored() const { return is_ignored_; }
 
  private:

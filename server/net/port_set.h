@@ -24,7 +24,7 @@ std::string to_string(const PortRange& range);
 /// Parses the same, with or without blanks around the numbers; `first` may be larger. Nothing if it is something else.
 std::optional<PortRange> parse_range(std::string_view text, char separator = '-');
 
-/// At most so many ranges of ports are shown in a line; of the rest it shows the number of ports.
+/// A line shows at most this number of port ranges, and then the number of other ports.
 constexpr std::size_t ranges_in_a_line = 16;
 
 /// Why a range leaves out ports: words for the log and 'status'.
@@ -65,7 +65,7 @@ class PortSet {
     Bits& bits() { return bits_.front(); }
     [[nodiscard]] const Bits& bits() const { return bits_.front(); }
 
-    std::vector<Bits> bits_ = std::vector<Bits>(1);  // one element, on the heap: 8 KiB is too much for the stack
+    std::vector<Bits> bits_ = std::vector<Bits>(1);  // one element, on the heap: 8 KiB each would fill a stack
 };
 
 /// A port list as users write it: "7, 77, 1000-2000, !1022". Exclusions win over inclusions, whatever the order, so

@@ -51,7 +51,7 @@ struct ListeningSocket {
     std::uint32_t inode = 0;     ///< as in "socket:[INODE]" in /proc/PID/fd
     std::uint32_t waiting = 0;   ///< connections in the accept queue
     std::uint32_t backlog = 0;   ///< limit of that queue
-    std::uint32_t dropped = 0;   ///< connection attempts that the kernel dropped, because the queue was full or else
+    std::uint32_t dropped = 0;   ///< connection attempts that the kernel dropped, for example at a full queue
 };
 
 /// All listening TCP sockets of both families in the network namespace of the calling thread. Throws

@@ -29,9 +29,9 @@
 namespace echo_server {
 namespace {
 
-constexpr unsigned family_bits = 32;  // they come before the address
+constexpr unsigned family_bits = 32;  // of a key, before its address
 
-// The kernel's verifier can print a megabyte: it goes out line by line, like every other message.
+// The kernel's verifier can print a megabyte: log it line by line.
 int log_message(libbpf_print_level /*level*/, const char* format, va_list args) {
     char* text = nullptr;
     const int size = ::vasprintf(&text, format, args);
@@ -67,7 +67,7 @@ void put_and_freeze(const bpf_map* map, const Value& value) {
     if (bpf_map_freeze(bpf_map__fd(map)) != 0) fail(fmt::format("freezing the map {}", bpf_map__name(map)));
 }
 
-// Nothing (inode 0) if there is no file of that name. A link is a file here.
+// Inode 0 if there is no such file. Follows no symbolic link.
 struct stat look(const std::string& path) {
     struct stat status{};
     if (::lstat(path.c_str(), &status) != 0) status = {};
@@ -119,7 +119,7 @@ std::vector<AddressPrefix> read_addresses(const MapHandle& map) {
     std::vector<AddressPrefix> prefixes;
     echo_prefix key{};
     const void* previous = nullptr;
-    // If a key is removed meanwhile, the search starts again: limit the number of steps.
+    // If a key is removed meanwhile, the kernel starts again at the first key: limit the number of steps.
     for (__u32 i = 0; i < std::min(map.info.max_entries, max_prefixes); ++i) {
         if (bpf_map_get_next_key(map.fd.get(), previous, &key) != 0) {
             if (errno != ENOENT) map.fail_to_read();
@@ -186,7 +186,7 @@ Instance Dispatcher::publish(const echo_instance& identity) {
     return server;
 }
 
-// A user who was given the map could put in another socket, and answer on every port that is or will be open.
+// Frozen, because a user with access to the map could put in another socket, and answer on every open port.
 void Dispatcher::set_listener(int listener) {
     put_and_freeze(skeleton_->maps.echo_socket, static_cast<__u64>(listener));
 }
@@ -194,7 +194,7 @@ void Dispatcher::set_listener(int listener) {
 int Dispatcher::ports_fd() const { return bpf_map__fd(skeleton_->maps.echo_ports); }
 int Dispatcher::socket_fd() const { return bpf_map__fd(skeleton_->maps.echo_socket); }
 
-// A process that lacks CAP_BPF, where the kernel wants that, may not even look.
+// Where the kernel wants CAP_BPF, even a lookup fails without it.
 bool Dispatcher::may_use_maps() const {
     const std::uint16_t port = 0;
     std::uint8_t value = 0;
@@ -226,7 +226,7 @@ void Dispatcher::change_ports(const PortSet& closed, const PortSet& opened) {
         count = static_cast<__u32>(keys.size() - done);
         const int result = bpf_map_delete_batch(ports_fd(), keys.data() + done, &count, nullptr);
         if (result != 0 && result != -ENOENT) fail_to("closing", -result);
-        if (result != 0) ++count;  // somebody else has deleted that key: the port is closed, which was the aim
+        if (result != 0) ++count;  // somebody else has deleted that key: its port is closed already
     }
 }
 
@@ -241,7 +241,7 @@ std::optional<bool> Dispatcher::is_attached(const Link& link) {
     if (!link) return {};
     bpf_link_info info{};
     __u32 size = sizeof(info);
-    // A link that somebody detaches stays; only its namespace is gone.
+    // A link that was detached still exists, but has no namespace.
     return bpf_obj_get_info_by_fd(link.get(), &info, &size) != 0 || info.netns.netns_ino != 0;
 }
 
@@ -264,13 +264,13 @@ Pins::~Pins() {
 
 void Pins::add(const std::string& folder, const Dispatcher& dispatcher) {
     check_folder(folder);
-    // echo_ports comes last, and is renamed last: a start that is killed between the two leaves the user the echo_ports
-    // of the running server.
+    // echo_ports comes last, and is renamed last: if a start is killed between the two, the user still has the
+    // echo_ports of the running server.
     for (const auto& [name, map] :
          {std::pair("echo_socket", dispatcher.socket_fd()), std::pair("echo_ports", dispatcher.ports_fd())}) {
         const auto path = fmt::format("{}/{}", folder, name);
         const auto fresh = path + "_new";  // a BPF file system has no dots in names
-        ::unlink(fresh.c_str());           // a start that was killed has left it
+        ::unlink(fresh.c_str());           // left by a start that was killed
         // Before Linux 5.19 this needs CAP_BPF, and renaming does not.
         if (bpf_obj_pin(map, fresh.c_str()) != 0) fail_to_pin(path, errno);
         pins_.push_back({path, fresh, look(fresh).st_ino});
@@ -279,7 +279,7 @@ void Pins::add(const std::string& folder, const Dispatcher& dispatcher) {
 
 bool Pins::rename() {
     bool replaced = false;
-    // Check all before the first rename: a pin that was replaced can't be put back.
+    // Check all before the first rename: a pin that was replaced can't be restored.
     for (const auto& pin : pins_) {
         const auto there = look(pin.path);
         if (S_ISDIR(there.st_mode)) fail_to_pin(pin.path, EISDIR);

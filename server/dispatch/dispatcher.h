@@ -24,7 +24,7 @@ namespace echo_server {
 /// The key of a prefix in the map echo_addresses.
 echo_prefix to_key(const AddressPrefix& prefix);
 
-/// The prefix of a key, which may be nonsense: somebody else can have written it.
+/// The prefix of a key. The key may be nonsense, because others can write to the map.
 AddressPrefix to_prefix(const echo_prefix& key);
 
 /// The keys of the map echo_ports, by its descriptor. Throws std::system_error.
@@ -33,7 +33,7 @@ PortSet read_ports(int map);
 /// The keys of the map echo_addresses. Throws std::system_error.
 std::vector<AddressPrefix> read_addresses(const MapHandle& map);
 
-/// As long as it is open, or a copy that systemd keeps, connections are steered; those that are made stay when it goes.
+/// Connections are steered while it, or a copy that systemd keeps, is open. Its end leaves open connections alone.
 using Link = Fd;
 
 /// Why Dispatcher::may_use_maps() returns false.
@@ -59,14 +59,13 @@ class Dispatcher {
         PortSet removed;
     };
 
-    /// The contents of echo_ports, whoever wrote them.
+    /// The contents of echo_ports; others may have changed them.
     [[nodiscard]] PortSet ports() const { return read_ports(ports_fd()); }
 
     /// Makes echo_ports hold exactly `wanted`, and returns what changed. A port that stays is not touched.
     Change set_ports(const PortSet& wanted);
 
-    /// Opens the ports `opened`, then closes the ports `closed`, whatever the others are. If it throws, a part may be
-    /// done.
+    /// Opens the ports `opened`, then closes the ports `closed`; all others stay. If it throws, a part may be done.
     void change_ports(const PortSet& closed, const PortSet& opened);
 
     /// Tells 'status' which ports the ranges of the list leave out: other programs listen on `taken`, and the host
@@ -84,8 +83,8 @@ class Dispatcher {
     /// CAP_BPF.
     [[nodiscard]] bool may_use_maps() const;
 
-    /// Writes `identity` into the map echo_instance, and freezes it. Returns this server as other processes see it, by
-    /// descriptors of its own. To be called once.
+    /// Writes `identity` into the map echo_instance, and freezes it. Returns this server as other processes see it,
+    /// with copies of the descriptors. To be called once.
     [[nodiscard]] Instance publish(const echo_instance& identity);
 
     /// The contents of the map echo_counters, shared with the kernel, as long as this object exists.
@@ -93,7 +92,7 @@ class Dispatcher {
     /// The same of the map echo_port_stats: an element for each 16-bit port.
     [[nodiscard]] std::span<echo_port_stats> port_stats() const { return port_stats_; }
 
-    /// Zeroes the figures in the map echo_port_stats. Others may count there meanwhile.
+    /// Zeroes the figures in the map echo_port_stats. Figures that others count meanwhile may stay.
     void reset_port_stats();
 
     /// The descriptors of the two maps that Pins pins.
@@ -107,9 +106,8 @@ class Dispatcher {
 };
 
 /// Pins of the maps echo_ports and echo_socket in a folder of a BPF file system: with them a user who is not root can
-/// use the maps (bpftool map ... pinned PATH). Made with the rights of the process, which is that user. Until rename()
-/// the pins of a running server, which have the same names, stay. Removed with the object, unless others have replaced
-/// them.
+/// use the maps (bpftool map ... pinned PATH). Made with the rights of that user. The pins of a running server, which
+/// have the same names, stay until rename(). The destructor removes the pins, unless others have replaced them.
 class Pins {
  public:
     Pins() = default;
@@ -117,7 +115,7 @@ class Pins {
     Pins(const Pins&) = delete;
     Pins& operator=(const Pins&) = delete;
 
-    /// Throws std::runtime_error if `folder` is not on a BPF file system, or this process may not write there.
+    /// Throws std::runtime_error if `folder` is not on a BPF file system, or this process can't write there.
     static void check_folder(const std::string& folder);
 
     /// Pins the maps of `dispatcher` in `folder` as NAME_new. Throws std::runtime_error.
@@ -129,14 +127,14 @@ class Pins {
 
  private:
     struct Pin {
-        std::string path;  // in the end
+        std::string path;  // the final one
         std::string path_now;
         ino_t inode;
     };
     std::vector<Pin> pins_;
 };
 
-/// Lets libbpf's own messages go to standard error, or nowhere.
+/// Logs libbpf's own messages, or drops them.
 void set_libbpf_verbose(bool verbose);
 
 /// What to do where the program could not be loaded; `error` is the errno of the attempt.

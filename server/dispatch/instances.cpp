@@ -34,8 +34,8 @@ constexpr std::array shapes{
     Shape{"echo_counters", BPF_MAP_TYPE_ARRAY, sizeof(__u32), sizeof(echo_counters)},
 };
 
-// False if there is no such object any more. Links of some kinds have reasons of their own to tell nothing, for example
-// a device that is gone; what could hit an object of ours too is an error.
+// False if there is no such object any more. Links of other kinds can fail for reasons of their own, for example a
+// device that is gone. Throws only errors that can hit our own objects, too.
 template <typename Info>
 bool get_info(const Fd& fd, Info& info) {
     __u32 size = sizeof(info);
@@ -74,7 +74,7 @@ std::map<__u32, std::uint64_t> linked_programs() {
 }  // namespace
 
 bool MapHandle::read(__u32 key, void* value, std::size_t size) const {
-    // Other types could write more than value_size; of a sockmap the kernel reads values of that size alone.
+    // Other types could write more than value_size; of a sockmap the kernel reads only 8-byte values.
     const bool readable =
         info.type == BPF_MAP_TYPE_ARRAY || (info.type == BPF_MAP_TYPE_SOCKMAP && info.value_size == sizeof(__u64));
     if (!readable || info.value_size > max_value_size) return false;

@@ -47,37 +47,36 @@ struct Instance {
     void add_map(Fd map);
     [[nodiscard]] bool attached() const { return state == State::serving || state == State::socketless; }
     [[nodiscard]] const MapHandle* map(std::string_view name) const;
-    /// False for another version: only its identity and its listener_cookie() can be read. If true, its maps are there,
-    /// of the type and with keys and values of the size that this version makes, and of any number of entries.
+    /// False for another version: only its identity and its listener_cookie() can be read. If true, its maps have the
+    /// types and the sizes of keys and values of this version, but any number of entries.
     [[nodiscard]] bool is_of_this_version() const;
     /// The socket in its echo_socket, by its cookie; 0 for none. Throws std::system_error if it can't be read.
     [[nodiscard]] std::uint64_t listener_cookie() const;
 };
 
-/// Its state, if it is not known to be replaced. `attached` tells whether its link attaches the program, or was
-/// detached from outside; nothing if there is no link. Throws std::system_error if a map can't be read.
+/// The state of `server`, unless it is known to be replaced. `attached`: true if its link attaches the program, false
+/// if it was detached from outside, nothing if there is no link. Throws std::system_error if a map can't be read.
 Instance::State state_of(const Instance& server, std::optional<bool> attached);
 
 /// The contents of its map echo_instance; nothing if there is no such map, or if it names no process: then it is not an
 /// echo-server, or not yet. Throws std::system_error if it can't be read.
 std::optional<echo_instance> read_identity(const Instance& server);
 
-/// True if its PID means the same process here. A PID of another namespace means another process here.
+/// True if its PID is of this PID namespace: otherwise it means another process here.
 bool in_this_pid_namespace(const echo_instance& identity);
 
 /// True if its process is known to be gone. The kernel can keep its program: while somebody looks at it, or as long
 /// as somebody has pinned its link.
 bool has_ended(const echo_instance& identity);
 
-/// True unless it drains or its process has ended: it has the ports, or would have them.
+/// True unless it drains or its process has ended.
 bool is_running(const Instance& server);
 
 /// All echo-servers whose program is attached here, or was: also those that start or drain. Needs CAP_SYS_ADMIN. Throws
-/// std::system_error; EPERM without that.
+/// std::system_error; EPERM without it.
 std::vector<Instance> find_instances();
 
-/// The number of all sk_lookup programs that are attached to that network namespace; 0 if the kernel can't tell.
-/// Needs CAP_NET_ADMIN alone.
+/// The number of all sk_lookup programs that are attached here; 0 if the kernel can't tell. Needs only CAP_NET_ADMIN.
 std::size_t attached_programs();
 
 }  // namespace echo_server

@@ -17,7 +17,7 @@ namespace echo_server {
 
 namespace {
 
-// Of the number of a block the low 8 bits are added, 7 make an odd factor, and the highest swaps neighbours: so all
+// The low 8 bits of a block's number are added, the next 7 make an odd factor, and the highest swaps neighbours: so all
 // 65,536 blocks of the largest payload differ. The first begins with 0xd5, as no protocol does.
 std::string pattern(std::size_t size) {
     std::string bytes(size, '\0');
@@ -41,7 +41,7 @@ std::string unhex(std::string_view digits) {
     return digits.empty() ? bytes : "";
 }
 
-// The bytes after their number, which has `width` bytes.
+// The length of `bytes`, as a number of `width` bytes, and then `bytes`.
 std::string counted(unsigned width, const std::string& bytes) {
     std::string text;
     while (width-- > 0) text += static_cast<char>((bytes.size() >> (8 * width)) & 0xffU);

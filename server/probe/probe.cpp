@@ -59,7 +59,7 @@ std::string output_of(const std::string& command) {
     return text;
 }
 
-// The server's side, by its status; nothing if nobody gives one.
+// The server's side, by its status; nothing if no option gives it.
 std::optional<ServerSide> server_side(const ProbeOptions& options) {
     if (!options.status_command.empty()) return parse_status(output_of(options.status_command));
     if (options.status.empty()) return {};
@@ -70,7 +70,7 @@ std::optional<ServerSide> server_side(const ProbeOptions& options) {
     return parse_status(text);
 }
 
-// Shows a person who waits how far it is, if standard error is a terminal. Returns false once the user has ended it.
+// Shows the progress if standard error is a terminal. Returns false once the user has ended the probe.
 bool show_progress(std::size_t done, std::size_t all, std::chrono::duration<double> time) {
     static Clock::time_point next;
     if (Clock::now() >= next && ::isatty(STDERR_FILENO) == 1) {
@@ -86,7 +86,7 @@ void clear_progress() {
     if (::isatty(STDERR_FILENO) == 1) fmt::print(stderr, "\r\x1b[K");
 }
 
-// How much has come of the ports: an answer counts once, an echo twice.
+// A score of the ports: an answer counts once, an echo twice.
 std::size_t success(const Scan& scan, const Ports& ports) {
     std::size_t sum = 0;
     for (const auto port : ports) {
@@ -96,8 +96,8 @@ std::size_t success(const Scan& scan, const Ports& ports) {
     return sum;
 }
 
-// Tries those of `ports` again that have failed in one way, in at most so many tries. Of many, some that are spread
-// over all come first, and the rest only if one of these fares better. Returns false if the user has ended it.
+// Tries those of `ports` again that have `verdict` after at most `tries` tries. If they are many, a sample comes first,
+// and the rest only if the sample does better now. Returns false if the user has ended the probe.
 bool try_again(Scan& scan, const Ports& ports, Verdict verdict, unsigned tries, const Pace& pace) {
     Ports failed;
     const auto& results = scan.results();
@@ -113,7 +113,7 @@ bool try_again(Scan& scan, const Ports& ports, Verdict verdict, unsigned tries, 
     return scan.run(failed, pace);
 }
 
-// Returns false if the user has ended it.
+// Returns false if the user has ended the probe.
 bool try_all(Scan& scan, const Ports& ports, const ProbeOptions& options) {
     Pace pace{.at_once = options.parallel, .is_strict = false, .rate = options.rate};
     if (!scan.run(ports, pace)) return false;
@@ -122,16 +122,16 @@ bool try_all(Scan& scan, const Ports& ports, const ProbeOptions& options) {
         const auto before = success(scan, ports);
         const auto failed = ports.size() - before / 2;  // at least
         if (before == 2 * ports.size()) break;
-        std::this_thread::sleep_for(1s);  // what limits rates has forgotten some
+        std::this_thread::sleep_for(1s);  // lets rate limits recover
         const auto start = Clock::now();
         for (const auto verdict : {Verdict::altered, Verdict::cut, Verdict::silent, Verdict::refused,
                                    Verdict::unreachable, Verdict::filtered})
             if (!try_again(scan, ports, verdict, tries, pace)) return false;
         const auto more = static_cast<double>(success(scan, ports)) - static_cast<double>(before);
-        // What so many ports answer twice in the same way, they answer a third time.
+        // If so many ports fail twice in the same way, they fail a third time.
         if (more <= 0 && failed >= 16) break;
         pace.at_once = std::max<std::size_t>(pace.at_once / 4, 1);
-        // If something limits the rate, half of what got through gets through again; but a minute must do for all.
+        // If something limits the rate, half of the rate that got through is safe; but a minute must be enough for all.
         const std::chrono::duration<double> took = Clock::now() - start;
         const auto rate = std::max(more / 4 / std::max(took.count(), 1.0), static_cast<double>(failed) / 60);
         if (more > 0) pace.rate = std::min(rate, options.rate);
@@ -160,12 +160,12 @@ int measure(const ProbeOptions& options) {
         report.seconds = std::chrono::duration<double>(Clock::now() - start).count();
         if (!options.status_command.empty()) {
             report.server.reset();
-            // A session of the server adds its bytes at its end, and at the latest a second after its last byte.
+            // The server adds a connection's bytes at its end, and at the latest a second after its last byte.
             std::this_thread::sleep_for(1500ms);
             report.server = difference(*server, *server_side(options));
         }
     } catch (const std::runtime_error& error) {
-        // What is known already is worth more than nothing.
+        // Print what is known already.
         report.is_complete = false;
         clear_progress();
         log_error("probe: {}", error.what());

@@ -27,7 +27,7 @@ struct ProbeOptions {
     bool json = false;
 };
 
-/// What a payload has at most, in bytes.
+/// The size of the largest payload, in bytes.
 constexpr std::size_t max_payload = std::size_t{16} << 20U;
 
 /// What the probe sends on each connection. `kind` is what a client of a protocol sends first ("tls", "http", "ssh",

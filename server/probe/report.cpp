@@ -17,7 +17,7 @@
 namespace echo_server {
 namespace {
 
-using Json = nlohmann::json;  // objects are maps: a million members cost no more time each than a few
+using Json = nlohmann::json;  // its objects are maps: a lookup is fast among a million members, too
 using Ports = std::vector<std::uint16_t>;
 
 PortSet to_ports(const Json& ports) {
@@ -46,9 +46,9 @@ void add_server(ServerSide& side, const Json& server) {
 // By Verdict.
 constexpr std::array names{"echoed", "altered", "cut", "silent", "refused", "unreachable", "filtered", "not probed"};
 
-// What there is to say of a port: the verdict, the tries if it echoes, the detail, and the reading.
+// What the report says of a port: the verdict, the tries if it echoes, the detail, and the reading.
 using Findings = std::tuple<Verdict, int, std::string, std::string>;
-using Group = std::pair<Findings, Ports>;  // of which there is the same to say
+using Group = std::pair<Findings, Ports>;  // those with the same findings
 
 PortSet set_of(const Ports& ports) {
     PortSet set;
@@ -56,7 +56,7 @@ PortSet set_of(const Ports& ports) {
     return set;
 }
 
-// By verdict, those of the most ports first.
+// Ordered by verdict, then the largest first.
 std::vector<Group> groups_of(const Report& report) {
     std::map<Findings, Ports> by_findings;
     for (const auto port : report.ports.to_vector()) {

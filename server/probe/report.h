@@ -11,7 +11,7 @@
 
 namespace echo_server {
 
-/// What a server has counted on a port: of a member of by_port in the output of 'echo-server status --json'.
+/// What a server has counted on a port: a member of by_port in the output of 'echo-server status --json'.
 struct ServerFigures {
     std::uint64_t attempts = 0;
     std::uint64_t received = 0;  ///< bytes
@@ -41,14 +41,14 @@ struct Report {
     std::string address;
     std::size_t payload_size = 0;  ///< bytes
     double seconds = 0;
-    bool is_complete = true;  ///< it was not ended before
+    bool is_complete = true;  ///< false if somebody ended it early
     PortSet ports;
     const Results& results;
     std::optional<ServerSide> server;
 
-    /// The ports that echo: by the server's figures, if they are known, it is the server that does.
+    /// The ports that echo; if the server's figures are known, only those that the server itself echoes.
     [[nodiscard]] PortSet echoed() const;
-    /// Whether these are all, or all that are expected.
+    /// Whether these are all probed ports or, with --expect, exactly the expected ones.
     [[nodiscard]] bool is_as_expected() const;
     /// For people: a line for each verdict, detail and reading.
     [[nodiscard]] std::string to_text() const;

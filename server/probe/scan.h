@@ -38,7 +38,7 @@ struct PortResult {
 /// By port, 65,536 of them.
 using Results = std::vector<PortResult>;
 
-/// Of more ports than this, some that are spread over all stand for the rest where it is dear to look at each.
+/// Of more ports than this, a sample that is spread over all is used where it would cost too much to test each.
 constexpr std::size_t many_ports = 1000;
 constexpr std::size_t sample_of_many = 256;
 
@@ -60,8 +60,8 @@ class Scan {
     Scan(asio::ip::address address, std::string_view payload, const ProbeOptions& options, Progress progress);
 
     /// Tries each of `ports` once. A try without an answer does not overwrite the result of an earlier one. Returns
-    /// false if the run was ended. Throws std::runtime_error for what this host can't do: that says nothing of the
-    /// network.
+    /// false if the run was ended. Throws std::runtime_error for what this host can't do, because that says nothing
+    /// about the network.
     bool run(std::span<const std::uint16_t> ports, const Pace& pace);
 
     [[nodiscard]] const Results& results() const { return results_; }
@@ -73,9 +73,9 @@ class Scan {
         Fd socket;
         std::uint16_t port = 0;
         Phase phase = Phase::none;
-        bool is_check = false;    // of the path, not of the port
+        bool is_check = false;    // of the way to the host, not of the port
         bool is_waiting = false;  // does not count as one of Pace::at_once
-        bool is_polite = false;   // ends by a half-close, and by the peer's end
+        bool is_polite = false;   // closes its side, and waits for the peer's end
         bool was_held = false;
         std::uint32_t sent = 0;
         std::uint32_t received = 0;
@@ -121,7 +121,7 @@ class Scan {
     Clock::time_point now_;
     Clock::time_point next_start_;
 
-    // What is known of the path.
+    // What is known of the way to the host.
     std::chrono::nanoseconds answer_time_{20'000'000};  // of a connect, smoothed
     std::size_t unanswered_ = 0;                        // connects in a row
     std::uint16_t answering_port_ = 0;                  // the last that took a connection; 0: none

@@ -68,7 +68,7 @@ class Housework {
         log_line("SIGUSR2: the figures by port are reset");
     }
 
-    // A shell that ends, and sudo, can send SIGHUP a moment before the terminal is gone: then it is a reload first.
+    // A shell that ends, and sudo, can send SIGHUP a moment before the terminal is gone: that is treated as a reload.
     void answer_hangup(const signalfd_siginfo& hangup) {
         const bool from_terminal = facts_.terminal.may_have_sent(hangup);
         if (from_terminal) perhaps_hung_up_ = std::chrono::steady_clock::now();
@@ -93,7 +93,7 @@ class Housework {
     }
 
     void look() {
-        constexpr int share = 100;  // looks take at most this part of a CPU
+        constexpr int share = 100;  // looks take at most 1/100 of a CPU
         constexpr std::chrono::nanoseconds period = std::chrono::seconds(1);
         const auto start = time_of(CLOCK_THREAD_CPUTIME_ID);
         leave_terminal();
@@ -114,7 +114,7 @@ class Housework {
         next_look_ = std::chrono::steady_clock::now() + std::max(period, share * used);
     }
 
-    // -1, which poll(2) passes over, once the gate is closed.
+    // -1, which poll(2) ignores, once the gate is closed.
     int commands() {
         const std::lock_guard lock(facts_.gate->mutex);
         return facts_.gate->commands.get();
@@ -167,7 +167,7 @@ class Housework {
             line = is_open() ? fmt::format("{}; {}", failure_, result) : no_reload_in_a_stop;
         }
         failure_.empty() ? log_line(line) : log_error(line);
-        // First systemd: when the command ends, 'systemctl reload' shall find the service ready.
+        // systemd first: when the command ends, 'systemctl reload' must find the service ready.
         notify_state("READY=1");
         answer_reload(command, failure_.empty(), line);
     }
@@ -197,7 +197,7 @@ class Housework {
             auto text = to_text(read_statuses(std::span(&facts_.self, 1)));
             const auto now = attached();
             if (now == before) return text;
-            before = now;  // a stop has begun meanwhile: the text may have a part of each state
+            before = now;  // a stop has begun meanwhile: the text may mix both states
         }
     }
 
@@ -249,7 +249,7 @@ void Gate::close(bool stays) {
     const std::lock_guard lock(mutex);
     closed = true;
     if (!stays) link = {};
-    // Closed here, as the housekeeper may hang; the shutdown ends its poll(2), which would keep the socket.
+    // Closed here, because the housekeeper may hang. shutdown(2) ends its poll(2), which would keep the socket open.
     ::shutdown(commands.get(), SHUT_RDWR);
     while (const Fd command{::accept4(commands.get(), nullptr, nullptr, SOCK_CLOEXEC)})
         answer_reload(command, false, no_reload_in_a_stop);
@@ -292,7 +292,7 @@ void Lifecycle::begin() {
     if (const auto limit = watchdog_limit()) answer_watchdog(*limit / 4);
 }
 
-// Nothing if a thread hangs: systemd then starts the service again.
+// No answer if a thread hangs: then systemd restarts the service.
 void Lifecycle::answer_watchdog(std::chrono::microseconds period) {
     if (server_.all_threads_have_turned()) notify("WATCHDOG=1");
     watchdog_.expires_after(period);
@@ -314,7 +314,7 @@ void Lifecycle::wait_for_replacement() {
         if (error) return;
         log_line("replaced: another process serves from now on");
         if (!stopping_) return stop(Reason::replaced);
-        // The next process of the service shall not share the socket with the new server.
+        // The replaced service must not restart onto the socket of the new server.
         stopping_ = Reason::replaced;
         gate_.close(false);
         store_.clear();
@@ -330,7 +330,7 @@ void Lifecycle::stop(Reason reason) {
     gate_.close(program_stays);
     const bool leave_backlog = program_stays || reason == Reason::replaced;
     server_.drain(drain_timeout_, leave_backlog);
-    if (!program_stays) store_.clear();  // needs memory: after what must be done
+    if (!program_stays) store_.clear();  // last, because it needs memory
     const auto open = server_.open_connections();
     std::vector<std::string> waited_for;
     if (open > 0) waited_for.push_back(plural(open, "connection"));

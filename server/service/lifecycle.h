@@ -20,25 +20,25 @@
 
 namespace echo_server {
 
-/// What a stop closes: the event loop closes it, and the housekeeper asks. Nothing slow is done with `mutex` held.
+/// What a stop closes. The event loop closes it; the housekeeper asks. Nothing slow is done with `mutex` held.
 struct Gate {
-    /// Closes the ports, unless systemd keeps the program (`stays`), and lets no reload begin any more. To be called by
-    /// any thread, also again.
+    /// Closes the ports, unless systemd keeps the program (`stays`), and refuses further reloads. For any thread, and
+    /// may be called again.
     void close(bool stays);
 
     std::mutex mutex;
     Link link;            ///< steers connections to the server
     Fd commands;          ///< the socket for 'echo-server reload'
-    bool closed = false;  ///< nothing is reloaded, and systemd hears of no state but that of the stop
+    bool closed = false;  ///< no reload, and no message to systemd but those of the stop
 };
 
 /// Does in a thread of its own what may be slow, or hang with a file system, so that clients never wait for it: reloads
 /// on SIGHUP and for 'echo-server reload', looks each second for programs that listen on ports of ours, logs the status
-/// on SIGUSR1, and resets the figures by port on SIGUSR2. One after the other; of signals that come together in this
-/// order, so no figure is lost between the last two.
+/// on SIGUSR1, and resets the figures by port on SIGUSR2. One after the other. Signals that come together are handled
+/// in this order, so the status shows the figures that the reset clears.
 class Housekeeper {
  public:
-    /// What it needs, also when it hangs and everything else has ended. `io` alone may end once the gate is closed.
+    /// What the thread needs, even if it hangs and outlives all else. Only `io` may end, once the gate is closed.
     struct Facts {
         Options options;
         OpenPorts ports;
@@ -48,16 +48,16 @@ class Housekeeper {
         std::shared_ptr<Gate> gate;
         int listener;          ///< in echo_socket; the server owns it
         Instance self;         ///< this server as others see it
-        asio::io_context& io;  ///< throws std::runtime_error if a reload finds that nothing is steered any more
+        asio::io_context& io;  ///< its run() throws if a reload finds the ports closed from outside
     };
 
     /// Starts the thread, which has the rights of the calling thread, and waits. Signals are blocked. Throws
     /// std::system_error.
     explicit Housekeeper(Facts facts);
-    /// Closes the gate, and ends the thread; one that hangs is left alone.
+    /// Closes the gate, and ends the thread; a thread that hangs is left alone.
     ~Housekeeper();
 
-    /// Lets the thread work. To be called once, when the start is over.
+    /// Starts the thread's work. To be called once, when the start is over.
     void begin();
 
  private:
@@ -70,7 +70,7 @@ class Housekeeper {
 /// signal ends the drain. Answers systemd's watchdog until then.
 class Lifecycle {
  public:
-    /// All but the time outlive this object. Open connections have `drain_timeout` after a stop.
+    /// The references outlive this object. Open connections have `drain_timeout` after a stop.
     Lifecycle(std::chrono::seconds drain_timeout, EchoServer& server, Gate& gate, DescriptorStore& store);
     Lifecycle(const Lifecycle&) = delete;
     Lifecycle& operator=(const Lifecycle&) = delete;
@@ -81,7 +81,7 @@ class Lifecycle {
     /// Handles events from now on, in the thread that runs the server.
     void begin();
 
-    /// To be called when the server has stopped: says so, to the log and to systemd.
+    /// Tells the log and systemd that the server has stopped.
     void end();
 
  private:

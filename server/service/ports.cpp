@@ -41,7 +41,7 @@ using Names = std::map<std::uint16_t, std::set<std::string>>;  // of the program
 
 Names names_of(const std::vector<ListeningSocket>& sockets) {
     const SightOfProcesses sight;
-    std::unordered_multimap<std::string, std::uint16_t> ports;  // by what a descriptor of the socket leads to
+    std::unordered_multimap<std::string, std::uint16_t> ports;  // by the link of the socket's descriptors in /proc
     Names names;
     for (const auto& socket : sockets) {
         ports.emplace(fmt::format("socket:[{}]", socket.inode), socket.local.port());
@@ -55,14 +55,14 @@ Names names_of(const std::vector<ListeningSocket>& sockets) {
         const auto [first, last] = ports.equal_range(fs::read_symlink(path, gone).string());
         if (first == last) continue;
         std::ifstream file(path.parent_path().replace_filename("comm"));
-        std::string name;  // which the process chooses itself
+        std::string name;  // chosen by the process itself
         std::getline(file, name);
         for (auto found = first; found != last; ++found) names[found->second].insert(printable(name));
     }
     return names;
 }
 
-// "22 (sshd), 80,443 (nginx)"; `unknown` stands for who is not known, and may be "".
+// "22 (sshd), 80,443 (nginx)"; `unknown` stands for an unknown program, and may be "".
 std::string list_names(const Names& names, const std::string& unknown) {
     std::vector<std::pair<std::string, PortSet>> groups;
     for (const auto& [port, programs] : names) {
@@ -79,10 +79,10 @@ std::string list_names(const Names& names, const std::string& unknown) {
     return text;
 }
 
-// A service has so long for its restart: meanwhile its clients shall meet no echo.
+// Other services have so long for a restart: meanwhile their clients must not get an echo.
 constexpr std::chrono::seconds hold_time{10};
 
-// Every port on a line of its own, with a comment behind it, fits.
+// Room for every port on a line of its own, with a comment.
 constexpr off_t max_size = 4 << 20;
 
 [[noreturn]] void fail_to_read(const std::string& path, std::string_view why) {
@@ -90,7 +90,7 @@ constexpr off_t max_size = 4 << 20;
 }
 
 std::string read_whole(const std::string& path) {
-    // The path may lead to a FIFO or a terminal: open neither waits nor takes it over.
+    // The path may lead to a FIFO or a terminal: open(2) must not wait, and must not make it our terminal.
     const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
     struct stat before{};
     if (!file && errno == EACCES)
@@ -100,11 +100,11 @@ std::string read_whole(const std::string& path) {
     if (!S_ISREG(before.st_mode)) fail_to_read(path, "it is not a regular file, so it can't be read again on SIGHUP");
     if (before.st_size > max_size) fail_to_read(path, fmt::format("it is larger than {} MiB", max_size >> 20));
 
-    std::string text(static_cast<std::size_t>(before.st_size) + 1, '\0');  // one more, to notice an end that moved
+    std::string text(static_cast<std::size_t>(before.st_size) + 1, '\0');  // one more, to notice a file that grew
     const auto size = ::read(file.get(), text.data(), text.size());
     if (size < 0) fail_to_read(path, error_text(errno));
     text.resize(static_cast<std::size_t>(size));
-    // A half of the new list would close ports.
+    // Half of a new list would close ports.
     struct stat now{};
     if (::fstat(file.get(), &now) != 0 || now.st_mtim.tv_sec != before.st_mtim.tv_sec ||
         now.st_mtim.tv_nsec != before.st_mtim.tv_nsec || size != before.st_size)
@@ -218,7 +218,7 @@ std::string PortPlan::describe(bool with_names) const {
 PortPlan make_plan(const PortList& list, const Options& options, const EphemeralPorts& local,
                    const std::vector<ListeningSocket>& sockets, const PortSet& open, const PortSet& taken) {
     PortPlan plan{.named = list.named()};
-    // Who lists a range within the host's own means that range.
+    // A range within the host's own ports is intended: open it.
     auto wide = PortSet();
     for (const auto& range : list.ranges()) {
         const bool is_within = local.range.first <= range.first && range.last <= local.range.last;
@@ -251,7 +251,7 @@ PortPlan make_plan(const PortList& list, const Options& options, const Ephemeral
 PortPlan plan_ports(const Options& options, std::uint64_t listener, const PortSet& open, const PortSet& taken) {
     PortList list = options.ports;
     if (options.ports_file) list.add(read_ports_file(*options.ports_file));
-    // Without an answer, the kernel's defaults.
+    // If they can't be read, the kernel's defaults.
     const auto local = parse_ephemeral_ports(read_sysctl("net/ipv4/ip_local_port_range"),
                                              read_sysctl("net/ipv4/ip_local_reserved_ports"));
     return make_plan(list, options, local, find_others(options, listener), open, taken);

@@ -38,7 +38,7 @@ EphemeralPorts parse_ephemeral_ports(std::string_view range, std::string_view re
 /// What a port list opens on this host, and what its ranges leave out.
 struct PortPlan {
     PortSet named = {};   ///< the list names these: open
-    PortSet ranged = {};  ///< these are in its ranges alone: open, but for `taken`
+    PortSet ranged = {};  ///< only its ranges have these: open, except `taken`
     PortSet taken = {};   ///< of `ranged`, those on which other programs listen
     PortSet hosts = {};   ///< of its ranges, and not in `ranged`: left to the host's own connections
     std::vector<ListeningSocket> takers = {};  ///< who listens on `taken`
@@ -60,11 +60,11 @@ std::vector<ListeningSocket> shadowed(std::vector<ListeningSocket> sockets, cons
 /// `taken`, that --shadow-listeners takes them.
 std::string explain_conflicts(const std::vector<ListeningSocket>& sockets, bool taken);
 
-/// What `list` opens where the host has the local ports `local` and others listen on `sockets`. Of `options` the flags
-/// about ports count. At a reload, a port that is named and `open` already may have got a listener, and a range leaves
-/// out what was `taken`, also if nobody listens there at this moment. Warns in the log if ports are taken from others.
-/// Throws std::runtime_error, which says what to do, if a port that is named is not free, if too few of the local ports
-/// stay closed, or if nothing is left to open.
+/// What `list` opens on a host with the local ports `local`, where others listen on `sockets`. Uses only the flags
+/// about ports of `options`. At a reload, a named port that is `open` already may have a listener by now, and a range
+/// leaves out what was `taken`, even if nobody listens there at this moment. Warns in the log if ports are taken from
+/// others. Throws std::runtime_error, which says what to do, if a port that is named is not free, if too few of the
+/// local ports stay closed, or if nothing is left to open.
 PortPlan make_plan(const PortList& list, const Options& options, const EphemeralPorts& local,
                    const std::vector<ListeningSocket>& sockets, const PortSet& open = {}, const PortSet& taken = {});
 
@@ -77,27 +77,27 @@ PortPlan plan_ports(const Options& options, std::uint64_t listener, const PortSe
 /// Throws std::runtime_error, with file and line, if the file can't be read whole, lists nothing, or is wrong anywhere.
 PortList read_ports_file(const std::string& path);
 
-/// read_ports_file() for `text`, the contents of the file. `path` is for messages alone.
+/// read_ports_file() for `text`, the contents of the file. `path` is only for messages.
 PortList parse_ports_file(std::string_view text, const std::string& path);
 
-/// The open ports of a running server. A range gives a port to a program that begins to listen there, and takes it
-/// back. For one thread. Functions that fail throw std::runtime_error.
+/// The open ports of a running server. A range gives a port to a program that begins to listen there, and takes it back
+/// when the program has ended. For one thread. Functions that fail throw std::runtime_error.
 class OpenPorts {
  public:
     /// Opens nothing. `listener` names our own socket by its cookie.
     OpenPorts(Options options, std::shared_ptr<Dispatcher> dispatcher, std::uint64_t listener);
 
-    /// plan_ports() for what the files and the listeners are now. Changes nothing.
+    /// plan_ports() with the file and the listeners as they are now. Changes nothing.
     [[nodiscard]] PortPlan plan() const { return plan_ports(options_, listener_, dispatcher_->ports(), plan_.taken); }
     /// Makes the open ports those of `plan`, and returns what changed.
     Dispatcher::Change set(PortPlan plan);
 
-    /// Looks for other listeners. Closes the ports of ranges on which they listen, opens those again on which nobody
-    /// has listened for ten seconds, and warns once of each port that the list names. Ports that others have opened or
-    /// closed in the map stay as they are. Returns a line about what has changed, or "".
+    /// Looks for other listeners. Closes the ports of ranges on which they listen, opens them again when nobody has
+    /// listened there for ten seconds, and warns once of each port that the list names. Ports that others have opened
+    /// or closed in the map stay as they are. Returns a line about what has changed, or "".
     std::string look();
 
-    /// PortPlan::describe() for what is open by now, without what others have opened or closed in the map.
+    /// PortPlan::describe() for the ports that are open now; ignores what others have changed in the map.
     [[nodiscard]] std::string describe() const { return plan_.describe(); }
 
  private:
@@ -108,7 +108,7 @@ class OpenPorts {
     // By port of plan_.taken: when a look first found that nobody listens there any more. (If looks are late, a port
     // is closed for longer.)
     std::map<std::uint16_t, std::chrono::steady_clock::time_point> free_since_;
-    PortSet left_alone_;  // where a program has begun to listen: named, and warned of; or others had closed the port
+    PortSet left_alone_;  // others listen, and it stays: named (and warned of), or closed by others
 };
 
 }  // namespace echo_server

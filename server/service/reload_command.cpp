@@ -31,25 +31,25 @@ using namespace std::chrono_literals;
 namespace echo_server {
 namespace {
 
-// Behind it come the PID, and a number that nobody can guess, or another user could have the address first.
+// The PID follows, and a number that nobody can guess: otherwise another user could take the address first.
 constexpr std::string_view name_prefix = "echo-server/";
 
 // The first byte of an answer; the text follows, and the end of the connection ends it.
 constexpr char success_mark = '+';
 constexpr char failure_mark = '-';
 
-constexpr auto longest_wait = 10s;  // ExecReload= has 15
+constexpr auto longest_wait = 10s;  // ExecReload= allows 15
 
-// An abstract one begins with a zero byte (unix(7)): it belongs to the network namespace, and needs no file.
+// An abstract address begins with a zero byte (unix(7)): it belongs to the network namespace, and needs no file.
 using Address = asio::local::stream_protocol::endpoint;
-constexpr std::size_t max_name_size = 64;  // of ours; somebody else may make one that no Address takes
+constexpr std::size_t max_name_size = 64;  // of ours; another program may make one that is too long for an Address
 
 Fd unix_socket() {
     return checked(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
                    "making a UNIX socket for 'echo-server reload'");
 }
 
-// Who was at the other end when it called connect(2) or listen(2).
+// The process at the other end, as it was when it called connect(2) or listen(2).
 ucred peer_of(const Fd& socket) {
     ucred peer{.pid = 0, .uid = uid_t(-1), .gid = 0};
     socklen_t size = sizeof(peer);
@@ -93,7 +93,7 @@ std::vector<Listener> find_listeners(std::optional<pid_t> pid) {
         fmt::join(processes, ", ")));
 }
 
-// Returns nothing if all are gone, or have too many connections that wait. `pid` is the process that it must be.
+// Returns nothing if all are gone, or have full queues. If `pid` is given, it must be that process.
 Fd connect_to(const std::vector<Listener>& servers, std::optional<pid_t> pid, steady_clock::time_point deadline) {
     for (bool is_full = true; is_full && steady_clock::now() < deadline; std::this_thread::sleep_for(50ms)) {
         is_full = false;

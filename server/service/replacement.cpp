@@ -44,7 +44,7 @@ std::string_view why_not_replaceable(const std::vector<Instance>& running, const
 }
 
 Fd duplicate(const Instance& server, const Fd& process, int fd, std::string_view name) {
-    // glibc has a wrapper since 2.36 alone.
+    // glibc has a wrapper only since 2.36.
     Fd copy(static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), fd, 0)));
     if (copy) return copy;
     if (errno == EBADF)
@@ -58,7 +58,7 @@ Fd duplicate(const Instance& server, const Fd& process, int fd, std::string_view
 Fd duplicate_listener(const Instance& server, const Fd& process) {
     if (server.state == Instance::State::socketless) return {};
     Fd listener = duplicate(server, process, server.identity.listener, "listening socket");
-    // A server that was broken into may have put another socket there, but not into the map, which is frozen.
+    // A compromised server may have put another socket there, but not into the map, which is frozen.
     if (const auto cookie = socket_cookie(listener.get()); cookie == 0 || cookie != server.listener_cookie())
         fail_to_replace(server, "its listening socket is not the one in the map echo_socket: stop it first");
     if (!is_listening(listener.get())) return {};  // it was destroyed

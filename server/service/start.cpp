@@ -32,7 +32,7 @@ using asio::ip::tcp;
 namespace echo_server {
 namespace {
 
-// The names in the descriptor store have numbers that never come again, so the entries of two processes differ.
+// The names in the descriptor store have numbers that are never used again, so the entries of two processes differ.
 constexpr std::string_view link_prefix = "link-";
 constexpr std::string_view listener_prefix = "listener-";
 
@@ -61,7 +61,7 @@ Fd find_listener(const Options& options, Replacement& replacement, DescriptorSto
     const auto wanted = listen_address(options);
     for (auto& stored : store.stored())
         if (is_usable(stored, wanted)) return adopt_listener(std::move(stored.fd));
-    store.clear();  // a socket that is not used may have an address that overlaps
+    store.clear();  // an unused socket may have an address that overlaps
     return open_listener(wanted);
 }
 
@@ -94,7 +94,7 @@ void warn_of_addresses(const Options& options) {
             to_string(prefix));
 }
 
-// What the user, whom the process has become, will not be able to do.
+// Warns of what the server's user will not be able to do.
 void warn_of_lost_rights(const Options& options, const User& user, bool may_use_maps, bool kept_cap_bpf) {
     if (options.pin && (kept_cap_bpf || !may_use_maps))
         log_warning("user {} can't use the pins: that needs root (CAP_BPF), or Linux 5.19", user.name);
@@ -103,7 +103,7 @@ void warn_of_lost_rights(const Options& options, const User& user, bool may_use_
                     options.ports_file ? "SIGHUP will fail, and " : "", why_maps_are_refused);
 }
 
-// It replaces the pins of the running server, so not before all other steps are done.
+// Last of all steps, because it replaces the pins of the running server.
 void rename_pins(Pins& pins, const Options& options) {
     if (pins.rename() && !options.replace)
         log_warning("pins of another echo-server in {} were replaced; if it still runs, its user has lost them",
@@ -113,19 +113,19 @@ void rename_pins(Pins& pins, const Options& options) {
 void let_go(const Replacement& replacement, Dispatcher& dispatcher) {
     if (replacement.servers.empty()) return;
     complete(replacement);
-    // Since the program was attached, its lookups led to the old process: they would look like clients that never
-    // connected.
+    // Until now the old process accepted the connections that this program steered: they would look like clients that
+    // never connected.
     dispatcher.reset_port_stats();
 }
 
-// systemd keeps the program attached by the link, and the backlog by the listener, while this process drains and the
-// next one starts.
+// The link keeps the program attached, and the listener keeps the backlog, while this process drains and the next one
+// starts.
 void keep(DescriptorStore& store, const Link& link, const echo_instance& identity) {
     store.replace({{fmt::format("{}{}", link_prefix, identity.started), link.get()},
                    {fmt::format("{}{:x}", listener_prefix, socket_cookie(identity.listener)), identity.listener}});
 }
 
-// In the journal one line, without the commands, as they are systemctl's there.
+// In the journal it is one line, without the commands: there systemctl has them.
 void announce(const Options& options, const User& user, const std::string& open, const echo_instance& identity,
               const Replacement& replacement, std::string_view sudo, bool kept_cap_bpf) {
     const auto bound = to_string(local_endpoint(identity.listener));
@@ -143,7 +143,7 @@ void announce(const Options& options, const User& user, const std::string& open,
     for (const auto& server : replacement.servers) drains.push_back(server.pid);
     if (!drains.empty())
         log_line("  replaces   process {}, which drain{}", fmt::join(drains, ", "), drains.size() == 1 ? "s" : "");
-    // Process 1 of a container is another process where its log is read.
+    // Where the log of a container is read, PID 1 is another process.
     const auto pid = ::getpid() == 1 ? "" : fmt::format(" {}", ::getpid());
     if (options.ports_file)
         log_line("  reload     edit {}, then {}echo-server reload{}", *options.ports_file, sudo, pid);
@@ -166,7 +166,7 @@ void serve(const Options& options, DescriptorStore& store) {
     const StartTerminal terminal;
     become(user);
 
-    // Whatever was made last goes first, at the end and if a step fails: ports close before the socket does.
+    // Destructors run in reverse order, also if a step fails: ports close before the socket does.
     set_libbpf_verbose(options.verbose);
     const auto dispatcher = std::make_shared<Dispatcher>(options.addresses, options.threads);
     auto replacement = options.replace ? prepare_replacement() : Replacement();
@@ -182,7 +182,7 @@ void serve(const Options& options, DescriptorStore& store) {
     if (options.pin) pins.add(*options.pin, *dispatcher);
     server.set_max_connections(connection_limit(options.max_connections));
 
-    // Open the ports. In a replacement the new program wins; the old process accepts for both until it is let go.
+    // Open the ports. In a replacement the new program wins; the old process accepts for both until let_go().
     OpenPorts ports(options, dispatcher, socket_cookie(server.listener()));
     ports.set(plan);
     const auto identity = identity_of(server, lifecycle.replaced_event());
@@ -210,7 +210,7 @@ void serve(const Options& options, DescriptorStore& store) {
     lifecycle.end();
 }
 
-// The user that the server before has become, perhaps by DynamicUser= in its unit; else the user that a new one would
+// The user of the running server, perhaps from DynamicUser= in its unit; otherwise the user that a new one would
 // become.
 User find_user_of(const std::optional<Instance>& server, const Options& options) {
     if (server && !options.user && in_this_pid_namespace(server->identity))
@@ -225,13 +225,13 @@ void serve(const Options& options) {
     try {
         serve(options, store);
     } catch (const std::exception& error) {
-        store.clear();  // nothing stays open that nobody serves
+        store.clear();  // nothing may stay open without a server
         notify("", fmt::format("Failed: {}", error.what()));
         throw;
     }
 }
 
-// Not a start that ends early: it must not bind a socket that the running server has, and who is not root can check a
+// Not a start that ends early: it must not bind the socket of the running server, and users other than root can check a
 // file, too.
 void check_start(const Options& options) {
     auto others = running_servers(false);
@@ -240,7 +240,7 @@ void check_start(const Options& options) {
     become(find_user_of(predecessor, options));
     const auto plan = plan_ports(options, predecessor ? predecessor->listener_cookie() : 0);
     check_neighbours(others, plan.wanted(), options.addresses);
-    // Such a start gets the socket of the server before.
+    // A start that replaces a server gets its socket.
     if (!predecessor) check_address(listen_address(options));
     if (options.pin) Pins::check_folder(*options.pin);
     connection_limit(options.max_connections);

@@ -9,9 +9,9 @@ namespace echo_server {
 /// std::runtime_error if the start fails: nothing is left then, and a server that was to be replaced goes on.
 void serve(const Options& options);
 
-/// Checks whether a start with `options` would succeed, and a reload: reads the ports file as the user would, looks for
-/// other listeners, and for the addresses and the user. Changes nothing. Throws std::runtime_error about the first
-/// thing that is wrong. The socket of the running server does not matter; only root can tell which socket that is.
+/// Checks whether a start with `options`, or a reload, would succeed: reads the ports file as the user would, looks for
+/// other listeners, and checks the addresses and the user. Changes nothing. Throws std::runtime_error about the first
+/// problem. Ignores the socket of the running server, which only root can tell from others.
 void check_start(const Options& options);
 
 }  // namespace echo_server

@@ -27,7 +27,7 @@ using Json = nlohmann::ordered_json;
 
 Json list_of(const PortSet& ports) { return {{"count", ports.size()}, {"list", ports.to_string()}}; }
 
-// The first `count` values of an array; zeroes where it has less.
+// The first `count` values of an array; zeroes where it has fewer.
 template <typename Value>
 std::vector<Value> read_values(const MapHandle& map, __u32 count) {
     std::vector<__u32> keys(count);
@@ -43,8 +43,8 @@ std::vector<Value> read_values(const MapHandle& map, __u32 count) {
 echo_counters read_counters(const MapHandle& map) {
     echo_counters sum{};
     echo_counters of_thread{};
-    // The first thread last: it alone counts the beginnings of connections, so each end that was read before has its
-    // beginning in the sum.
+    // The first thread last: only it counts the starts of connections, so each end that was read before has its start
+    // in the sum.
     for (auto thread = std::min<__u32>(map.info.max_entries, ECHO_MAX_THREADS); thread-- > 0;) {
         map.read(thread, &of_thread, sizeof(of_thread));
         for (auto member : {&echo_counters::ended, &echo_counters::accepted, &echo_counters::refused,
@@ -54,8 +54,8 @@ echo_counters read_counters(const MapHandle& map) {
     return sum;
 }
 
-// Each port has the highest level that a client has reached there. A level may have ports that are not open any more;
-// what is `open`, if that is known, is not reached otherwise.
+// Each port has the highest level that a client has reached there, even if it is not open any more. All other ports
+// that are `open`, if that is known, are not reached.
 Json levels_of(std::span<const echo_port_stats> port_stats, const std::optional<PortSet>& open) {
     const auto echoed = ports_where(port_stats, [](const auto& port) { return port.echoed != 0; });
     const auto accepted = ports_where(port_stats, [](const auto& port) { return port.accepted != 0; });
@@ -76,7 +76,7 @@ void add_identity(Status& status, const echo_instance& identity) {
     auto& json = status.json;
     json["pid_in_its_namespace"] = identity.pid;
     json["version"] = printable(identity.version);
-    // As the server wrote it: made of its uptime and the clock of now, it would never be the same twice.
+    // As the server wrote it: computed from the uptime and the present time, it would differ each time.
     if (identity.started_wall != 0)
         json["start_time"] = fmt::format("{:.3f}", static_cast<double>(identity.started_wall) / 1e9);
     status.ended = has_ended(identity);
@@ -118,11 +118,11 @@ void add_figures(Status& status, const Instance& server) {
 // Whether the process has that socket as its listener. In a drain it has closed it; systemd may keep it open.
 bool has_listener(const Status& status, const Instance& server, std::uint32_t inode) {
     if (status.ended) return false;
-    if (status.json["pid"].is_null() || !proc_is_ours()) return true;  // nobody knows
+    if (status.json["pid"].is_null() || !proc_is_ours()) return true;  // not known
     std::error_code error;
     const auto path = fmt::format("/proc/{}/fd/{}", server.identity.pid, server.identity.listener);
     const auto target = std::filesystem::read_symlink(path, error);
-    if (error && error != std::errc::no_such_file_or_directory) return true;  // nobody may look there
+    if (error && error != std::errc::no_such_file_or_directory) return true;  // no right to look there
     return target == fmt::format("socket:[{}]", inode);
 }
 
@@ -143,8 +143,8 @@ void add_listener(Status& status, const Instance& server, const std::vector<List
 // By Instance::State.
 constexpr std::array state_names{"serving", "without socket", "detached", "waiting", "draining"};
 
-// The servers are found first, and their processes looked at later. If others are found then, a replacement is under
-// way, and somebody may seem to have lost what a server needs: look again.
+// The servers are found first, and their processes are read later. If a second search finds others, a replacement is
+// under way, and a server may seem to have lost its socket: look again.
 std::vector<Status> read_all() {
     const auto seen = [](const Instance& server) { return std::pair(server.program, server.state); };
     auto servers = find_instances();

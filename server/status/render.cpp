@@ -227,7 +227,7 @@ std::string to_json(const std::vector<Status>& servers) {
         auto json = server.json;
         json.erase("start_time");
         if (has_figures(server)) {
-            // Its operator[] would look through all ports before, for each port.
+            // operator[] would search all earlier ports for each port.
             Json::object_t by_port;
             for (const auto port : reached_ports(server.port_stats)) {
                 const auto& [lookups, accepted, echoed, left_out, received, sent] = server.port_stats[port];
@@ -243,8 +243,8 @@ std::string to_json(const std::vector<Status>& servers) {
 }
 
 std::string to_prometheus(const std::vector<Status>& servers) {
-    // Two samples with the same labels are an error: of servers with the same socket, as for a moment in a replacement,
-    // and of those without one, the newest alone.
+    // Two samples with the same labels are an error. So of servers with the same socket, as during a replacement, and
+    // of servers without one, only the newest is shown.
     std::map<std::string, const Json*> newest;
     for (const auto& server : servers) newest[listener_of(server.json)] = &server.json;
     if (newest.empty()) return {};

@@ -17,7 +17,7 @@ namespace echo_server {
 /// What 'echo-server status' shows of a server.
 struct Status {
     /// Its element in the output of --json, but without by_port, and with start_time, in seconds since 1970, for
-    /// Prometheus. Null is what is not known.
+    /// Prometheus. A value that is not known is null.
     nlohmann::ordered_json json;
     Instance::State state = Instance::State::draining;
     bool ended = false;                       ///< the process is gone, and somebody keeps its BPF program

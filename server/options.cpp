@@ -16,49 +16,39 @@
 namespace echo_server {
 namespace {
 
-constexpr auto description = R"(Answers TCP echo (RFC 862) on any set of ports, on IPv4 and IPv6, through one
-listening socket. Needs --ports or --ports-file, or both.)";
+constexpr auto description = "Answers TCP echo (RFC 862) on any set of ports, through one listening socket.";
 
-constexpr auto notes = R"(Port lists: ports (7), ranges (1000-2000) and exclusions (!22), with commas
-between them. A port that is named must be free; a range takes what is free,
-and gives a port to a program that begins to listen there. An exclusion wins
-wherever it stands.
+constexpr auto notes = R"(LIST: ports (7), ranges (1000-2000) and exclusions (!22), separated by commas.
+A named port must be free. A range leaves out a port while another program
+listens there. Exclusions win. Needs --ports or --ports-file, or both.
 
 Examples:
   sudo echo-server --ports 7,77,777
-  sudo echo-server --ports 1-65535
-  sudo echo-server --ports-file /etc/echo-ports
-  sudo echo-server --ports 7,79 --replace
-The manual, echo-server(8), has the signals and the reasons.)";
+  sudo echo-server --ports-file /etc/echo-ports --replace)";
 
 constexpr auto status_notes = R"(The exit code is 1 if no server runs in this network namespace.
 
 Ports, by what got through: echoed (data arrived, and was sent back), connected
-(the handshake alone), attempted (no connection was accepted), not reached. To
-reset them, for example before the next scan: sudo kill -USR2 PID.
+(only the handshake), attempted (no connection was accepted), not reached. To
+reset this, for example before the next scan: sudo kill -USR2 PID.
 
 Example, for node_exporter's textfile collector, see the manual:
   sudo sh -c 'umask 022; mkdir -p /run/echo-server && cd /run/echo-server &&
     echo-server status --prometheus >new && test -s new &&
     mv new echo-server.prom')";
 
-constexpr auto probe_notes = R"(It connects to each port, sends bytes, expects them back, and then the end.
-What fails is tried again, later and slower. It needs no privileges.
-65535 connections fill the table of a home router: a connection that has echoed
-is reset, and the probe pauses while nothing answers. --rate slows it more.
-
-The exit code is 0 if all ports echo (with --expect: those, and no other), 1 if
-not, 2 for wrong usage, 3 if it was ended or could not be measured.
+constexpr auto probe_notes = R"(Tries again what fails, later and slower. Needs no privileges. The exit code
+is 0 if all ports echo (with --expect: exactly those), 1 if not, 2 for wrong
+usage, 3 if the probe was ended early or could not measure.
 
 Examples:
   echo-server probe --ports 1-1000 --payload tls echo.example.org
-  echo-server probe --ports 1-1024 --expect 7,443 192.0.2.7
   echo-server probe 192.0.2.7 \
     --status-command 'ssh 192.0.2.7 sudo echo-server status --json')";
 
-constexpr auto reload_notes = R"(It waits until the ports are as the file has them. The exit code is 1, with the
-server's reason, if the ports stay as they were, or if there is no answer in ten
-seconds. Root may reload every server, a user its own.)";
+constexpr auto reload_notes = R"(Waits until the ports are as in the file. The exit code is 1, with the server's
+reason, if the ports stay as they were, or if no answer comes in ten seconds.
+Root may reload every server, other users only their own.)";
 
 void add_ports(PortList& ports, const std::string& text) {
     if (text.ends_with(',') && hint_of_quotes(text).empty())
@@ -89,7 +79,7 @@ CLI::Option* add_checked(CLI::App& app, const char* name, const char* type, cons
     return app.add_option(name, help)->type_name(type)->check(check);
 }
 
-// The help has no column for the range.
+// The help has no room for the range.
 CLI::Validator in_range(int min, int max) { return CLI::Range(min, max).description(""); }
 
 void declare(CLI::App& app, Options& options) {
@@ -98,7 +88,6 @@ void declare(CLI::App& app, Options& options) {
         app.add_option_function<int>(name, set, help)->type_name("SECONDS")->check(in_range(0, 86400));
     };
 
-    app.option_defaults()->group("Ports");
     const auto read_ports = [&](const auto& text) { add_ports(options.ports, text); };
     add_checked(app, "--ports", "LIST", "Ports to answer on; repeatable", read_ports)->take_all();
     app.add_option("--ports-file", options.ports_file, "Read more ports from FILE; SIGHUP reads it again")
@@ -108,7 +97,6 @@ void declare(CLI::App& app, Options& options) {
     app.add_flag("--shadow-listeners", options.shadow_listeners, "Take ports on which other programs listen, too");
     app.add_flag("--allow-ephemeral", options.allow_ephemeral, "Let ranges take the host's own ports, too");
 
-    app.option_defaults()->group("Socket and process");
     const auto read_address = [&](const auto& text) { options.listen = parse_listen_address(text); };
     add_checked(app, "--listen", "ADDR:PORT", fmt::format("Bind the socket here (default {})", default_listen_address),
                 read_address);
@@ -117,15 +105,16 @@ void declare(CLI::App& app, Options& options) {
         ->type_name("NAME");
     app.add_option("--pin", options.pin, "Pin echo_ports, echo_socket in a bpffs for --user")->type_name("DIR");
     app.add_option("--threads", options.threads, "Threads (default: one for each usable CPU)")
+        ->type_name("N")
         ->check(in_range(1, ECHO_MAX_THREADS));
-    app.add_flag("--check", options.check, "Only say whether this start would succeed");
+    app.add_flag("--check", options.check, "Only check whether this start would succeed");
     app.add_flag("--verbose", options.verbose, "Log connections, and libbpf's messages");
 
-    app.option_defaults()->group("Limits");
-    app.add_option("--max-connections", options.max_connections, "Limit of open connections (default by ulimit -Hn)")
+    app.add_option("--max-connections", options.max_connections, "Limit of open connections (default: ulimit -Hn)")
+        ->type_name("N")
         ->check(in_range(1, INT_MAX));  // a descriptor is an int
-    add_seconds("--idle-timeout", options.idle_timeout, "Close connections idle so long (default 0: never)");
-    add_seconds("--drain-timeout", options.drain_timeout, "Time for connections after a stop (default 5)");
+    add_seconds("--idle-timeout", options.idle_timeout, "Close idle connections after this time (0: never)");
+    add_seconds("--drain-timeout", options.drain_timeout, "Time for open connections at a stop (default 5)");
 }
 
 void declare(CLI::App& app, ProbeOptions& options) {
@@ -139,7 +128,7 @@ void declare(CLI::App& app, ProbeOptions& options) {
     const auto read_ports = [&](const auto& text) { add_ports(options.ports, text); };
     add_checked(app, "--ports", "LIST", "Ports to probe (default: as --status, or all)", read_ports)->take_all();
     const auto read_expected = [&](const auto& text) { add_ports(options.expect, text); };
-    add_checked(app, "--expect", "LIST", "These ports are to echo, and no other", read_expected)->take_all();
+    add_checked(app, "--expect", "LIST", "Exactly these ports must echo", read_expected)->take_all();
     auto* size =
         add("--size", options.size, "BYTES", "How much to send (default 4096)")->check(in_range(1, max_payload));
     const auto read_payload = [&](const auto& text) {  // a file is read once, as it may be a pipe
@@ -147,14 +136,14 @@ void declare(CLI::App& app, ProbeOptions& options) {
     };
     add_checked(app, "--payload", "KIND", "Send tls, http, ssh, smtp, hex:BYTES or @FILE", read_payload)
         ->excludes(size);
-    add("--hold", options.hold, "SECONDS", "After the echo, wait so long, then send all again")
+    add("--hold", options.hold, "SECONDS", "After the echo, wait this time, then send again")
         ->check(in_range(1, 86400));
-    add("--timeout", options.timeout, "SECONDS", "Wait so long (default 2 to connect, 5 for bytes)")
+    add("--timeout", options.timeout, "SECONDS", "Time limit (default 2 to connect, 5 for bytes)")
         ->check(in_range(1, 3600));
-    add("--retries", options.retries, "N", "Try again what fails, so often (default 2)")->check(in_range(0, 9));
+    add("--retries", options.retries, "N", "How often to try again what fails (default 2)")->check(in_range(0, 9));
     add("--parallel", options.parallel, "N", "Connections at a time (default 256)")->check(in_range(1, 10000));
-    add("--rate", options.rate, "N", "New connections a second, at most")->check(in_range(1, 1000000));
-    auto* status = add("--status", options.status, "FILE", "What 'status --json' printed after a first probe");
+    add("--rate", options.rate, "N", "At most so many new connections a second")->check(in_range(1, 1000000));
+    auto* status = add("--status", options.status, "FILE", "Output of 'status --json' after an earlier probe");
     add("--status-command", options.status_command, "CMD", "Run CMD to get it, before and after the probe")
         ->excludes(status);
     app.add_flag("--json", options.json, "Print JSON");
@@ -185,10 +174,10 @@ std::variant<Options, StatusFormat, std::optional<pid_t>, ProbeOptions, int> par
     StatusFormat status_format = to_text;
     declare(*status, status_format);
     auto* reload =
-        app.add_subcommand("reload", "Let the running server read its ports file again")->footer(reload_notes);
+        app.add_subcommand("reload", "Make the running server read its ports file again")->footer(reload_notes);
     std::optional<pid_t> reload_pid;
     reload->add_option("PID", reload_pid, "The server, if several run")->check(in_range(1, INT_MAX));
-    auto* probing = app.add_subcommand("probe", "Say what gets through each port of a host");
+    auto* probing = app.add_subcommand("probe", "Test what gets through each port of a host");
     ProbeOptions probe_options;
     declare(*probing, probe_options);
     Options options;

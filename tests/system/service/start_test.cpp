@@ -122,7 +122,9 @@ TEST_CASE("start: --help and --version") {
         auto command = echo_server(subcommand);
         command.emplace_back("--help");
         const auto help = run(netns, command);
+        CAPTURE(help.output);
         CHECK(help.code == 0);
+        CHECK(count(help.output, "\n") <= 40);  // a screen
         std::istringstream lines(help.output);
         for (std::string line; std::getline(lines, line);) {
             CAPTURE(line);

@@ -308,8 +308,8 @@ std::string_view hint_of_load(int error, bool has_sk_lookup, bool has_sockmap) {
         return "this kernel has no sk_lookup programs: Linux 5.10 or newer is needed, built with CONFIG_INET=y and "
                "CONFIG_BPF_SYSCALL=y";
     if (!has_sockmap)
-        return "this kernel has no sockmap: one built with CONFIG_BPF_STREAM_PARSER=y is needed (from Linux 5.12 "
-               "on, CONFIG_INET=y and CONFIG_BPF_SYSCALL=y suffice)";
+        return "this kernel has no sockmap: one built with CONFIG_BPF_STREAM_PARSER=y is needed (from Linux 5.12 on, "
+               "CONFIG_INET=y and CONFIG_BPF_SYSCALL=y suffice)";
     return "--verbose shows what libbpf says";
 }
 

@@ -164,8 +164,8 @@ void reload_server(std::optional<pid_t> pid) {
     const Fd server = connect_to(servers, pid, deadline);
     if (!server && pid)
         throw std::runtime_error(
-            fmt::format("process {} is not an echo-server of this network namespace, or it is "
-                        "stopping: 'echo-server status' shows all",
+            fmt::format("process {} is not an echo-server of this network namespace, or it is stopping: 'echo-server "
+                        "status' shows all",
                         *pid));
     if (!server)
         throw std::runtime_error("no echo-server runs in this network namespace, or it is stopping: start one");

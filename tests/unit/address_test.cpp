@@ -63,8 +63,8 @@ TEST_CASE("address prefix: anything else is refused, with what to write") {
     for (const std::string text : {"0.0.0.0", "0.0.0.0/32"})
         CHECK(refusal(text) ==
               "'" + text +
-                  "' is not an address that a client can dial: write 0.0.0.0/0 for every IPv4 address, or "
-                  "leave --address out");
+                  "' is not an address that a client can dial: write 0.0.0.0/0 for every IPv4 address, or leave "
+                  "--address out");
     CHECK(refusal("::").find("write ::/0 for every IPv6 address") != std::string::npos);
     CHECK(refusal("192.0.2.7/24") == "'192.0.2.7/24' has host bits set: write 192.0.2.0/24");
     CHECK(refusal("::ffff:192.0.2.0/120") == "'::ffff:192.0.2.0/120' is an IPv4-mapped address: write it as IPv4");

@@ -20,11 +20,9 @@ TEST_CASE("why a BPF program could not be loaded") {
     };
     const std::vector<Case> cases = {
         {EPERM, false, false,
-         "CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l "
-         "unlimited' as well): "
-         "start echo-server as root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a "
-         "container; where docker does not know CAP_BPF: '--user 0 --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add "
-         "SETUID --cap-add SETGID')"},
+         "CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): start echo-server as "
+         "root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a container; where docker does "
+         "not know CAP_BPF: '--user 0 --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add SETUID --cap-add SETGID')"},
         {EPERM, true, true, "if it has both, a seccomp filter (for a container, see CONTAINERS in the manual)"},
         {EACCES, true, true, "--verbose shows what libbpf says"},
         {EMFILE, true, true, "--verbose shows what libbpf says"},

@@ -32,9 +32,8 @@ TEST_CASE("listener: a server whose listener was destroyed from outside says so,
         destroy_listener(netns);
         CHECK(server.wait() == 1);
         CHECK(server.output().ends_with(
-            "\necho-server: the listening socket was destroyed from outside (for example by 'ss -K'): the ports "
-            "are closed. The "
-            "server ends, so that it can be started again\n"));
+            "\necho-server: the listening socket was destroyed from outside (for example by 'ss -K'): the ports are "
+            "closed. The server ends, so that it can be started again\n"));
         CHECK(objects.gone());
     }
 }

@@ -93,8 +93,8 @@ TEST_CASE("ports file: behind a link nothing but a regular file is read, and a F
     const auto [code, output] = run(netns, echo_server({"--ports-file", link.path()}));
     CHECK(code == 1);
     CHECK(output ==
-          fmt::format("echo-server: reading ports file {}: it is not a regular file, so it can't be read again "
-                      "on SIGHUP\n",
+          fmt::format("echo-server: reading ports file {}: it is not a regular file, so it can't be read again on "
+                      "SIGHUP\n",
                       link.path()));
     fs::remove(fifo);
 }

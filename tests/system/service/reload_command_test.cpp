@@ -94,8 +94,8 @@ TEST_CASE("reload command: a reload that fails is exit code 1, and the server's 
         const NamedServer other(netns, NamedServer::Protocol::tcp, "127.0.0.1", 77, "other");
         file.write("7,77\n");
         fails(
-            "port 77 is already served by another socket: leave it out, or pass --shadow-listeners to take its "
-            "new connections");
+            "port 77 is already served by another socket: leave it out, or pass --shadow-listeners to take its new "
+            "connections");
     }
     SUBCASE("the kernel has no memory") {
         const Server server(netns, {"--ports-file", file.path()}, [] { fail_bpf(BPF_MAP_LOOKUP_BATCH, after(1)); });

@@ -68,8 +68,7 @@ TEST_CASE("reload: a file that is no port list leaves the ports as they are") {
         CHECK(echoes(netns, "127.0.0.1", 7));
     };
     const std::string allowed =
-        "is not allowed here: write ports (7), ranges (1000-2000) and exclusions (!22) from 1 to 65535, with "
-        "commas "
+        "is not allowed here: write ports (7), ranges (1000-2000) and exclusions (!22) from 1 to 65535, with commas "
         "between them";
 
     file.write("8\n9\nten\n");
@@ -166,8 +165,8 @@ TEST_CASE("reload: a SIGHUP that finds the program detached ends the server, and
         server.signal(SIGHUP);
         CHECK(server.wait() == 1);
         CHECK(server.output().ends_with(
-            "\necho-server: reload: the BPF program was detached from the network namespace (for example by "
-            "'bpftool link detach'): the ports are closed. The server ends, so that it can be started again\n"));
+            "\necho-server: reload: the BPF program was detached from the network namespace (for example by 'bpftool "
+            "link detach'): the ports are closed. The server ends, so that it can be started again\n"));
     }
 }
 
@@ -182,9 +181,8 @@ TEST_CASE("reload: a SIGHUP that finds the listener destroyed ends the server, e
     REQUIRE(ends(server));
     CHECK(server.wait() == 1);
     CHECK(server.output().ends_with(
-        "\necho-server: reload: the listening socket was destroyed from outside (for example by 'ss -K'): the "
-        "ports are closed. "
-        "The server ends, so that it can be started again\n"));
+        "\necho-server: reload: the listening socket was destroyed from outside (for example by 'ss -K'): the ports "
+        "are closed. The server ends, so that it can be started again\n"));
 }
 
 TEST_CASE("reload: as many as come cost no stream a byte") {

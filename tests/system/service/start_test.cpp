@@ -164,10 +164,8 @@ TEST_CASE("start: what can't be is one line that says why and what to do, and ex
 
     check({"--ports-file", "/nowhere"}, "reading ports file /nowhere: No such file or directory", {});
     check(listen_on("127.0.0.1:9999"),
-          "listening on 127.0.0.1:9999: Address already in use; another program, perhaps another echo-server, "
-          "listens there: choose "
-          "another address "
-          "or port with --listen",
+          "listening on 127.0.0.1:9999: Address already in use; another program, perhaps another echo-server, listens "
+          "there: choose another address or port with --listen",
           {});
     check(listen_on("192.0.2.77:7777"),
           "listening on 192.0.2.77:7777: Cannot assign requested address; no interface here has this address: choose "
@@ -175,18 +173,16 @@ TEST_CASE("start: what can't be is one line that says why and what to do, and ex
           "PrivateNetwork=yes has only the addresses of lo",
           {});
     check(listen_on("127.0.0.1:80"),
-          "listening on 127.0.0.1:80: Permission denied; ports below 1024 need CAP_NET_BIND_SERVICE: choose "
-          "another "
+          "listening on 127.0.0.1:80: Permission denied; ports below 1024 need CAP_NET_BIND_SERVICE: choose another "
           "with --listen",
           [] { become_ordinary({CAP_BPF, CAP_NET_ADMIN}); });
 
     const std::string needed =
-        "loading the BPF program: Operation not permitted; CAP_BPF and CAP_NET_ADMIN are needed (before Linux "
-        "5.11 'ulimit -l unlimited' as well): start "
-        "echo-server as root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a container; "
-        "where docker does not know CAP_BPF: '--user 0 --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add SETUID "
-        "--cap-add SETGID'); if it has both, a seccomp filter (for a container, see CONTAINERS in "
-        "the manual) or a security module refuses bpf()";
+        "loading the BPF program: Operation not permitted; CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 "
+        "'ulimit -l unlimited' as well): start echo-server as root, or give it both (AmbientCapabilities= in a systemd "
+        "unit, --cap-add for a container; where docker does not know CAP_BPF: '--user 0 --cap-add SYS_ADMIN --cap-add "
+        "NET_ADMIN --cap-add SETUID --cap-add SETGID'); if it has both, a seccomp filter (for a container, see "
+        "CONTAINERS in the manual) or a security module refuses bpf()";
     check(seven, needed, [] { become_ordinary({}); });
     check(seven, needed, [] { become_ordinary({CAP_BPF}); });
     check(seven, needed, [] { become_ordinary({CAP_NET_ADMIN}); });

@@ -64,8 +64,8 @@ TEST_CASE("systemd: it is told what a range leaves out, gives back and takes bac
         const NamedServer program(netns, NamedServer::Protocol::tcp, "127.0.0.1", 29, "program");
         const auto status = systemd.receive();
         CHECK(
-            status.starts_with("STATUS=10 TCP ports open: 7,20-21,23-28,30; left out: 22,29 (another program "
-                               "listens); the last reload failed: "));
+            status.starts_with("STATUS=10 TCP ports open: 7,20-21,23-28,30; left out: 22,29 (another program listens); "
+                               "the last reload failed: "));
     }
     file.write("7,20-30\n");
     server.reload();

@@ -43,7 +43,7 @@ struct Options {
 
 /// Parses the command line; 'echo-server status' has nothing but a format, 'echo-server reload' the PID of a server, or
 /// none for the only one, and 'echo-server probe' options of its own. Returns the exit code if there is nothing more to
-/// do: 0 once it has printed what --help and --version ask for, 2 after a line to standard error for wrong usage.
+/// do: 0 after --help and --version, 2 for wrong usage, after a line to standard error.
 std::variant<Options, StatusFormat, std::optional<pid_t>, ProbeOptions, int> parse_command_line(int argc, char** argv);
 
 }  // namespace echo_server

@@ -76,7 +76,7 @@ struct stat look(const std::string& path) {
 
 [[noreturn]] void fail_to_pin(const std::string& path, int error) {
     fail(fmt::format("pinning {}", path), error,
-         error == EACCES || error == EPERM ? "let the user of --user own that folder ('chown')" : "");
+         error == EACCES || error == EPERM ? "give that folder to the user of --user ('chown')" : "");
 }
 
 }  // namespace
@@ -212,7 +212,7 @@ void Dispatcher::change_ports(const PortSet& closed, const PortSet& opened) {
     const auto fail_to = [&](const char* change, int error) {
         fail(fmt::format("{} ports in the map echo_ports", change), error,
              error == EPERM && may_use_maps()
-                 ? "somebody who may write to the map has frozen it: restart the server, which makes a new one"
+                 ? "another process has frozen the map: restart the server, which makes a new map"
                  : "");
     };
     auto keys = opened.to_vector();
@@ -253,7 +253,7 @@ void Pins::check_folder(const std::string& folder) {
              errno == ENOENT ? fmt::format("make it with 'mkdir {0}' and 'mount -t bpf none {0}'", folder) : "");
     if (status.f_type != BPF_FS_MAGIC)
         throw std::runtime_error(fmt::format(
-            "{}: it is not on a BPF file system; 'mount -t bpf none DIR' makes an empty folder DIR one", what));
+            "{}: it is not on a BPF file system: 'mount -t bpf none DIR' mounts one on an empty folder DIR", what));
     if (::faccessat(AT_FDCWD, folder.c_str(), W_OK | X_OK, AT_EACCESS) != 0) fail_to_pin(folder, errno);
 }
 
@@ -284,7 +284,8 @@ bool Pins::rename() {
         const auto there = look(pin.path);
         if (S_ISDIR(there.st_mode)) fail_to_pin(pin.path, EISDIR);
         if (look(pin.path_now).st_ino != pin.inode)
-            throw std::runtime_error(fmt::format("pinning {}: another start pins there; try again", pin.path));
+            throw std::runtime_error(
+                fmt::format("pinning {}: another echo-server that starts now pins there, too: try again", pin.path));
         replaced = replaced || there.st_ino != 0;
     }
     for (auto& pin : pins_) {
@@ -301,8 +302,8 @@ std::string_view hint_of_load(int error, bool has_sk_lookup, bool has_sockmap) {
         return "CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): start "
                "echo-server as root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a "
                "container; where docker does not know CAP_BPF: '--user 0 --cap-add SYS_ADMIN --cap-add NET_ADMIN "
-               "--cap-add SETUID --cap-add SETGID'); if it has both, a seccomp filter (for a container, see CONTAINERS "
-               "in the manual) or a security module refuses bpf()";
+               "--cap-add SETUID --cap-add SETGID'); if it has both, a seccomp filter (for a container, see "
+               "scripts/containers.md in the sources) or a security module refuses bpf()";
     if (error == ENOSYS) return "this kernel has no bpf(): one built with CONFIG_BPF_SYSCALL=y is needed";
     if (!has_sk_lookup)
         return "this kernel has no sk_lookup programs: Linux 5.10 or newer is needed, built with CONFIG_INET=y and "

@@ -38,8 +38,8 @@ using Link = Fd;
 
 /// Why Dispatcher::may_use_maps() returns false.
 constexpr auto why_maps_are_refused =
-    "on this kernel it needs CAP_BPF, and the server was started without: give it CAP_BPF (AmbientCapabilities= in a "
-    "systemd unit)";
+    "on this kernel BPF maps need CAP_BPF, and the server was started without it: give it CAP_BPF "
+    "(AmbientCapabilities= in a systemd unit)";
 
 /// Owns the dispatch program and its maps, and pins none: they vanish with their last descriptor, however the process
 /// ends. Functions that fail throw std::runtime_error, which says what was tried and why it could not be.

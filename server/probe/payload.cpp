@@ -72,7 +72,7 @@ std::string contents_of(const std::string& path) {
     bytes.resize(static_cast<std::size_t>(file.gcount()));
     if (bytes.empty() || bytes.size() > max_payload)
         throw std::runtime_error(
-            fmt::format("{} is no payload: it must be a file of 1 to {} bytes", quote(path), max_payload));
+            fmt::format("{} is not a payload: it must be a file of 1 to {} bytes", quote(path), max_payload));
     return bytes;
 }
 
@@ -94,8 +94,9 @@ std::string make_payload(const std::string& kind, std::size_t size, const std::s
     if (kind.starts_with('@')) return contents_of(kind.substr(1));
     const auto bytes = kind.starts_with("hex:") ? unhex(std::string_view(kind).substr(4)) : "";
     if (!bytes.empty()) return bytes;
-    throw std::runtime_error(fmt::format(
-        "{} is no payload: write tls, http, ssh, smtp, hex:0d0a (an even number of hex digits) or @FILE", quote(kind)));
+    throw std::runtime_error(
+        fmt::format("{} is not a payload: write tls, http, ssh, smtp, hex:0d0a (an even number of hex digits) or @FILE",
+                    quote(kind)));
 }
 
 }  // namespace echo_server

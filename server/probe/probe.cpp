@@ -55,7 +55,7 @@ std::string output_of(const std::string& command) {
     std::string text;
     std::array<char, 65536> piece{};
     while (const auto size = std::fread(piece.data(), 1, piece.size(), pipe.get())) text.append(piece.data(), size);
-    if (::pclose(pipe.release()) != 0) throw std::runtime_error(what + ": it failed; run it by itself to see why");
+    if (::pclose(pipe.release()) != 0) throw std::runtime_error(what + ": it failed; run it in a shell to see why");
     return text;
 }
 

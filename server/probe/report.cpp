@@ -31,7 +31,7 @@ PortSet to_ports(const Json& ports) {
 void add_server(ServerSide& side, const Json& server) {
     for (const auto& [name, figures] : server.at("by_port").items()) {
         const auto port = parse_number<std::uint16_t>(name);
-        if (!port) throw std::runtime_error(fmt::format("{} is no port", quote(name)));
+        if (!port) throw std::runtime_error(fmt::format("{} is not a port", quote(name)));
         side.by_port[*port].attempts += figures.at("attempts").get<std::uint64_t>();
         side.by_port[*port].received += figures.at("received").get<std::uint64_t>();
     }

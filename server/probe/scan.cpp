@@ -31,7 +31,7 @@ constexpr auto sweep_period = 10ms;
         : error == EPERM || error == EACCES ? "a filter or a policy of this host forbids it"
         : error == ENETUNREACH || error == EHOSTUNREACH
             ? "this host has no route to it: see 'ip route get'"
-            : "this host is short of something: try fewer at a time, or slower (--parallel, --rate)";
+            : "this host lacks a resource: connect to fewer ports at a time, or slower (--parallel, --rate)";
     throw std::runtime_error(
         fmt::format("connecting to {} port {}: {}; {}", address.to_string(), peer.port(), error_text(error), hint));
 }

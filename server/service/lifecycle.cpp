@@ -107,7 +107,7 @@ class Housework {
         } catch (const std::exception& error) {
             // Without memory from the heap, as there may be none.
             if (!std::exchange(look_fails_, true))
-                warnings_.warn("{}: the look for programs that listen on ports of ours has failed; it goes on",
+                warnings_.warn("{}: looking for programs that listen on our ports has failed; the server tries again",
                                error.what());
         }
         const auto used = time_of(CLOCK_THREAD_CPUTIME_ID) - start;
@@ -136,7 +136,7 @@ class Housework {
             while_open([&] { asio::post(facts_.io, [why] { throw std::runtime_error(why); }); });
         } catch (const std::bad_alloc&) {
             constexpr std::string_view no_memory =
-                "reload: out of memory; not all ports may be as the file has them: reload again";
+                "reload: out of memory; some ports may differ from the file: reload again";
             log_error(no_memory);
             while_open([] { notify("READY=1"); });
             answer_reload(command, false, no_memory);
@@ -154,7 +154,7 @@ class Housework {
                 throw std::runtime_error("reload: there is nothing to re-read without --ports-file");
             auto plan = facts_.ports.plan();
             if (!is_open()) throw std::runtime_error(no_reload_in_a_stop);
-            result = fmt::format("not all ports are as {} has them until a reload succeeds", *options.ports_file);
+            result = fmt::format("some ports may differ from {} until a reload succeeds", *options.ports_file);
             const auto open = fmt::format("{} open{}", plural(plan.open().size(), "port"), plan.left_out());
             const auto [added, removed] = facts_.ports.set(std::move(plan));
             const auto what = added.empty() && removed.empty()

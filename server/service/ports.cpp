@@ -119,10 +119,9 @@ void check_ephemeral_ports(const PortSet& ports, const EphemeralPorts& local) {
     const auto must_stay = local.usable.size() < enough ? (local.usable.size() + 1) / 2 : enough;
     if (closed >= must_stay) return;
     throw std::runtime_error(fmt::format(
-        "too few of ports {} stay closed: the host takes the local ports of its own connections from these "
-        "(net.ipv4.ip_local_port_range), and can connect nowhere while clients hold a connection on each; it needs {} "
-        "that nobody can take, and the list leaves it {}: leave {} more out, or pass --allow-ephemeral in a network "
-        "namespace of its own",
+        "too few of ports {} stay closed: the host's own connections use local ports from these "
+        "(net.ipv4.ip_local_port_range), and fail while clients hold a connection on each; the host needs {}, and the "
+        "list leaves {}: leave {} more out, or pass --allow-ephemeral in a network namespace of its own",
         to_string(local.range), must_stay, closed, must_stay - closed));
 }
 
@@ -139,7 +138,7 @@ std::vector<ListeningSocket> find_others(const Options& options, std::uint64_t l
     } catch (const std::runtime_error& error) {
         if (!options.shadow_listeners)
             throw std::runtime_error(
-                fmt::format("{}. --shadow-listeners starts without knowing whom a port is taken from", error.what()));
+                fmt::format("{}. --shadow-listeners starts without knowing whose ports it takes", error.what()));
         log_warning("{}; ports may be taken from other listeners", error.what());
         return {};
     }
@@ -242,7 +241,7 @@ PortPlan make_plan(const PortList& list, const Options& options, const Ephemeral
     }
     if (plan.open().empty())
         throw std::runtime_error(
-            fmt::format("of the port list nothing is left to open{}: list other ports, or see --shadow-listeners and "
+            fmt::format("the port list leaves no port to open{}: list other ports, or see --shadow-listeners and "
                         "--allow-ephemeral",
                         plan.left_out(true)));
     return plan;

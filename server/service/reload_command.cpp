@@ -88,8 +88,7 @@ std::vector<Listener> find_listeners(std::optional<pid_t> pid) {
         processes.insert(fmt::format("{} of {}", pid, user ? user->name : "?"));
     }
     throw std::runtime_error(fmt::format(
-        "several processes take reloads in this network namespace: name one of them, {}, as in 'echo-server reload "
-        "PID'",
+        "several processes accept reloads in this network namespace: choose one of them, {}: 'echo-server reload PID'",
         fmt::join(processes, ", ")));
 }
 

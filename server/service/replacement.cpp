@@ -32,7 +32,8 @@ std::string name_of(const Instance& server) {
 
 // Why a server can't be replaced, and what to do; "" if it can.
 std::string_view why_not_replaceable(const std::vector<Instance>& running, const Instance& server) {
-    if (!in_this_pid_namespace(server.identity)) return "start the new one there, or stop it first, there";
+    if (!in_this_pid_namespace(server.identity))
+        return "start the new server in that namespace, or stop the old one there first";
     // The listener can only come from one server.
     const auto has_it = [socket = server.listener_cookie()](const auto& other) {
         return other.listener_cookie() == socket;
@@ -94,7 +95,7 @@ PortSet in_common(const Instance& server, const PortSet& ports, const std::vecto
 
 void warn_of_other_programs(std::size_t known, std::string_view whose) {
     if (attached_programs() > known)
-        log_warning("another sk_lookup program is attached here{}. This one comes last and wins where both have a port",
+        log_warning("another sk_lookup program is attached here{}. This one is newer: it wins where both have a port",
                     whose);
 }
 

@@ -89,7 +89,7 @@ echo_instance identity_of(EchoServer& server, int replaced_event) {
 void warn_of_addresses(const Options& options) {
     for (const auto& prefix : without_local_address(options.addresses))
         log_warning(
-            "no local address is in {0}: nobody is answered there, unless this host gets such an address, or takes all "
+            "no local address is in {0}: no client can connect there until this host has such an address, or takes all "
             "of them by 'ip route add local {0} dev lo'",
             to_string(prefix));
 }
@@ -137,7 +137,7 @@ void announce(const Options& options, const User& user, const std::string& open,
     std::vector<std::string> prefixes;
     for (const auto& prefix : options.addresses) prefixes.push_back(to_string(prefix));
     if (!prefixes.empty()) log_line("  addresses  {}", fmt::join(prefixes, ", "));
-    log_line("  user       {}, {}", user.name, kept_cap_bpf ? "with CAP_BPF alone" : "without any capability");
+    log_line("  user       {}, {}", user.name, kept_cap_bpf ? "with only CAP_BPF" : "without any capability");
     if (options.pin) log_line("  pinned     {}/echo_ports, echo_socket", *options.pin);
     std::vector<pid_t> drains;
     for (const auto& server : replacement.servers) drains.push_back(server.pid);

@@ -210,7 +210,7 @@ int print_status(StatusFormat format) {
     const auto text = format(all);
     const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
     if (!written && errno != EPIPE)  // a reader such as 'head' has enough
-        fail("status: writing it");
+        fail("writing the status");
     if (!all.empty()) return 0;
     log_error("no echo-server runs in this network namespace");
     return 1;

@@ -51,7 +51,7 @@ std::string process_of(const Status& server) {
 // By Instance::State.
 constexpr std::array state_clauses{"", ", without its listening socket: its ports are closed",
                                    ", with its program detached: its ports are closed",
-                                   ", stopped or draining: newcomers wait for the next start", ", draining"};
+                                   ", stopped or draining: new connections wait for the next start", ", draining"};
 
 std::string title(const Status& server) {
     const auto& json = server.json;
@@ -161,13 +161,13 @@ constexpr auto metrics = std::to_array<Metric>({
     {"connections_max", "How many connections may be open at a time.", "/connections/max"},
     {"connections", "Connections that are open.", "/connections/open"},
     {"connections_accepted_total", "Connections so far.", "/connections/accepted"},
-    {"connections_refused_total", "Connections closed at once for want of memory.", "/connections/refused"},
-    {"connections_timed_out_total", "Connections ended as idle, or as the client acknowledged nothing.",
+    {"connections_refused_total", "Connections closed at once because memory ran out.", "/connections/refused"},
+    {"connections_timed_out_total", "Connections ended because they were idle, or the client acknowledged nothing.",
      "/connections/timed_out"},
     {"received_bytes_total", "Bytes received from clients.", "/bytes/received"},
     {"sent_bytes_total", "Bytes sent back to clients.", "/bytes/sent"},
-    {"attempts_steered_total",
-     "Lookups for which the BPF program gave the socket, which can be several for a connection.", "/attempts/steered"},
+    {"attempts_steered_total", "Lookups that got the socket from the BPF program; one connection can need several.",
+     "/attempts/steered"},
     {"ports_by_level",
      "Ports by the highest level that a client has reached there; not_reached: open, and nothing came.", "/levels",
      "level"},

@@ -23,7 +23,7 @@ TEST_CASE("why a BPF program could not be loaded") {
          "CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): start echo-server as "
          "root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a container; where docker does "
          "not know CAP_BPF: '--user 0 --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add SETUID --cap-add SETGID')"},
-        {EPERM, true, true, "if it has both, a seccomp filter (for a container, see CONTAINERS in the manual)"},
+        {EPERM, true, true, "a seccomp filter (for a container, see scripts/containers.md in the sources)"},
         {EACCES, true, true, "--verbose shows what libbpf says"},
         {EMFILE, true, true, "--verbose shows what libbpf says"},
         {ENOSYS, false, false, "CONFIG_BPF_SYSCALL=y is needed"},

@@ -182,13 +182,14 @@ TEST_CASE("payload: other kinds") {
 
 TEST_CASE("payload: what is none is quoted, and the words say what is") {
     const std::string allowed =
-        " is no payload: write tls, http, ssh, smtp, hex:0d0a (an even number of hex digits) or @FILE";
+        " is not a payload: write tls, http, ssh, smtp, hex:0d0a (an even number of hex digits) or @FILE";
     for (const std::string kind : {"TLS", "tls ", "hex", "hex:", "hex:0", "hex:0g", "hex:+1", "hex: 1", "hex:0d 0a"})
         CHECK(refused_payload(kind) == quote(kind) + allowed);
     CHECK(refused_payload("\x1b[2J") == R"('\x1b[2J')" + allowed);
     CHECK(refused_payload("@/no/such") == "opening the payload '/no/such': No such file or directory");
     for (const std::string path : {"/", "/dev/null", "/dev/zero"})
-        CHECK(refused_payload("@" + path) == "'" + path + "' is no payload: it must be a file of 1 to 16777216 bytes");
+        CHECK(refused_payload("@" + path) ==
+              "'" + path + "' is not a payload: it must be a file of 1 to 16777216 bytes");
     CHECK(refused_payload(PayloadFile(max_payload + 1).kind()).ends_with("it must be a file of 1 to 16777216 bytes"));
 }
 

@@ -131,9 +131,9 @@ TEST_CASE("port plan: a port that is named must be free, and something must be l
     CHECK(refusal_of({"22", {"0.0.0.0:22"}, "", "--allow-ephemeral"}) == "port 22 is" + served);
     const std::string advice = ": list other ports, or see --shadow-listeners and --allow-ephemeral";
     CHECK(refusal_of({"22-23", {"0.0.0.0:22", "0.0.0.0:23"}}) ==
-          "of the port list nothing is left to open; left out: 22-23 (another program listens)" + advice);
+          "the port list leaves no port to open; left out: 22-23 (another program listens)" + advice);
     CHECK(refusal_of({"32000-61000,!32000-32767,!61000"}) ==
-          "of the port list nothing is left to open; left out: 32768-60999 (the host's own ports)" + advice);
+          "the port list leaves no port to open; left out: 32768-60999 (the host's own ports)" + advice);
 }
 
 TEST_CASE("port plan: of the host's range enough stays closed, however the ports are listed") {
@@ -188,10 +188,9 @@ TEST_CASE("port plan: of the host's range enough stays closed, however the ports
         CHECK(refusal_of(given).starts_with("opens "));
     }
     CHECK(refusal_of({"32768-60000"}) ==
-          "too few of ports 32768-60999 stay closed: the host takes the local ports of its own connections from these "
-          "(net.ipv4.ip_local_port_range), and can connect nowhere while clients hold a connection on each; it needs "
-          "1024 that nobody can take, and the list leaves it 999: leave 25 more out, or pass --allow-ephemeral in a "
-          "network namespace of its own");
+          "too few of ports 32768-60999 stay closed: the host's own connections use local ports from these "
+          "(net.ipv4.ip_local_port_range), and fail while clients hold a connection on each; the host needs 1024, and "
+          "the list leaves 999: leave 25 more out, or pass --allow-ephemeral in a network namespace of its own");
 }
 
 TEST_CASE("port plan: a reload knows what was open, and who has listened a moment ago") {

@@ -48,7 +48,8 @@ TEST_CASE("address: a prefix without a local address is said, by a start and by 
         CHECK(checked.code == 0);
         Process server(network.vm, command);
         server.wait_for("  stop ");
-        const auto number = count(server.output(), "no local address is in " + prefix + ": nobody is answered there");
+        const auto number =
+            count(server.output(), "no local address is in " + prefix + ": no client can connect there");
         CHECK(count(checked.output, "no local address is in " + prefix + ": ") == number);
         CHECK(count(server.output(), "no local address is in ") == number);
         return number;

@@ -100,8 +100,8 @@ TEST_CASE("lookup: of two programs that want a port the one attached last has it
 TEST_CASE("lookup: the start tells root too of another attached program, but not of an echo-server's") {
     const Netns netns;
     const std::string line =
-        "echo-server: another sk_lookup program is attached here, which is not an echo-server's. This one comes last "
-        "and wins where both have a port\n";
+        "echo-server: another sk_lookup program is attached here, which is not an echo-server's. This one is newer: it "
+        "wins where both have a port\n";
     {
         const OtherProgram other(netns, 77, nullptr);
         Server older(netns, {"--ports", "7"});

@@ -104,8 +104,8 @@ TEST_CASE("pin: a reload says that somebody has frozen echo_ports, and the ports
     REQUIRE((kernel_before(6, 5) ? run(netns, freeze) : run_as_nobody(netns, freeze)).code == 0);
     const auto check_reload = [&](const std::string& what) {
         CHECK(server.reload().starts_with(
-            fmt::format("echo-server: {} ports in the map echo_ports: Operation not permitted; somebody who may write "
-                        "to the map has frozen it: restart the server, which makes a new one",
+            fmt::format("echo-server: {} ports in the map echo_ports: Operation not permitted; another process has "
+                        "frozen the map: restart the server, which makes a new map",
                         what)));
         CHECK(echoes(netns, "127.0.0.1", 7));
         CHECK(echoes(netns, "127.0.0.1", 77));
@@ -181,7 +181,7 @@ TEST_CASE("pin: where its user may not write, a start pins nothing, and says wha
             });
         CHECK(code == 1);
         CHECK(output ==
-              fmt::format("echo-server: pinning {}: Permission denied; let the user of --user own that folder "
+              fmt::format("echo-server: pinning {}: Permission denied; give that folder to the user of --user "
                           "('chown')\n",
                           bpffs.path()));
         CHECK_FALSE(fs::exists(bpffs.ports()));
@@ -199,7 +199,7 @@ TEST_CASE("pin: elsewhere than on a BPF file system is an error that says how to
         CHECK(output == fmt::format("echo-server: pinning maps in {}: {}\n", folder, says));
         CHECK(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
     };
-    check("/tmp", "it is not on a BPF file system; 'mount -t bpf none DIR' makes an empty folder DIR one");
+    check("/tmp", "it is not on a BPF file system: 'mount -t bpf none DIR' mounts one on an empty folder DIR");
     check("/nowhere", "No such file or directory; make it with 'mkdir /nowhere' and 'mount -t bpf none /nowhere'");
 }
 

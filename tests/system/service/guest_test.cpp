@@ -37,7 +37,7 @@ TEST_CASE("guest: without the kernel module tcp_diag no port opens, unless it is
     const Netns netns;
     const auto [code, output] = run(netns, echo_server({"--ports", "7"}));
     CHECK(code == 1);
-    CHECK(output == what + ". --shadow-listeners starts without knowing whom a port is taken from\n");
+    CHECK(output == what + ". --shadow-listeners starts without knowing whose ports it takes\n");
     const Server server(netns, {"--ports", "7", "--shadow-listeners"});
     CHECK(echoes(netns, "127.0.0.1", 7));
     CHECK(echoes(netns, "::1", 7));

@@ -57,7 +57,7 @@ TEST_CASE("two instances: root starts and checks a second one only with ports of
         CHECK(status_shows(netns, "  ports        2 open: 8-9\n"));
         const auto reload = run(netns, echo_server({"reload"}));
         CHECK(reload.code == 1);
-        CHECK(reload.output.find("several processes take reloads in this network namespace") != std::string::npos);
+        CHECK(reload.output.find("several processes accept reloads in this network namespace") != std::string::npos);
         file.write("7,70-80\n");
         CHECK(run_ok(netns, echo_server({"reload", std::to_string(first.pid())})).find("added 80;") !=
               std::string::npos);

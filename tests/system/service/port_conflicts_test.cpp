@@ -33,10 +33,9 @@ TEST_CASE("port conflicts: a port that is named must be free, a range takes what
     CHECK(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
     const auto nothing = run(netns, echo_server({"--ports", "22-22"}));
     CHECK(nothing.code == 1);
-    CHECK(
-        nothing.output ==
-        "echo-server: of the port list nothing is left to open; left out: 22 (system-tests): list other ports, or see "
-        "--shadow-listeners and --allow-ephemeral\n");
+    CHECK(nothing.output ==
+          "echo-server: the port list leaves no port to open; left out: 22 (system-tests): list other ports, or see "
+          "--shadow-listeners and --allow-ephemeral\n");
     {
         Server server(netns, {"--ports", "1-1000"});
         CHECK(server.output().find(": 999 TCP ports open: 1-21,23-1000; left out: 22 (system-tests)\n") !=
@@ -135,7 +134,7 @@ TEST_CASE("port conflicts: without an answer from the kernel no port opens, unle
     CHECK(code == 1);
     CHECK(output ==
           "echo-server: asking the kernel for listening sockets (sock_diag): Protocol not supported. "
-          "--shadow-listeners starts without knowing whom a port is taken from\n");
+          "--shadow-listeners starts without knowing whose ports it takes\n");
     const auto in_a_unit =
         run(netns, echo_server({"--ports", "7"}), [] { refuse_system_call(SYS_socket, AF_NETLINK, EAFNOSUPPORT); });
     CHECK(in_a_unit.output.find("; add AF_NETLINK to RestrictAddressFamilies= in the systemd unit. ") !=

@@ -140,7 +140,7 @@ TEST_CASE("privileges: where map updates take CAP_BPF, it keeps that alone") {
     const Netns netns;
     // As before Linux 5.19: nobody without a capability may look into a map. Here, nobody at all may.
     Server server(netns, {"--ports", "7"}, [] { refuse_system_call(SYS_bpf, BPF_MAP_LOOKUP_ELEM, EPERM); });
-    CHECK(server.output().find("  user       nobody, with CAP_BPF alone\n") != std::string::npos);
+    CHECK(server.output().find("  user       nobody, with only CAP_BPF\n") != std::string::npos);
     check_is_without_privileges(server, "65534", cap_bpf_alone);
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
@@ -162,14 +162,14 @@ TEST_CASE("privileges: where map updates take CAP_BPF, and it was started withou
     });
     CHECK(server.output().starts_with(
         "echo-server: SIGHUP will fail, and no port will be closed for a program that begins to listen there: on this "
-        "kernel it needs CAP_BPF, and the server was started without: give it CAP_BPF (AmbientCapabilities= in a "
-        "systemd unit)\n"));
+        "kernel BPF maps need CAP_BPF, and the server was started without it: give it CAP_BPF (AmbientCapabilities= in "
+        "a systemd unit)\n"));
     check_is_without_privileges(server, "65534", no_capability);
     CHECK(echoes(netns, "127.0.0.1", 7));
     server.signal(SIGUSR1);
     CHECK(server.wait_for("SIGUSR1") ==
-          "echo-server: SIGUSR1: on this kernel it needs CAP_BPF, and the server was started without: give it CAP_BPF "
-          "(AmbientCapabilities= in a systemd unit); the status is not logged");
+          "echo-server: SIGUSR1: on this kernel BPF maps need CAP_BPF, and the server was started without it: give it "
+          "CAP_BPF (AmbientCapabilities= in a systemd unit); the status is not logged");
 }
 
 TEST_CASE("privileges: whom it can't become is said at the start") {

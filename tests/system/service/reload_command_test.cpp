@@ -128,8 +128,7 @@ TEST_CASE("reload command: a server without memory answers each") {
     for (int i = 0; i < 10; ++i) {
         const auto [code, output] = run(netns, command());
         CHECK(code == 1);
-        CHECK(output ==
-              "echo-server: reload: out of memory; not all ports may be as the file has them: reload again\n");
+        CHECK(output == "echo-server: reload: out of memory; some ports may differ from the file: reload again\n");
     }
     shortage.write("");
     CHECK(run(netns, command()).code == 0);
@@ -175,7 +174,8 @@ TEST_CASE("reload command: of several servers it wants one by its PID") {
                         [] { become_ordinary({CAP_BPF, CAP_NET_ADMIN}); });
     const auto [code, output] = run(netns, command());
     CHECK(code == 1);
-    CHECK(output.starts_with("echo-server: several processes take reloads in this network namespace: name one of "));
+    CHECK(output.starts_with(
+        "echo-server: several processes accept reloads in this network namespace: choose one of them, "));
     CHECK(output.find(fmt::format("{} of nobody", first.pid())) != std::string::npos);
     CHECK(output.find(fmt::format("{} of {}", second.pid(), ordinary_user)) != std::string::npos);
     file.write("7,9\n");
@@ -209,7 +209,7 @@ TEST_CASE("reload command: it reaches the only server, also from another PID nam
           fmt::format("reloaded {}: added 9; removed none; 2 ports open\n", file.path()));
     const Server other(netns, {"--ports", "9", "--listen", "127.0.0.1:7778"},
                        [] { become_ordinary({CAP_BPF, CAP_NET_ADMIN}); });
-    CHECK(run(netns, in_a_container).output.find(fmt::format("name one of them, {} of ", server.pid())) !=
+    CHECK(run(netns, in_a_container).output.find(fmt::format("choose one of them, {} of ", server.pid())) !=
           std::string::npos);
 }
 

@@ -38,7 +38,7 @@ TEST_CASE("start: says what is open, through which socket, in which namespace, h
                                          "  reload     edit {}, then sudo echo-server reload {}\n"
                                          "  stop       Ctrl-C, or sudo kill {}\n",
                                          ECHO_SERVER_VERSION, cookie[1].str(), netns.inode(),
-                                         kernel_before(5, 19) ? "with CAP_BPF alone" : "without any capability",
+                                         kernel_before(5, 19) ? "with only CAP_BPF" : "without any capability",
                                          file.path(), server.pid(), server.pid()));
 }
 
@@ -182,7 +182,7 @@ TEST_CASE("start: what can't be is one line that says why and what to do, and ex
         "'ulimit -l unlimited' as well): start echo-server as root, or give it both (AmbientCapabilities= in a systemd "
         "unit, --cap-add for a container; where docker does not know CAP_BPF: '--user 0 --cap-add SYS_ADMIN --cap-add "
         "NET_ADMIN --cap-add SETUID --cap-add SETGID'); if it has both, a seccomp filter (for a container, see "
-        "CONTAINERS in the manual) or a security module refuses bpf()";
+        "scripts/containers.md in the sources) or a security module refuses bpf()";
     check(seven, needed, [] { become_ordinary({}); });
     check(seven, needed, [] { become_ordinary({CAP_BPF}); });
     check(seven, needed, [] { become_ordinary({CAP_NET_ADMIN}); });

@@ -124,7 +124,7 @@ TEST_CASE("store: status says that newcomers wait") {
     CHECK(service.process->wait() == 0);
     CHECK(only_status(netns)["state"] == "waiting");
     CHECK(status_shows(netns, ", which has ended"));
-    CHECK(status_shows(netns, ", stopped or draining: newcomers wait for the next start"));
+    CHECK(status_shows(netns, ", stopped or draining: new connections wait for the next start"));
 }
 
 TEST_CASE("store: of another network namespace, nothing is used") {

@@ -46,7 +46,7 @@ TEST_CASE("status: a reader that has seen enough is no failure, and a full disk 
     };
     CHECK(status("| head -c 1") == "{0\n");
     CHECK(status("| true") == "0\n");
-    CHECK(status("> /dev/full") == "echo-server: status: writing it: No space left on device\n1\n");
+    CHECK(status("> /dev/full") == "echo-server: writing the status: No space left on device\n1\n");
 }
 
 TEST_CASE("status: too few descriptors to look is an error, and no answer") {
@@ -110,7 +110,7 @@ TEST_CASE("status: who may not look into a process does not say that it serves n
     const auto without_ptrace = [] { keep_capabilities({CAP_SYS_ADMIN, CAP_BPF}); };
     const auto [code, output] = run(netns, echo_server({"status"}), without_ptrace);
     CHECK(code == 0);
-    CHECK(output.find("newcomers wait") == std::string::npos);
+    CHECK(output.find("new connections wait") == std::string::npos);
     CHECK(output.find("  ports        1 open: 7\n") != std::string::npos);
 }
 

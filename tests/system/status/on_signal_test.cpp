@@ -113,7 +113,7 @@ TEST_CASE("status: SIGUSR1 logs the same text in the drain of a service, whose p
     service.process->wait_for("stopping");
     const auto logged = logged_status(*service.process);
     CHECK(logged == printed_status(netns));
-    CHECK(logged.find(", stopped or draining: newcomers wait for the next start\n") != std::string::npos);
+    CHECK(logged.find(", stopped or draining: new connections wait for the next start\n") != std::string::npos);
 }
 
 TEST_CASE("status: SIGUSR1 together with a stop logs the state before it or the drain, and nothing in between") {

@@ -155,10 +155,9 @@ TEST_CASE("status: of a process in another PID namespace it does not guess the u
           std::string::npos);
     const auto [code, output] = run(netns, echo_server({"--ports", "7", "--replace"}));
     CHECK(code == 1);
-    CHECK(
-        output ==
-        "echo-server: replacing process 1 of another PID namespace: start the new one there, or stop it first, there; "
-        "it goes on as before\n");
+    CHECK(output ==
+          "echo-server: replacing process 1 of another PID namespace: start the new server in that namespace, or stop "
+          "the old one there first; it goes on as before\n");
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
@@ -200,7 +199,7 @@ TEST_CASE("status: a program of another version, with other maps, does no harm, 
                    "without its [^\n]*\n")));
     const auto replace = run(netns, echo_server({"--ports", "7", "--replace"}));
     CHECK(replace.code == 1);
-    CHECK(replace.output.find(" of another PID namespace: start the new one there, or stop it first, there") !=
+    CHECK(replace.output.find(" of another PID namespace: start the new server in that namespace") !=
           std::string::npos);
 }
 

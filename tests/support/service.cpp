@@ -124,7 +124,7 @@ std::string Service::fail_to_start(const Command& arguments) {
 
 Client Service::start_with_idle_client() {
     start({"--ports", "7", "--drain-timeout", "3600"});
-    auto idle = newcomer(netns_, 7);
+    auto idle = new_client(netns_, 7);
     CHECK(idle.receive(5) == "hello");
     return idle;
 }
@@ -145,16 +145,16 @@ void Service::crash() const {
     CHECK(process->wait() == -SIGKILL);
 }
 
-Client newcomer(const Netns& netns, std::uint16_t port) {
+Client new_client(const Netns& netns, std::uint16_t port) {
     Client client(netns, "127.0.0.1", port);
     client.send("hello");
     return client;
 }
 
-bool is_served(Client& newcomer) {
-    if (newcomer.receive(5) != "hello") return false;
-    newcomer.shutdown_write();
-    return newcomer.at_end();
+bool is_served(Client& new_client) {
+    if (new_client.receive(5) != "hello") return false;
+    new_client.shutdown_write();
+    return new_client.at_end();
 }
 
 }  // namespace echo_server

@@ -66,9 +66,9 @@ class Service {
 };
 
 /// A client that connects now; it is served later.
-Client newcomer(const Netns& netns, std::uint16_t port);
+Client new_client(const Netns& netns, std::uint16_t port);
 
-/// Whether a newcomer is served, to the end of its connection.
-bool is_served(Client& newcomer);
+/// Whether a new client is served, to the end of its connection.
+bool is_served(Client& new_client);
 
 }  // namespace echo_server

@@ -173,7 +173,7 @@ TEST_CASE("reload: a SIGHUP that finds the listener destroyed ends the server, e
     const Netns netns;
     Server server(netns, {"--ports", "7", "--max-connections", "1"});
     const Client held = connected(netns, 7);
-    const Client newcomer(netns, "127.0.0.1", 7);
+    const Client new_client(netns, "127.0.0.1", 7);
     server.wait_for("new connections wait");
     run_ok(netns, {"ss", "-K", "-tl", "sport = 7777"});
     server.signal(SIGHUP);

@@ -19,7 +19,7 @@ TEST_CASE("store: once systemd has closed what is there, nothing is left") {
     const Netns netns;
     Service service(netns);
     service.start_and_stop({"--ports", "7"});
-    const auto client = newcomer(netns, 7);
+    const auto client = new_client(netns, 7);
     service.systemd.stored.clear();
     CHECK(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED; }));
     CHECK(eventually([&] { return nothing_left(netns); }));

@@ -23,8 +23,8 @@ TEST_CASE("store: clients that come between two processes are served by the seco
     SUBCASE("after a stop") { service.stop(); }
     SUBCASE("after a crash") { service.crash(); }
     CHECK(service.systemd.kinds() == "link, listener");
-    auto client = newcomer(netns, 7);
-    auto of_removed_port = newcomer(netns, 77);
+    auto client = new_client(netns, 7);
+    auto of_removed_port = new_client(netns, 77);
     service.start({"--ports", "7,9"});
     CHECK(is_served(client));
     CHECK(is_served(of_removed_port));
@@ -41,7 +41,7 @@ TEST_CASE("store: clients wait while a process drains") {
     service.process->signal(SIGTERM);
     CHECK(service.process->wait_for("stopping") ==
           "stopping: new connections wait for the next start; waiting up to 3600 s for 1 connection");
-    auto client = newcomer(netns, 7);
+    auto client = new_client(netns, 7);
     idle.shutdown_write();
     CHECK(idle.at_end());
     CHECK(service.process->wait() == 0);
@@ -62,7 +62,7 @@ TEST_CASE("store: a start that is stopped leaves the next process what is there"
         ::raise(SIGTERM);
     });
     CHECK(result.output == "echo-server: stopped by a signal before the start was complete\n");
-    auto client = newcomer(netns, 7);
+    auto client = new_client(netns, 7);
     service.start({"--ports", "7"});
     CHECK(is_served(client));
 }
@@ -77,7 +77,7 @@ TEST_CASE("store: another --listen makes a new socket") {
     CHECK(try_connect(netns, "127.0.0.1", 7777) == ECONNREFUSED);
     CHECK(service.systemd.kinds() == "link, listener");
     service.stop();
-    auto client = newcomer(netns, 7);
+    auto client = new_client(netns, 7);
     service.start({"--ports", "7", "--listen", "0.0.0.0:0"});  // any port will do: the socket stays
     CHECK(is_served(client));
 }
@@ -98,7 +98,7 @@ TEST_CASE("store: what is passed to a unit that has no store any more is used, a
     const Netns netns;
     Service service(netns);
     service.start_and_stop({"--ports", "7"});
-    auto client = newcomer(netns, 7);
+    auto client = new_client(netns, 7);
     const Server server(netns, {"--ports", "9"}, [&] {
         service.systemd.start_with_store();
         ::unsetenv("FDSTORE");

@@ -15,14 +15,14 @@ int main(int argc, char** argv) {
     const char* path = ::getenv("PATH");
     ::setenv("PATH", (BPFTOOL_FOLDER ":" + std::string(path != nullptr ? path : "")).c_str(), 1);
 
-    // Of clients a test has thousands; a session's limit is often 1,024. A server sets its own.
+    // A test has thousands of clients, and a session's limit is often 1,024. A server sets its own limit.
     rlimit descriptors{};
     ::getrlimit(RLIMIT_NOFILE, &descriptors);
     descriptors.rlim_cur = descriptors.rlim_max;
     ::setrlimit(RLIMIT_NOFILE, &descriptors);
 
-    // Else the end of a child can interrupt a call in any thread, and a client would fail by EINTR: while fork(2)
-    // blocks all signals, even a SIGCHLD that nobody handles is delivered.
+    // Otherwise the end of a child can interrupt a call in any thread, and a client fails with EINTR: while fork(2)
+    // blocks all signals, even a SIGCHLD without a handler is delivered.
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGCHLD);

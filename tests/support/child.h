@@ -58,8 +58,8 @@ struct StartStep {
 
 enum class StepEnd { failed, killed };
 
-/// Runs `command` for each step, first with `error` at this step, then killed there. Checks that it ends so and, after
-/// a failure, that it names the error; calls `check` after each run.
+/// Runs `command` twice for each step: with `error` at this step, and killed there. Checks that the command ends in
+/// that way and, after a failure, that it names the error; calls `check` after each run.
 void at_each_step(const Netns& netns, const Command& command, int error, const std::vector<StartStep>& steps,
                   const std::function<void(StepEnd)>& check);
 

@@ -42,8 +42,8 @@ void reset(Client client);
 /// errno of connect(): 0, ECONNREFUSED, ETIMEDOUT.
 int try_connect(const Netns& netns, const std::string& address, std::uint16_t port);
 
-/// `size` bytes that only `client` sends, each piece with its place: a test sees bytes that are lost, moved, or another
-/// client's.
+/// `size` bytes that only `client` sends, each piece with its place: so a test notices bytes that are lost, moved, or
+/// of another client.
 std::string bytes_of(char client, std::size_t size);
 
 /// True if the server sends `text` back, and closes after our FIN. False in every other case.
@@ -67,7 +67,7 @@ class NamedServer {
     Storm answers_;
 };
 
-/// Who answers there: all bytes until the end (TCP) or in one datagram (UDP), or "nobody".
+/// The answer from there: all bytes until the end (TCP), or one datagram (UDP), or "nobody".
 std::string who_answers(const Netns& netns, NamedServer::Protocol protocol, const std::string& address,
                         std::uint16_t port);
 

@@ -42,7 +42,8 @@ static int is_pipe(int fd) {
 
 /* Accept and epoll. */
 
-/* ACCEPT_FAULT=EMFILE: accept4() fails so for half a second. More than twenty calls abort the server: it spins.
+/* ACCEPT_FAULT=EMFILE: accept4() fails with EMFILE for half a second. After more than
+ * twenty calls it aborts the server, because that spins.
  * ACCEPT_FAULT=ECONNABORTED: accept4() fails three times; each failure stands for a client. */
 int accept4(int fd, struct sockaddr* address, socklen_t* size, int flags) {
     static int calls;
@@ -80,8 +81,8 @@ int epoll_ctl(int epoll, int operation, int fd, struct epoll_event* event) {
 
 /* SPLICE_FAULT="out:short read:EIO": these calls fail. "in" and "out" are splice(2) from and to a connection to port 9;
  * "read" is from any pipe; "ioctl" asks any pipe for its bytes; "pipe2" is every call but the first. "short" moves only
- * half of the bytes; "moved-EIO" moves half too, and reports an error all the same. The result has the bytes that the
- * call moves all the same, and its error, or 0. */
+ * half of the bytes; "moved-EIO" moves half too, but reports an error. The result has the number of bytes to
+ * move, and the error, or 0. */
 struct splice_fault {
     size_t size;
     int error;
@@ -162,7 +163,7 @@ static const char* memory_fault;
 
 __attribute__((constructor)) static void find_memory_fault(void) { memory_fault = getenv("MEMORY_FAULT"); }
 
-/* Where an object needs two allocations, in a row the first fails, or the second. */
+/* Two of three: where an object needs two allocations, the first fails in some cases, and the second in others. */
 static int is_without_memory(void) {
     static atomic_uint calls;
 
@@ -199,7 +200,7 @@ static void hang(const char* path) {
     snprintf(hangs, sizeof(hangs), "%s.hangs", path);
     if (stat(flag, &file) != 0) return;
     mknod(hangs, S_IFREG | 0644, 0); /* without a descriptor: tests count them */
-    /* As on NFS, no signal interrupts the wait unless it ends the process: so waits the parent of a vfork(). */
+    /* As on NFS, no signal interrupts the wait unless it ends the process: the parent of a vfork() waits so. */
     const pid_t child =
         (pid_t)syscall(SYS_clone3, &(struct clone_args){.flags = CLONE_VFORK}, sizeof(struct clone_args));
     if (child < 0) abort();

@@ -39,10 +39,10 @@ RoutedNetwork::RoutedNetwork() {
     lay(server, "server", "198.51.100.", "2001:db8:2::", "2");
     set_sysctl(router, "net/ipv4/ip_forward", "1");
     set_sysctl(router, "net/ipv6/conf/all/forwarding", "1");
-    // As many as are asked for, not one a second.
+    // The router must send every ICMP error, not one a second.
     set_sysctl(router, "net/ipv4/icmp_ratelimit", "0");
     set_sysctl(router, "net/ipv6/icmp/ratelimit", "0");
-    // A connection that the router does not know is none that began before it.
+    // The router must not take up connections whose SYN it has not seen.
     set_sysctl(router, "net/netfilter/nf_conntrack_tcp_loose", "0");
     // The kernel notices a new cable after a while, and loses packets until then.
     for (const std::string address : {server_ip4, server_ip6})
@@ -76,7 +76,7 @@ struct Way {
     std::size_t passed = 0;
     bool open = true;
 
-    // Passes on what comes next: bytes, or the end.
+    // Passes on the next bytes, or the end.
     void pass() {
         std::array<char, 65536> buffer;
         const auto count = ::recv(from, buffer.data(), buffer.size(), 0);

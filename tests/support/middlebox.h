@@ -18,8 +18,9 @@ namespace echo_server {
 /// A rule of the router's packet filter (nft(8)), on TCP to and from some of the server's ports: "7", or "7-9".
 struct PortRule {
     std::string ports;
-    /// What comes to the router ("arriving"), goes on to the server ("there") or to the client ("back"), or whose
-    /// address and port are translated, first that of the server ("translation"), then that of the client ("leaving").
+    /// Where the rule applies: to packets that come to the router ("arriving"), that go on to the server ("there") or
+    /// to the client ("back"), or where the address and port of the server ("translation") or of the client
+    /// ("leaving") are translated.
     std::string chain;
     std::string what;
 };
@@ -33,7 +34,7 @@ struct RoutedNetwork {
 
     RoutedNetwork();
 
-    /// To be called once. The conntrack timeout "two_seconds" forgets a connection after two seconds of silence.
+    /// Call it once. The conntrack timeout "two_seconds" forgets a connection after two seconds of silence.
     void add_rules(const std::vector<PortRule>& rules) const;
 
     Netns client;
@@ -55,7 +56,7 @@ class Interceptor {
     Peer peer_;
 };
 
-/// Changes bytes of a stream, in which the first of them has the place `at`.
+/// Changes bytes of a stream; `at` is the place of the first of them.
 using Change = std::function<void(std::string& bytes, std::size_t at)>;
 
 /// How a relay ends a client's connection.
@@ -73,7 +74,7 @@ Interceptor::Serve answer(const std::string& text);
 /// Echoes.
 Interceptor::Serve echo_there();
 
-/// Takes all bytes, and says nothing.
+/// Takes all bytes, and sends nothing.
 Interceptor::Serve say_nothing();
 
 }  // namespace echo_server

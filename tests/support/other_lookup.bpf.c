@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Another sk_lookup program than ours: what is for its port it gives to its socket, or drops if it has none. */
+/* A foreign sk_lookup program: it gives packets for its port to its socket, or drops them if it has none. */
 #include <linux/bpf.h>
 
 #include <bpf/bpf_helpers.h>

@@ -47,7 +47,7 @@ void Peer::accept_one() {
     connections_.emplace_back([this, client = std::move(accepted)]() mutable { serve_(client); });
 }
 
-// Of a backlog of 0 there is room for one.
+// A backlog of 0 has room for one connection.
 FullListener::FullListener(const Netns& netns, std::uint16_t port)
     : listener_(listen_at(netns, port, 65536, 0)), waiting_(netns, "127.0.0.1", port) {
     REQUIRE(waiting_.error() == 0);
@@ -61,7 +61,7 @@ std::string receive_from(const Fd& client, std::size_t size) {
 }
 
 bool tell(const Fd& client, std::string_view bytes) {
-    // Blocking, it takes all, or fails.
+    // The socket blocks, so send(2) takes all bytes, or fails.
     return ::send(client.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size());
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Programs that take connections, and do something else than to echo them.
+// Programs that take connections, and do something other than a plain echo.
 #pragma once
 
 #include <cstddef>
@@ -56,7 +56,7 @@ std::string receive_from(const Fd& client, std::size_t size);
 /// Returns false once the client takes no more.
 bool tell(const Fd& client, std::string_view bytes);
 
-/// Sends back what comes, in pieces of at most `piece` bytes, until the client's end or until it were `limit` bytes.
+/// Echoes, in pieces of at most `piece` bytes, until the client ends or `limit` bytes were sent back.
 void echo_back(const Fd& client, std::size_t piece = 65536, std::size_t limit = SIZE_MAX);
 
 /// Takes and forgets all bytes until the client's end.

@@ -36,7 +36,7 @@ std::string Server::reload() {
 namespace {
 
 /// Copies of the binary and of the library of inject_fault.h, in a folder that every user may enter, because the
-/// build's folder may be closed to them. Nor may LD_PRELOAD have a blank in it.
+/// build's folder may be closed to them. Also, a path in LD_PRELOAD can't have a blank.
 class PublicCopies {
  public:
     PublicCopies() {

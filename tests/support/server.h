@@ -50,11 +50,11 @@ bool status_shows(const Netns& netns, std::string_view text);
 /// The number of BPF links of a network namespace.
 std::size_t count_links(const Netns& netns);
 
-/// Detaches the only program of a network namespace, which its server does not notice.
+/// Detaches the only program of a network namespace. Its server does not notice.
 void detach_program(const Netns& netns);
 
 /// True once the kernel has freed every program and link of a server in a namespace. The kernel frees them a little
-/// after the process ends, and after all who look at them have closed them.
+/// after the process ends, and after all other processes have closed them.
 bool nothing_left(const Netns& netns);
 
 /// The ids, for bpftool, of a server's objects in the kernel.

@@ -70,7 +70,7 @@ std::string Systemd::receive() {
             stored.push_back({name, std::move(fd)});
         else if (value_of(message, "FDSTOREREMOVE") == "1")
             std::erase_if(stored, [&](const DescriptorStore::Entry& entry) { return entry.name == name; });
-        else if (message != "BARRIER=1")  // whose sender waits until its descriptor is closed
+        else if (message != "BARRIER=1")  // its sender waits until the descriptor is closed
             return message;
     }
 }

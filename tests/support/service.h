@@ -14,7 +14,7 @@
 
 namespace echo_server {
 
-/// Plays systemd: hears what a service says by sd_notify(3), and keeps its descriptors.
+/// Plays systemd: receives the messages of a service (sd_notify(3)), and keeps its descriptors.
 class Systemd {
  public:
     explicit Systemd(const Netns& netns);
@@ -24,7 +24,7 @@ class Systemd {
     /// Receives until the service says `text`.
     void wait_for(const std::string& text);
 
-    /// The descriptors that the service has stored, as far as its messages were received.
+    /// The descriptors that the service has stored, from the messages received so far.
     std::vector<DescriptorStore::Entry> stored;
     /// Their names, without the numbers: "link, listener".
     [[nodiscard]] std::string kinds() const;
@@ -33,7 +33,7 @@ class Systemd {
 
     /// The program is a service without a descriptor store.
     static void start();
-    /// The service has a store, and gets what is there.
+    /// The service has a store, and gets the descriptors in it.
     void start_with_store() const;
 
  private:

@@ -27,7 +27,7 @@ int code_of_child(Step step) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-/// Who enters a mount namespace, even the own one, gets its root.
+/// A process that enters a mount namespace, even its own, gets the root of that namespace.
 bool in_chroot() {
     return code_of_child([] {
                struct statx here{};
@@ -46,7 +46,7 @@ bool possible_in_child(bool (*step)()) {
     const int error = code_of_child([step] { return step() ? 0 : errno; });
     if ((error != EPERM && error != EINVAL) || !in_chroot()) return true;
     ++skipped_tests;
-    MESSAGE("skipped: in a chroot the kernel refuses a user namespace or mounts of one's own ("
+    MESSAGE("skipped: in a chroot the kernel refuses a new user namespace or mount namespace ("
             << std::generic_category().message(error) << "): run this test outside of it");
     return false;
 }

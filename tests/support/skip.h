@@ -6,8 +6,8 @@ namespace echo_server {
 /// How many tests of this run were skipped. doctest itself can't skip a test that has begun: it counts them as passed.
 inline int skipped_tests = 0;
 
-/// Whether a child can do `step`, which leaves errno when it fails. It is false only in a chroot, where the kernel may
-/// refuse it. Then the test has said so, and must return: it is skipped.
+/// Whether a child can do `step`, which sets errno when it fails. Only in a chroot is the result false, because there
+/// the kernel may refuse the step. Then the reason is printed, and the test must return: it is skipped.
 bool possible_in_child(bool (*step)());
 
 // Such steps, for Process's in_child, too.

@@ -18,7 +18,7 @@ class Storm {
 
     /// How often it was done so far.
     [[nodiscard]] long times() const { return times_; }
-    /// Returns once it was done for the last time.
+    /// Returns after the last time.
     void stop() { thread_ = {}; }
 
  private:

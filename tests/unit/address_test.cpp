@@ -10,7 +10,7 @@
 
 namespace echo_server {
 
-TEST_CASE("address prefix: what is read is shown the same way") {
+TEST_CASE("address prefix: is written as it was read") {
     for (const std::string text : {"192.0.2.0/24", "0.0.0.0/0", "::/0", "2001:db8::/64", "192.0.2.7", "2001:db8::7",
                                    "10.0.0.0/7", "2001:db8:8000::/33"}) {
         CAPTURE(text);
@@ -46,7 +46,7 @@ TEST_CASE("address prefix: contains") {
     }
 }
 
-TEST_CASE("address prefix: anything else is refused, with what to write") {
+TEST_CASE("address prefix: anything else is refused, and the error says what to write") {
     const auto refusal = [](const std::string& text) -> std::string {
         try {
             return "taken as " + to_string(parse_address_prefix(text));

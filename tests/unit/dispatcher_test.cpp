@@ -45,7 +45,7 @@ TEST_CASE("address key: a prefix makes a key, and the key that prefix") {
     }
 }
 
-TEST_CASE("address key: has the bits in the order in which the BPF program has those of a packet") {
+TEST_CASE("address key: its bits have the order in which the BPF program has those of a packet") {
     const auto ip4 = to_key(parse_address_prefix("192.0.2.0/24"));
     CHECK(ip4.bits == 32 + 24);
     CHECK(ip4.family == AF_INET);
@@ -56,7 +56,7 @@ TEST_CASE("address key: has the bits in the order in which the BPF program has t
     CHECK(std::memcmp(ip6.address, "\x20\x01\x0d\xb8", 4) == 0);
 }
 
-TEST_CASE("address key: nonsense that somebody wrote is no reason to fail") {
+TEST_CASE("address key: a wrong key in the map does not make it fail") {
     echo_prefix key{};
     CHECK(to_string(to_prefix(key)) == "::/0");
     key.bits = ~0U;

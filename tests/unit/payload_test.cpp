@@ -22,7 +22,7 @@ using namespace std::string_literals;
 
 namespace {
 
-/// Reads the bytes of a message in order; what is missing fails the test.
+/// Reads the bytes of a message in order; missing bytes fail the test.
 class Bytes {
  public:
     explicit Bytes(std::string bytes) : left_(std::move(bytes)) {}
@@ -33,7 +33,7 @@ class Bytes {
         left_.erase(0, size);
         return taken;
     }
-    /// The bytes after their number of `width` bytes.
+    /// The bytes after a number of `width` bytes that says how many they are.
     std::string counted(unsigned width) {
         std::size_t size = 0;
         for (const char byte : take(width)) size = (size << 8U) + static_cast<unsigned char>(byte);
@@ -141,7 +141,7 @@ TEST_CASE("payload: a ClientHello is well-formed, and offers TLS 1.3 and 1.2") {
     CHECK(key_share.size() == 38);
 }
 
-TEST_CASE("payload: only a name is named in a ClientHello, and HTTP has addresses in brackets, without their zone") {
+TEST_CASE("payload: a ClientHello has a name but no address, and HTTP has addresses in brackets, without their zone") {
     struct Case {
         std::string host;
         std::string server_name;  // "" for none
@@ -171,7 +171,7 @@ TEST_CASE("payload: only a name is named in a ClientHello, and HTTP has addresse
 TEST_CASE("payload: other kinds") {
     const auto ssh = make_payload("ssh", 0, "192.0.2.2");
     CHECK(ssh.starts_with("SSH-2.0-"));
-    CHECK(ssh.find('-', 8) == std::string::npos);  // would begin nothing that RFC 4253 has
+    CHECK(ssh.find('-', 8) == std::string::npos);  // RFC 4253 allows no other '-' there
     CHECK(ssh.ends_with("\r\n"));
     CHECK(make_payload("smtp", 0, "192.0.2.2") == "EHLO localhost\r\n");
     CHECK(make_payload("hex:00", 0, "192.0.2.2") == "\0"s);
@@ -180,7 +180,7 @@ TEST_CASE("payload: other kinds") {
     CHECK(make_payload(PayloadFile(max_payload).kind(), 0, "192.0.2.2").size() == max_payload);
 }
 
-TEST_CASE("payload: what is none is quoted, and the words say what is") {
+TEST_CASE("payload: a wrong payload is quoted, and the error says what is allowed") {
     const std::string allowed =
         " is not a payload: write tls, http, ssh, smtp, hex:0d0a (an even number of hex digits) or @FILE";
     for (const std::string kind : {"TLS", "tls ", "hex", "hex:", "hex:0", "hex:0g", "hex:+1", "hex: 1", "hex:0d 0a"})

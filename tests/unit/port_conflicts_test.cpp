@@ -74,7 +74,7 @@ TEST_CASE("port conflicts: a refusal of thousands of listeners shows ranges, and
           "already served by other sockets: --shadow-listeners takes their new connections");
 }
 
-TEST_CASE("port conflicts: who holds sockets is looked up once for each descriptor, not for each socket as well") {
+TEST_CASE("port conflicts: one pass over all descriptors finds the owners of all sockets") {
     std::list<Fd> descriptors;
     for (int i = 0; i < 500; ++i) REQUIRE(descriptors.emplace_back(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)));
     auto sockets = sockets_on("1-20000");
@@ -97,7 +97,7 @@ TEST_CASE("port conflicts: without prefixes any address counts, and only listed 
     }
 }
 
-TEST_CASE("port conflicts: with prefixes, who listens on none of their addresses keeps the port") {
+TEST_CASE("port conflicts: with prefixes, a listener on none of their addresses keeps its port") {
     struct Case {
         ListeningSocket socket;
         std::string prefix;

@@ -73,7 +73,8 @@ TEST_CASE("port plan: a range takes what is free, and leaves the rest out") {
     const std::vector<Case> cases = {
         {{"7,77,777"}, "7,77,777", ""},
         {{"1-1000,!22,!900-999"}, "1-21,23-899,1000", ""},
-        // The host's own ports: the whole range, whatever else is listed, but for what is named or meant.
+        // The host's own ports: a range that reaches beyond them leaves them out. A range inside them opens, as a single
+        // port does.
         {{"1-65535"}, "1-32767,61000-65535", "32768-60999 HOST"},
         {{"1-65535,!22"}, "1-21,23-32767,61000-65535", "32768-60999 HOST"},
         {{"1-40000,40001-65535"}, "1-32767,61000-65535", "32768-60999 HOST"},
@@ -101,7 +102,7 @@ TEST_CASE("port plan: a range takes what is free, and leaves the rest out") {
         {{"7,1-100", {"0.0.0.0:22", "0.0.0.0:700"}}, "1-21,23-100", "22 TAKEN"},
         {{"50000-50100", {"0.0.0.0:50001"}}, "50000,50002-50100", "50001 TAKEN"},
         {{"1-65535", {"0.0.0.0:22", "0.0.0.0:40000"}}, "1-21,23-32767,61000-65535", "22 TAKEN, 32768-60999 HOST"},
-        // --address: who listens elsewhere keeps the port anyway.
+        // --address: a listener elsewhere keeps its port anyway.
         {{"1-100", {"192.0.2.7:22", "127.0.0.1:80"}, "192.0.2.0/24"}, "1-21,23-100", "22 TAKEN"},
         {{"22", {"127.0.0.1:22"}, "192.0.2.0/24"}, "22", ""},
         {{"1-100", {"0.0.0.0:22"}, "192.0.2.0/24"}, "1-21,23-100", "22 TAKEN"},
@@ -136,7 +137,7 @@ TEST_CASE("port plan: a port that is named must be free, and something must be l
           "the port list leaves no port to open; left out: 32768-60999 (the host's own ports)" + advice);
 }
 
-TEST_CASE("port plan: of the host's range enough stays closed, however the ports are listed") {
+TEST_CASE("port plan: enough of the host's range stays closed, however the ports are listed") {
     struct Case {
         Given given;
         std::size_t missing;  // 0: it opens
@@ -154,15 +155,15 @@ TEST_CASE("port plan: of the host's range enough stays closed, however the ports
         {{lines}, 792},
         {{lines + ",1-65535"}, 792},
         {{"40000-60999,32768-59999,!100-200"}, 1024},
-        // A listener's port would be open once its program has ended.
+        // A listener's port counts as open, as it would be once its program has ended.
         {{"32768-59976", {"0.0.0.0:40000"}}, 1},
-        // Reserved ports are no help to connect(), closed or open.
+        // connect() never uses reserved ports, closed or open.
         {{.list = "32768-59976", .reserved = "60000-60099"}, 101},
         {{.list = "32768-59976,!60000-60099", .reserved = "60000-60099"}, 101},
         {{.list = "32768-59976", .reserved = "40000-40099"}, 1},
         {{.list = "32768-59876", .reserved = "60000-60099"}, 1},
         {{.list = "32768-59875", .reserved = "60000-60099"}, 0},
-        // A range at the end of all ports, and all ports, which a list of all then means.
+        // The host's range ends with the last port, or has all ports.
         {{.list = "64000-65535", .range = "64000\t65535"}, 1024},
         {{.list = "1-65535", .range = "1\t65535"}, 1024},
         {{.list = "1-64511", .range = "1\t65535"}, 0},
@@ -193,7 +194,7 @@ TEST_CASE("port plan: of the host's range enough stays closed, however the ports
           "the list leaves 999: leave 25 more out, or pass --allow-ephemeral in a network namespace of its own");
 }
 
-TEST_CASE("port plan: a reload knows what was open, and who has listened a moment ago") {
+TEST_CASE("port plan: a reload knows which ports were open, and on which a program has listened a moment ago") {
     PortSet open;
     open.insert(22);
     CHECK(refusal_of({"22", {"0.0.0.0:22"}}, open) == "opens 22");

@@ -59,7 +59,7 @@ TEST_CASE("port list: what is allowed") {
     }
 }
 
-TEST_CASE("port list: what is not, and that the offending piece is quoted") {
+TEST_CASE("port list: what is refused, with the wrong piece quoted") {
     struct Case {
         std::string text;
         std::string quoted;
@@ -104,7 +104,7 @@ TEST_CASE("port list: what is not, and that the offending piece is quoted") {
     CHECK(contains(refusal(std::string_view("7\0", 2)), "'7\\x00'"));
 }
 
-TEST_CASE("port list: a character that is not ASCII, and quotes, are said") {
+TEST_CASE("port list: an error names characters that are not ASCII, and quotes") {
     CHECK(refusal("7\u20138") ==
           R"('7\xe2\x80\x938' is not allowed here: it has a character that is not ASCII: write '-' for a dash)");
     for (const std::string_view piece : {"!7\u20108", "7\u22128", "\ufeff7"})
@@ -149,7 +149,7 @@ TEST_CASE("port list: an exclusion alone is not empty, but opens nothing") {
     CHECK(list.ports().empty());
 }
 
-TEST_CASE("port set: holds every port there can be, and 0") {
+TEST_CASE("port set: holds every possible port, and 0") {
     PortSet set;
     CHECK(set.empty());
     set.insert(0, 65535);
@@ -159,7 +159,7 @@ TEST_CASE("port set: holds every port there can be, and 0") {
     CHECK(set.to_vector().back() == 65535);
 }
 
-TEST_CASE("port set: a range holds what its ports one by one hold, wherever words of 64 begin") {
+TEST_CASE("port set: a range is the same as its ports one by one, across words of 64 bits") {
     const std::vector<std::uint16_t> edges = {0,   1,   62,  63,    64,    65,    126,  127,
                                               128, 191, 192, 65471, 65472, 65534, 65535};
     for (const auto first : edges)

@@ -114,7 +114,7 @@ TEST_CASE("ports file: a wrong line is named by file and number") {
     CHECK(folder.refusal().starts_with(folder.path + ":1: '7\\x00' is not allowed here"));
 }
 
-TEST_CASE("ports file: what can't be read whole, or lists nothing") {
+TEST_CASE("ports file: refused if it can't be read whole, or lists nothing") {
     const Folder folder;
     const auto reading = "reading ports file " + folder.path + ": ";
     CHECK(folder.refusal() == reading + "No such file or directory");

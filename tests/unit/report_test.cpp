@@ -29,7 +29,7 @@ std::vector<std::uint64_t> figures_of(const ServerSide& side, std::uint16_t port
     return {side.by_port.at(port).attempts, side.by_port.at(port).received};
 }
 
-/// A report on `results` by port; nothing of it is known of the server.
+/// A report on `results` by port, without figures of the server.
 struct Probed {
     Probed(const std::string& ports, const std::vector<std::pair<std::uint16_t, PortResult>>& of_ports) {
         options.host = "192.0.2.7";
@@ -60,7 +60,7 @@ PortResult result_of(Verdict verdict, std::string detail = {}, std::uint8_t trie
 
 }  // namespace
 
-TEST_CASE("report: the servers of a status are one") {
+TEST_CASE("report: the servers of a status are added up") {
     const auto side = parse_status(R"({"instances": [
         {"ports": {"count": 4, "list": "7,9-11"},
          "left_out": {"taken": {"count": 1, "list": "22"}, "host": {"count": 2, "list": "40000-40001"}},
@@ -80,7 +80,7 @@ TEST_CASE("report: the servers of a status are one") {
     CHECK(figures_of(side, 9) == std::vector<std::uint64_t>{0, 0});
 }
 
-TEST_CASE("report: what is no status is refused, and the words say why") {
+TEST_CASE("report: a document that is not a status is refused, and the error says why") {
     const auto with_list = [](const std::string& ports) {
         return R"({"instances": [{"by_port": {}, "left_out": null, "ports": )" + ports + "}]}";
     };
@@ -89,7 +89,7 @@ TEST_CASE("report: what is no status is refused, and the words say why") {
         std::string says;
     };
     const std::vector<Case> cases = {
-        {"", "line 1, column 1: "},  // the words differ by the version of the library
+        {"", "line 1, column 1: "},  // the rest depends on the version of the library
         {"sudo: a \x1b[2J", "syntax error"},
         {counted_by("").substr(0, 30), "unexpected end of input"},
         {std::string(1000000, '['), "unexpected end of input"},
@@ -120,13 +120,13 @@ TEST_CASE("report: what is no status is refused, and the words say why") {
     }
 }
 
-TEST_CASE("report: a status with very many members takes no longer for each of them") {
+TEST_CASE("report: the time for a status grows with its members, not with their square") {
     std::string members = R"({"instances": [{"ports": null, "left_out": null, "by_port": {})";
     for (int number = 0; number < 300000; ++number) members += ",\"" + std::to_string(number) + "\":0";
     CHECK(refused_status(members + "}]}") == "taken, with none");
 }
 
-TEST_CASE("report: a difference has the later ports, and what a restarted server has counted") {
+TEST_CASE("report: a difference has the later ports, and all that a restarted server has counted") {
     ServerSide before;
     before.by_port[7] = {.attempts = 1, .received = 30};
     ServerSide after;
@@ -143,7 +143,7 @@ TEST_CASE("report: a difference has the later ports, and what a restarted server
     CHECK(figures_of(difference(long_run, restarted), 7) == std::vector<std::uint64_t>{1, 30});
 }
 
-TEST_CASE("report: what both sides say is one reading") {
+TEST_CASE("report: the figures of both sides together give one reading") {
     enum class Port { open, closed, taken, host };
     using enum Verdict;
     struct Case {
@@ -217,7 +217,7 @@ TEST_CASE("report: what both sides say is one reading") {
     }
 }
 
-TEST_CASE("report: a line for all ports of which there is the same to say, by verdict, try and number of ports") {
+TEST_CASE("report: ports with the same result share a line; order: verdict, try, number of ports") {
     Probed probed("1-9", {{1, result_of(Verdict::filtered)},
                           {2, result_of(Verdict::cut, "reset after 0 of 4096 bytes")},
                           {3, result_of(Verdict::cut, "closed after 5 of 4096 bytes")},
@@ -243,7 +243,7 @@ TEST_CASE("report: a line for all ports of which there is the same to say, by ve
         "probe of a.example\\x1b (192.0.2.7): 9 ports, 4096 bytes on each, 1.2 s, ended before all was done\n"));
 }
 
-TEST_CASE("report: very many different answers are a line that counts them") {
+TEST_CASE("report: of very many different answers one line gives the number") {
     Probed probed("1-61", {});
     for (std::uint16_t port = 1; port <= 60; ++port)
         probed.results[port] = result_of(Verdict::altered, "at byte 0: '" + std::to_string(port) + "'");
@@ -272,14 +272,14 @@ TEST_CASE("report: the ports that are expected to echo, and no other") {
         CHECK(report.to_text().ends_with("  not probed   7 ports: 1-4,7-9\n" + says));
         CHECK(nlohmann::json::parse(report.to_json())["as_expected"] == says.empty());
     }
-    // What echoes, but is not this server, does not echo.
+    // A port that echoes, but not by this server, does not count.
     (probed.options.expect = PortList()).add("5-6");
     probed.server.emplace().by_port[5] = {.attempts = 1, .received = 4096};
     CHECK(probed.report().echoed().to_string() == "5");
     CHECK_FALSE(probed.report().is_as_expected());
 }
 
-TEST_CASE("report: --json has the same") {
+TEST_CASE("report: --json has the same figures") {
     Probed probed("7,25", {{7, result_of(Verdict::echoed, "", 2)}, {25, result_of(Verdict::filtered)}});
     probed.server.emplace().by_port[7] = {.attempts = 1, .received = 4096};
     probed.server->open.insert(25);

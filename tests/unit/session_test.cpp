@@ -176,7 +176,7 @@ TEST_CASE("session: a stream goes through the pipe, whole and in order") {
     CHECK(socket.receive() == "the end");
 }
 
-TEST_CASE("session: nothing is left to do for it when it has ended, even while another process has its socket open") {
+TEST_CASE("session: when it has ended it causes no more work, even while another process has its socket open") {
     for (const int messages : {0, 1, 2, 3}) {
         CAPTURE(messages);
         echo_counters counters{};
@@ -197,7 +197,7 @@ TEST_CASE("session: nothing is left to do for it when it has ended, even while a
 }
 
 TEST_CASE("session: after a small message, any number of bytes comes back whole, and the end is seen") {
-    // More than one read, whole buffers and parts of one: the session must not wait for news of what is there already.
+    // More than one read, whole buffers and parts of one: for bytes that are there the session must not wait for an event.
     for (const std::size_t size : {1UL, 65535UL, 65536UL, 65537UL, 131072UL, 150000UL}) {
         for (const bool ends : {false, true}) {
             CAPTURE(size);
@@ -259,7 +259,7 @@ class SweptSession {
         char byte = 0;
         REQUIRE(::recv(client_.get(), &byte, 1, 0) == 1);
     }
-    /// How many sweeps it outlives from now on.
+    /// How many more sweeps it survives.
     int sweeps() {
         int outlived = 0;
         while (outlived < 100 && !session().has_timed_out()) ++outlived;
@@ -309,7 +309,7 @@ TEST_CASE("session: a client that owes has at least a minute from its last ackno
     CHECK(silent.sweeps() == 100);
     SweptSession owing(never);
     owing.owe();
-    CHECK(owing.sweeps() == 60);  // the first may come at once
+    CHECK(owing.sweeps() == 60);  // the first sweep may come at once
     SweptSession again(never);
     again.owe();
     again.take();
@@ -324,7 +324,7 @@ TEST_CASE("session: a client that owes has at least a minute from its last ackno
     CHECK(slow.sweeps() == 60);
 }
 
-TEST_CASE("session: with --idle-timeout nothing may move for so many sweeps of a second") {
+TEST_CASE("session: --idle-timeout ends it after that many sweeps, one a second, in which nothing moves") {
     SweptSession silent(std::chrono::seconds(3));
     CHECK(silent.sweeps() == 3);
     SweptSession busy(std::chrono::seconds(3));
@@ -351,7 +351,7 @@ TEST_CASE("session: each sweep adds what was sent to the figures of the port, an
     };
     session.owe();
     session.owe();
-    shows(0);  // a message costs nothing for them
+    shows(0);  // a message does not update them
     session.sweep(1);
     shows(2);
     session.sweep(3);
@@ -359,7 +359,7 @@ TEST_CASE("session: each sweep adds what was sent to the figures of the port, an
     session.owe();
     session.finish();
     session.sweep(1);
-    shows(3);  // the FIN is no byte
+    shows(3);  // the FIN is not a byte
     session.end();
     shows(3);
 }
@@ -373,7 +373,7 @@ TEST_CASE("session: counts more bytes between two sweeps than 32 bits hold") {
     CHECK(session.port_stats().received == session.counters().received);
 }
 
-TEST_CASE("worker: other handlers have their turn while many sessions have input") {
+TEST_CASE("worker: other handlers run while many sessions have input") {
     constexpr int clients = 300;
     echo_counters counters{};
     std::vector<echo_port_stats> port_stats(65536);

@@ -51,7 +51,7 @@ bool has_line(const std::string& text, const std::string& line) {
 
 }  // namespace
 
-TEST_CASE("status_text: for a reader") {
+TEST_CASE("status_text: the text for people") {
     CHECK(to_text({some_status()}) ==
           "echo-server 1.2.3: process 34, user nobody, up 2 d 3 h\n"
           "  ports        3 open: 7-9\n"
@@ -93,7 +93,7 @@ TEST_CASE("status_text: each port that was reached is in the table, the busiest 
           "  no port was reached\n");
 }
 
-TEST_CASE("status_text: of a server whose ports are not known, nothing counts as not reached") {
+TEST_CASE("status_text: if the ports of a server are not known, none counts as not reached") {
     auto draining = some_status();
     draining.json["ports"] = nullptr;
     draining.json["levels"]["not_reached"] = nullptr;
@@ -119,7 +119,7 @@ TEST_CASE("status_text: up times") {
     CHECK(up(std::chrono::seconds(86400)) == "1 d 0 h");
 }
 
-TEST_CASE("status_text: of what is not known nothing is made up") {
+TEST_CASE("status_text: what is not known is not made up") {
     const auto status = unknown_status();
     CHECK(
         to_text({status, some_status()})
@@ -134,7 +134,7 @@ TEST_CASE("status_text: of what is not known nothing is made up") {
     CHECK(to_port_table({status}).ends_with(", draining\n  what reached its ports is unknown\n"));
 }
 
-TEST_CASE("status_text: for Prometheus the address of the socket tells servers apart, as it lasts") {
+TEST_CASE("status_text: for Prometheus the address of the socket tells servers apart, as it stays the same") {
     auto one = some_status();
     one.json["start_time"] = "1700000000.123";
     auto other = some_status();
@@ -170,7 +170,7 @@ TEST_CASE("status_text: for Prometheus no two samples have the same labels, also
     CHECK(text.find("} 1\necho_server_connections{") == std::string::npos);
 }
 
-TEST_CASE("status_text: what ranges leave out has a line of its own") {
+TEST_CASE("status_text: the ports that ranges leave out have a line of their own") {
     auto status = some_status();
     status.json["left_out"] = {{"taken", {{"count", 2}, {"list", "22,80"}}},
                                {"host", {{"count", 0}, {"list", "none"}}}};
@@ -182,13 +182,13 @@ TEST_CASE("status_text: what ranges leave out has a line of its own") {
     CHECK(has_line(to_text({status}), "  left out     32768-60999 (the host's own ports)"));
 }
 
-TEST_CASE("status_text: what another process wrote can't reach the terminal as it is") {
+TEST_CASE("status_text: text from another process is escaped for the terminal") {
     auto status = some_status();
     status.json["version"] = "\x1b[31m";
     CHECK(to_text({status}).starts_with("echo-server \\x1b[31m: "));
 }
 
-TEST_CASE("status_text: a name can fake no line and no metric, and steers no terminal") {
+TEST_CASE("status_text: a name can't fake a line or a metric, or control the terminal") {
     auto status = some_status();
     status.json["user"] = "a\nb\x1b[2J";
     CHECK(to_text({status}).find(R"(, user a\x0ab\x1b[2J, up )") != std::string::npos);

@@ -197,7 +197,7 @@ TEST_CASE("session: when it has ended it causes no more work, even while another
 }
 
 TEST_CASE("session: after a small message, any number of bytes comes back whole, and the end is seen") {
-    // More than one read, whole buffers and parts of one: for bytes that are there the session must not wait for an event.
+    // More than one read, whole buffers and parts of one: the session must not wait for an event if bytes are there.
     for (const std::size_t size : {1UL, 65535UL, 65536UL, 65537UL, 131072UL, 150000UL}) {
         for (const bool ends : {false, true}) {
             CAPTURE(size);

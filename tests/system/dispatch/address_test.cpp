@@ -29,7 +29,7 @@ TEST_CASE("address: ports answer at addresses of the prefixes, and are closed el
     }
 }
 
-TEST_CASE("address: the longest prefix changes nothing, and a family without one is left alone") {
+TEST_CASE("address: the length of a prefix does not matter, and a family without a prefix stays closed") {
     const Netns netns;
     const Server server(
         netns, {"--ports", "7", "--address", "127.0.0.0/8", "--address", "127.0.0.7", "--address", "0.0.0.0/0"});
@@ -38,7 +38,7 @@ TEST_CASE("address: the longest prefix changes nothing, and a family without one
     CHECK(try_connect(netns, "::1", 7) == ECONNREFUSED);
 }
 
-TEST_CASE("address: a prefix without a local address is said, by a start and by --check") {
+TEST_CASE("address: a start and --check report a prefix without a local address") {
     const Network network;
     const auto warnings = [&](const std::string& prefix) {
         const auto command = echo_server({"--ports", "7", "--address", prefix, "--address", "127.0.0.1"});

@@ -134,7 +134,7 @@ TEST_CASE("dispatch: a socket that closes leaves the map") {
     CHECK(fixture.program.drops(ECHO_DROP_NO_SOCKET) == 1);
 }
 
-TEST_CASE("dispatch: a socket that the kernel refuses is a drop, counted") {
+TEST_CASE("dispatch: if the kernel refuses the socket, the packet is dropped and counted") {
     Fixture fixture;
     const Fd ip4_only(::socket(AF_INET, SOCK_STREAM, 0));
     REQUIRE(::listen(ip4_only.get(), 1) == 0);
@@ -145,7 +145,7 @@ TEST_CASE("dispatch: a socket that the kernel refuses is a drop, counted") {
     CHECK(fixture.program.drops(ECHO_DROP_NO_SOCKET) == 0);
 }
 
-TEST_CASE("dispatch: the map has room for every port at once, and what is set is what it holds") {
+TEST_CASE("dispatch: the map has room for every port at once, and holds exactly the ports that are set") {
     const Netns netns;
     const Netns::Entered entered(netns);
     const Fd listener = open_listener(parse_endpoint("127.0.0.1:7777"));

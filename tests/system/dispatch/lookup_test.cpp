@@ -23,7 +23,7 @@ namespace {
 
 using enum NamedServer::Protocol;
 
-/// Somebody else's program: it takes `port` for `socket`, or drops its packets if there is no socket. The destructor
+/// A foreign program: it takes `port` for `socket`, or drops its packets if there is no socket. The destructor
 /// detaches it.
 class OtherProgram {
  public:
@@ -83,7 +83,7 @@ TEST_CASE("lookup: another program's ports stay its own, whether it was attached
     }
 }
 
-TEST_CASE("lookup: of two programs that want a port the one attached last has it, and the first has it back then") {
+TEST_CASE("lookup: of two programs for one port the last attached has it, and after its end the first again") {
     const Network network;
     const NamedServer other(network.vm, tcp, "::", 9999, "other");
     const std::optional<OtherProgram> program(std::in_place, network.vm, 7, &other);
@@ -97,7 +97,7 @@ TEST_CASE("lookup: of two programs that want a port the one attached last has it
     CHECK(who(network, 7) == "other");
 }
 
-TEST_CASE("lookup: the start tells root too of another attached program, but not of an echo-server's") {
+TEST_CASE("lookup: a start as root reports another attached program, but not an echo-server's") {
     const Netns netns;
     const std::string line =
         "echo-server: another sk_lookup program is attached here, which is not an echo-server's. This one is newer: it "
@@ -115,7 +115,7 @@ TEST_CASE("lookup: the start tells root too of another attached program, but not
     CHECK(count(newer.output(), "another sk_lookup program") == 0);
 }
 
-TEST_CASE("lookup: what another program drops we serve all the same") {
+TEST_CASE("lookup: a port on which another program drops is served all the same") {
     const Network network;
     const OtherProgram before(network.vm, 7, nullptr);
     const Server server(network.vm, {"--ports", "7,77"});
@@ -140,7 +140,7 @@ TEST_CASE("lookup: two namespaces have an instance each, and neither knows of th
     CHECK(who_answers(network.vm, tcp, Network::host_ip4, 77) == "echo");
 }
 
-TEST_CASE("lookup: a link that somebody is just making, in any namespace, keeps no server from starting") {
+TEST_CASE("lookup: a server starts while somebody is making another link, in any namespace") {
     const Netns netns;
     const Netns elsewhere;
     const Server other(elsewhere, {"--ports", "7"});

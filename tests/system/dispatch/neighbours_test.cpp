@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Other services on the same host, and our leftovers after a violent end.
+// Other services on the same host, and what is left after a kill.
 #include <doctest/doctest.h>
 
 #include <csignal>

@@ -52,7 +52,7 @@ class PinsOf {
         check_same(bpffs_.socket(), socket_);
     }
 
-    /// Checks that nobody opens and closes ports through the pins.
+    /// Checks that the user nobody can open and close ports through the pins.
     void check_are_usable() const {
         if (kernel_before(5, 19)) return;  // only root can use a map
         const auto as_nobody = [&](const Command& command) {
@@ -102,7 +102,7 @@ TEST_CASE("pin: pins that a killed server left are replaced") {
     CHECK(run_ok(netns, {"bpftool", "map", "dump", "pinned", bpffs.ports()}).find(dump_of(8)) != std::string::npos);
 }
 
-TEST_CASE("pin: what killed servers left without a name is gone after the next start") {
+TEST_CASE("pin: unnamed pins that killed servers left are gone after the next start") {
     const Netns netns;
     const Bpffs bpffs(nobody);
     for (int i = 0; i < 3; ++i)
@@ -170,7 +170,7 @@ TEST_CASE("pin: a replacement that can't become the user or have threads leaves 
     check([] {
         const rlimit limit{.rlim_cur = 1, .rlim_max = 1};
         if (::setrlimit(RLIMIT_NPROC, &limit) != 0) std::abort();
-        // The older server is a process of the same user: one is too many.
+        // The older server is a process of the same user, so the user may have no other.
     });
 }
 
@@ -192,7 +192,7 @@ TEST_CASE("pin: a replacement for another user that is refused leaves the first 
     }
 }
 
-TEST_CASE("pin: where one of the names is a folder's, no pin is replaced") {
+TEST_CASE("pin: where a folder has the name of a pin, no pin is replaced") {
     const Netns netns;
     const Bpffs bpffs(nobody);
     const Server older(netns, {"--ports", "7", "--pin", bpffs.path()});

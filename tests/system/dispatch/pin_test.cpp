@@ -61,7 +61,7 @@ TEST_CASE("pin: a user who is not root dumps the maps, opens and closes ports, b
     CHECK(objects.gone());
 }
 
-TEST_CASE("pin: nobody, and not even root, puts another socket into echo_socket or takes the server's out") {
+TEST_CASE("pin: nobody, not even root, can put another socket into echo_socket or take the server's out") {
     const Netns netns;
     const Bpffs bpffs(nobody);
     Server server(netns, {"--ports", "7", "--pin", bpffs.path()});
@@ -80,7 +80,7 @@ TEST_CASE("pin: nobody, and not even root, puts another socket into echo_socket 
     };
     check({"update", "pinned", bpffs.socket()}, {"value", "0", "0", "0", "0", "0", "0", "0", "0"});
     check({"delete", "pinned", bpffs.socket()}, {});
-    // A program of the user does the same.
+    // A program of the user can't do it either.
     const Fd map(bpf_obj_get(bpffs.socket().c_str()));
     REQUIRE(map);
     const __u32 first = 0;
@@ -120,10 +120,10 @@ TEST_CASE("pin: a reload says that somebody has frozen echo_ports, and the ports
     CHECK(try_connect(netns, "127.0.0.1", 77) == ECONNREFUSED);
 }
 
-TEST_CASE("pin: where map updates take CAP_BPF, that its user can't use the pins is said") {
+TEST_CASE("pin: where map updates take CAP_BPF, the server says that its user can't use the pins") {
     const Netns netns;
     const Bpffs bpffs(nobody);
-    // As before Linux 5.19: nobody without a capability may look into a map. Here, nobody at all may.
+    // As before Linux 5.19, where a lookup in a map takes a capability: here every lookup fails.
     Server server(netns, {"--ports", "7", "--pin", bpffs.path()},
                   [] { refuse_system_call(SYS_bpf, BPF_MAP_LOOKUP_ELEM, EPERM); });
     CHECK(server.output().starts_with(
@@ -147,14 +147,14 @@ TEST_CASE("pin: root follows no link that the folder's owner puts there") {
     const TempFile secret("root's own\n");
     REQUIRE(::symlink(secret.path().c_str(), bpffs.ports().c_str()) == 0);
     const Server server(netns, {"--ports", "7", "--pin", bpffs.path()}, [&] {
-        // The place of the pin before it has its name.
+        // The pin has this name first.
         if (::symlink(secret.path().c_str(), (bpffs.ports() + "_new").c_str()) != 0) std::abort();
     });
     CHECK(owner_of(secret.path()) == 0);
     CHECK(run_ok(netns, {"bpftool", "map", "dump", "pinned", bpffs.ports()}).find(dump_of(7)) != std::string::npos);
 }
 
-TEST_CASE("pin: a start that fails hands out nothing that the user had no right to") {
+TEST_CASE("pin: a start that fails gives the user no access to objects of others") {
     const Netns netns;
     const Bpffs bpffs(nobody);
     const Bpffs roots(0);
@@ -191,7 +191,7 @@ TEST_CASE("pin: where its user may not write, a start pins nothing, and says wha
     check(nobody, 0755, "root");
 }
 
-TEST_CASE("pin: elsewhere than on a BPF file system is an error that says how to mount one") {
+TEST_CASE("pin: elsewhere than on a BPF file system it is an error, which says how to mount one") {
     const Netns netns;
     const auto check = [&](const std::string& folder, const std::string& says) {
         const auto [code, output] = run(netns, echo_server({"--ports", "7", "--pin", folder}));

@@ -23,7 +23,7 @@ std::string scan(const Netns& from, const std::string& address, const std::strin
     return ports_in(nmap(from, command), R"((\d+)/open/tcp)");
 }
 
-// CPU time, because the clock also counts other processes, and the pause after the reload before.
+// CPU time, because the clock also counts other processes, and the pause after the previous reload.
 #ifdef NDEBUG
 constexpr std::chrono::milliseconds promised{200};
 #else

@@ -65,11 +65,11 @@ TEST_CASE("crowd: 10,000 slow readers get every byte, and nobody waits for them"
     constexpr std::size_t size = 48000;
     constexpr std::size_t piece = 6000;
     raise_descriptor_limit();
-    // Each client sends a part of this that is its own.
+    // Each client sends its own part of this.
     std::string text(size + crowd, '\0');
     for (unsigned seed = 1; auto& c : text) c = static_cast<char>((seed = seed * 1664525U + 1013904223U) >> 24U);
     const Network network;
-    // The kernel then keeps little for slow readers, and the server has to keep the rest.
+    // So the kernel keeps little for slow readers, and the server has to keep the rest.
     set_sysctl(network.host, "net/ipv4/tcp_rmem", "4096 8192 8192");
     set_sysctl(network.vm, "net/ipv4/tcp_wmem", "4096 8192 8192");
     const Server server(network.vm, {"--ports", "7"});

@@ -41,7 +41,7 @@ TEST_CASE("limits: with 80 descriptors and 500 clients it waits without spinning
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
-TEST_CASE("limits: the soft limit of descriptors is raised to the hard one") {
+TEST_CASE("limits: the soft limit of descriptors is raised to the hard limit") {
     const Netns netns;
     Server server(netns, {"--ports", "7"}, [] { limit_descriptors_softly(64); });
     std::list<Client> clients;
@@ -65,7 +65,7 @@ TEST_CASE("limits: with --max-connections new connections wait in the backlog, a
     CHECK(eventually([&] { return status_shows(netns, ", 3 of at most 4096 waiting, 0 dropped\n"); }));
     CHECK(status_shows(netns, "  connections  2 open of at most 2, 2 in all, "));
     CHECK(comes_to_rest(server));
-    // A stop serves the waiting clients too, max two at a time.
+    // A stop serves the waiting clients too, at most two at a time.
     server.signal(SIGTERM);
     CHECK(server.wait_for("stopping") ==
           "stopping: the ports are closed; waiting up to 3600 s for 2 connections, and for clients that are not "
@@ -79,7 +79,7 @@ TEST_CASE("limits: with --max-connections new connections wait in the backlog, a
     CHECK(server.wait() == 0);
 }
 
-TEST_CASE("limits: more connections than descriptors, or none for any, is an error at the start") {
+TEST_CASE("limits: too few descriptors for --max-connections, or for one connection, is an error at the start") {
     const Netns netns;
     const auto check = [&](const Command& arguments, const std::string& says, const std::string& hint) {
         const auto result = run(netns, echo_server(arguments), [] { limit_descriptors(30); });
@@ -100,8 +100,9 @@ TEST_CASE("limits: more connections than descriptors, or none for any, is an err
 
 #ifdef NDEBUG  // sanitizers need descriptors too
 // Alone, because a start looks at the maps of every server on the machine that is just ending.
-TEST_CASE("limits: any number of descriptors that is too low is one line, and the number in it is enough" *
-          doctest::test_suite("alone")) {
+TEST_CASE(
+    "limits: each number of descriptors that is too low is an error in one line, which has a number that is enough" *
+    doctest::test_suite("alone")) {
     const Netns netns;
     const Bpffs bpffs(nobody);
     const Command arguments{"--ports", "7", "--threads", "2", "--pin", bpffs.path(), "--replace"};

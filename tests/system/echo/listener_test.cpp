@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Changes that others make to the listening socket, before or after another process takes it.
+// Changes from outside to the listening socket, before or after another process takes it over.
 #include <doctest/doctest.h>
 #include <sys/syscall.h>
 
@@ -21,7 +21,7 @@ void destroy_listener(const Netns& netns) { run_ok(netns, {"ss", "-K", "-tl", "s
 
 }  // namespace
 
-TEST_CASE("listener: a server whose listener was destroyed from outside says so, and ends") {
+TEST_CASE("listener: a server whose listener was destroyed from outside logs that, and ends") {
     const Netns netns;
     for (const auto* threads : {"1", "3"}) {
         CAPTURE(threads);
@@ -38,7 +38,7 @@ TEST_CASE("listener: a server whose listener was destroyed from outside says so,
     }
 }
 
-TEST_CASE("listener: net.core.somaxconn of now is the backlog after a restart, too, and after a replacement") {
+TEST_CASE("listener: after a restart or a replacement the backlog is the present net.core.somaxconn") {
     const Netns netns;
     const auto backlog = [&] { return run_ok(netns, {"sh", "-c", "ss -ltnH 'sport = 7777' | awk '{ print $3 }'"}); };
     set_sysctl(netns, "net/core/somaxconn", "100");
@@ -54,7 +54,7 @@ TEST_CASE("listener: net.core.somaxconn of now is the backlog after a restart, t
     CHECK(backlog() == "200\n");
 }
 
-TEST_CASE("listener: where a socket can't get its options, --replace says so, and the old server goes on") {
+TEST_CASE("listener: where a socket can't get its options, --replace fails, and the old server goes on") {
     const Netns netns;
     const Server older(netns, {"--ports", "7"});
     const auto [code, output] =

@@ -30,7 +30,7 @@ namespace {
 constexpr std::size_t piece = 32768;  // the server reads it in one go
 constexpr auto longest_wait = 4 * time_limit;
 
-/// A client whose side has room for a few KiB, or for some.
+/// A client whose socket has room for few bytes.
 Client small_client(const Netns& netns, const std::string& address, int room = 4096) {
     Client client(netns, address, 7);
     REQUIRE(::setsockopt(client.fd(), SOL_SOCKET, SO_RCVBUF, &room, sizeof(room)) == 0);
@@ -42,8 +42,8 @@ struct Bytes {
     std::size_t sent = 0;
 };
 
-/// What the only server has received and sent back, as its map echo_counters has it: 'status' would need a process for
-/// each look, and a client has a minute.
+/// The bytes that the only server has received and sent back, from its map echo_counters: 'status' would need a
+/// process for each look, and a client has a minute.
 class Counters {
  public:
     explicit Counters(const Netns& netns)
@@ -110,7 +110,7 @@ bool is_known(const Netns& netns, const Client& client) {
 
 }  // namespace
 
-TEST_CASE("owed: an end with bytes owed is a reset, and an end without any a FIN") {
+TEST_CASE("owed: an end with bytes owed is a reset, and an end with no bytes owed is a FIN") {
     struct Case {
         const char* name;
         Command flags;
@@ -159,7 +159,7 @@ TEST_CASE("owed: a client that takes its bytes slowly is not idle") {
     make_owe(network.vm, slow);
     const auto start = std::chrono::steady_clock::now();
     for (auto now = start; now - start < 12s; now = std::chrono::steady_clock::now()) {
-        slow.receive(16384);  // the kernel tells of room half a buffer of the client at a time
+        slow.receive(16384);  // the kernel reports room half a buffer of the client at a time
         REQUIRE(slow.error() == 0);
         std::this_thread::sleep_for(100ms);
     }
@@ -209,7 +209,7 @@ TEST_CASE("owed: a client that does not read costs the kernel at most 8 MiB, wha
     check(newer);
 }
 
-TEST_CASE("owed: who takes nothing is gone after a minute or so, half-closed or not; who takes a little stays") {
+TEST_CASE("owed: a client that takes nothing is reset after about a minute, half-closed or not; a slow one stays") {
     const Network network;
     const Server server(network.vm, {"--ports", "7"});
     auto silent = small_client(network.host, Network::vm_ip4);
@@ -228,13 +228,13 @@ TEST_CASE("owed: who takes nothing is gone after a minute or so, half-closed or 
     bool is_half_closed = false;
     CHECK(eventually(
         [&] {
-            // For a minute less than the third of the server's buffer of which epoll(7) would tell.
+            // In a minute this takes less than a third of the server's buffer, at which epoll(7) would report room.
             if (std::chrono::steady_clock::now() - last_taken > 250ms) {
                 last_taken = std::chrono::steady_clock::now();
                 slow.receive(4096);
             }
             REQUIRE(slow.error() == 0);
-            // Within the minute: a FIN does not begin another.
+            // Within the minute: a FIN does not begin another minute.
             if (!is_half_closed && std::chrono::steady_clock::now() - start > 40s) {
                 half_closed.shutdown_write();
                 is_half_closed = true;
@@ -250,26 +250,26 @@ TEST_CASE("owed: who takes nothing is gone after a minute or so, half-closed or 
     CHECK(echo_once(idle) == "x");
 }
 
-TEST_CASE("owed: the minute begins with the last acknowledgment, also before an end, and anew for who owed nothing") {
+TEST_CASE("owed: the minute begins with the last acknowledgment, also before an end, and again with new bytes") {
     const Network network;
     const Server server(network.vm, {"--ports", "7"});
     // The server looks each second, and resets at the 61st look.
     const auto start = std::chrono::steady_clock::now();
     auto ending = small_client(network.host, Network::vm_ip4, 65536);
     ending.send(std::string(50 * piece, 'k'));
-    Client anew = connected(network.host, 7, Network::vm_ip4);
+    Client again = connected(network.host, 7, Network::vm_ip4);
     std::this_thread::sleep_until(start + 15s);
     run_ok(network.vm, {"nft", "add table inet t"});
     run_ok(network.vm, {"nft", "add chain inet t c { type filter hook output priority 0; }"});
-    run_ok(network.vm, {"nft", fmt::format("add rule inet t c tcp dport {} drop", port_of(anew))});
-    anew.send("x");
+    run_ok(network.vm, {"nft", fmt::format("add rule inet t c tcp dport {} drop", port_of(again))});
+    again.send("x");
     std::this_thread::sleep_until(start + 50s);
     CHECK(ending.receive(20 * piece).size() == 20 * piece);  // more than its buffer has: it must acknowledge some
     std::this_thread::sleep_until(start + 51s);
     ending.shutdown_write();
     std::this_thread::sleep_until(start + 66s);
     CHECK(is_known(network.vm, ending));
-    CHECK(is_known(network.vm, anew));
+    CHECK(is_known(network.vm, again));
 }
 
 TEST_CASE("owed: a peer that is dead is gone after two minutes; an idle one stays, though probes are lost") {

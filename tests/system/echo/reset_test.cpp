@@ -30,7 +30,7 @@ void go_through(Client& client, std::size_t size) {
 
 }  // namespace
 
-TEST_CASE("reset: in whatever state a connection is, it harms nobody else and leaves nothing behind") {
+TEST_CASE("reset: a reset in any state of a connection affects no other client, and leaves nothing behind") {
     struct State {
         const char* name;
         std::function<void(Client&)> enter;
@@ -72,7 +72,7 @@ TEST_CASE("reset: in whatever state a connection is, it harms nobody else and le
     CHECK(server.output().ends_with(fmt::format("sudo kill {}\n", server.pid())));  // the last line of the start
 }
 
-TEST_CASE("reset: connections that are gone before they are accepted harm nobody else") {
+TEST_CASE("reset: connections that are reset before they are accepted affect no other client") {
     const Network network;
     const Server server(network.vm, {"--ports", "7"});
     Client witness = connected(network.host, 7, Network::vm_ip4);
@@ -88,7 +88,7 @@ TEST_CASE("reset: connections that are gone before they are accepted harm nobody
     CHECK(eventually([&] { return status_shows(network.vm, "  1 open of at most "); }));
 }
 
-TEST_CASE("reset: what a drain waits for may end by a RST as well") {
+TEST_CASE("reset: a drain ends when the last connections are reset") {
     const Network network;
     Server server(network.vm, {"--ports", "7", "--threads", "2", "--drain-timeout", "3600"});
     std::list<Client> clients;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Calls that fail, mostly for want of memory.
+// Calls that fail, mostly because there is no memory.
 #include <doctest/doctest.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -61,7 +61,7 @@ TEST_CASE("limits: out of memory it cuts off connections and goes on") {
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
-TEST_CASE("limits: without memory for new connections it lets them wait without spinning, and accepts again") {
+TEST_CASE("limits: without memory for new connections they wait, it does not spin, and it accepts them later") {
     const Netns netns;
     const TempFile shortage("");
     Server server(netns, {"--ports", "7", "--threads", "2"}, [&] { fail_memory(shortage.path()); });
@@ -70,12 +70,13 @@ TEST_CASE("limits: without memory for new connections it lets them wait without 
     const auto start = std::chrono::steady_clock::now();
     const auto cpu = server.cpu_time();
     shortage.write("now");
-    // An accepted client without memory is lost: ten in a second.
+    // Clients that are accepted without memory are lost, ten a second.
     std::list<Client> idle;
     for (int i = 0; i < 200; ++i) idle.emplace_back(netns, "127.0.0.1", 7);
     const auto complaints = [&] { return count(server.output(), "accepting a connection: Cannot allocate memory; "); };
     REQUIRE(eventually([&] { return complaints() >= 3; }));
-    CHECK((server.cpu_time() - cpu) * 4 < std::chrono::steady_clock::now() - start);  // a slow machine needs a tenth
+    CHECK((server.cpu_time() - cpu) * 4 <
+          std::chrono::steady_clock::now() - start);  // even a slow machine needs only a tenth
     other.send("during");
     CHECK(other.receive(6) == "during");
     server.signal(SIGUSR1);
@@ -105,7 +106,7 @@ TEST_CASE("limits: no error of accept() ends the loop or makes it spin") {
         CHECK(echoes(netns, "127.0.0.1", 7));
         const auto complaints = count(server.output(), "accepting a connection: ");
         CHECK((complaints > 0) == row.complains);
-        CHECK(complaints <= 2);  // max one a second
+        CHECK(complaints <= 2);  // at most one a second
     }
 }
 

@@ -79,7 +79,7 @@ TEST_CASE("splice: a fault in any call of a stream lets no byte get to another c
             CHECK(client->at_end());
         }
         struck.shutdown_write();
-        CHECK(eventually([&] { return bytes_add_up(netns); }));  // also what was received and lost
+        CHECK(eventually([&] { return bytes_add_up(netns); }));  // also the bytes that were received and lost
         server.signal(SIGTERM);
         CHECK(server.wait() == 0);
     }

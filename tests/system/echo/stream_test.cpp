@@ -51,7 +51,7 @@ TEST_CASE("stream: 100 MiB through nc come back identical") {
     run_ok(network.host, {"cmp", sent.path(), received.path()});
 }
 
-TEST_CASE("stream: after a half-close everything still owed is sent, then our FIN") {
+TEST_CASE("stream: after a half-close all owed bytes are sent, then our FIN") {
     const Network network;
     const Server server(network.vm, {"--ports", "7"});
     Client client(network.host, Network::vm_ip4, 7);
@@ -76,7 +76,7 @@ TEST_CASE("stream: a client that never reads costs bounded memory and no CPU, an
     const auto sent = send_until_full(client, data);
     const long grown = server.status_kb("VmRSS") - memory;
     MESSAGE("taken before the server stopped reading: ", sent >> 10U, " KiB, of that in its process: ", grown, " KiB");
-    CHECK(sent < (24U << 20U));  // twice the bytes that both keep
+    CHECK(sent < (24U << 20U));  // twice the bytes that the kernel and the server keep
 #ifdef NDEBUG
     CHECK(grown < 256);
 #else
@@ -96,7 +96,7 @@ TEST_CASE("stream: a client that never reads costs bounded memory and no CPU, an
 }
 
 #ifdef NDEBUG  // sanitizers keep freed memory
-TEST_CASE("stream: what was kept for clients that did not read is given back once they have") {
+TEST_CASE("stream: memory for clients that did not read is freed once they have read") {
     const Netns netns;
     for (const std::string limits : {"tcp_rmem", "tcp_wmem"})  // small buffers: the server soon has to keep bytes
         run_ok(netns, {"sh", "-c", "echo 4096 65536 65536 > /proc/sys/net/ipv4/" + limits});
@@ -132,7 +132,7 @@ TEST_CASE("stream: urgent data comes back in its place") {
     client.send("before !", MSG_OOB);  // the last byte is the urgent one
     client.send(" after");
     CHECK(client.receive(14) == "before ! after");
-    // All of it is there when the server looks: recv(2) stops at urgent data.
+    // All bytes are there when the server reads: recv(2) stops at urgent data.
     for (int i = 0; i < 3; ++i) {
         server.freeze();
         client.send("before !", MSG_OOB);

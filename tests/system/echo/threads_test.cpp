@@ -76,7 +76,7 @@ TEST_CASE("threads: unless told otherwise there is one for each CPU that the ser
     CHECK(received_by_thread(netns).size() == 1);
 }
 
-TEST_CASE("threads: a drain waits for the connections of all of them, and for no longer") {
+TEST_CASE("threads: a drain waits for the connections of all threads, and no longer") {
     const Netns netns;
     Server server(netns, {"--ports", "7", "--threads", "4", "--drain-timeout", "3600"});
     std::list<Client> clients;
@@ -93,7 +93,7 @@ TEST_CASE("threads: a drain waits for the connections of all of them, and for no
     CHECK(server.output().ends_with("\nstopped\n"));
 }
 
-TEST_CASE("threads: at --max-connections the end of a connection in any of them lets the next one in") {
+TEST_CASE("threads: at --max-connections the end of a connection in any thread makes room for the next") {
     const Netns netns;
     Server server(netns, {"--ports", "7", "--threads", "4", "--max-connections", "4"});
     std::list<Client> clients;
@@ -107,16 +107,16 @@ TEST_CASE("threads: at --max-connections the end of a connection in any of them 
     CHECK(served == 40);
 }
 
-TEST_CASE("threads: as many as the system allows, or a message that says so") {
+TEST_CASE("threads: more than the system allows is an error, which says what to change") {
     const Netns netns;
     const auto few_processes = [] {
         const rlimit limit{.rlim_cur = 1, .rlim_max = 1};
         if (::setrlimit(RLIMIT_NPROC, &limit) != 0) std::abort();
     };
-    // A user of its own, so that no other process counts.
+    // This user has no other process that would count.
     const auto refused = run(netns, echo_server({"--ports", "7", "--threads", "2", "--user", "54322"}), few_processes);
     CHECK(refused.code == 1);
-    // LeakSanitizer adds a line: it has no thread either.
+    // LeakSanitizer adds a line: it gets no thread either.
     CHECK(refused.output.starts_with(
         "echo-server: starting a thread: Resource temporarily unavailable; allow this user more threads ('ulimit -u', "
         "or TasksMax in the systemd unit), or lower --threads\n"));

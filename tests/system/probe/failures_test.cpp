@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// What 'echo-server probe' says where it is called wrongly, can't measure, or is ended; and to a person who waits.
+// What 'echo-server probe' says when it is called wrongly, can't measure, or is stopped, and what it shows meanwhile.
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -94,7 +94,7 @@ TEST_CASE("probe: wrong usage has exit code 2, and says what is wrong") {
     }
 }
 
-TEST_CASE("probe: what could not be measured has exit code 3, and is no verdict") {
+TEST_CASE("probe: a measurement that fails has exit code 3, and gives no verdict") {
     const Network network;
     run_ok(network.host, {"ip", "address", "add", "fe80::1/64", "dev", "to-vm", "nodad"});
     struct Case {
@@ -136,7 +136,7 @@ TEST_CASE("probe: what could not be measured has exit code 3, and is no verdict"
     }
 }
 
-TEST_CASE("probe: what is known is printed, even if the server's status fails in the end") {
+TEST_CASE("probe: the results are printed, even if the server's status fails in the end") {
     const Netns netns;
     const TempFile once("");
     const std::string status = R"(echo '{"instances": [{"by_port": {}, "ports": null, "left_out": null}]}')";
@@ -177,7 +177,7 @@ TEST_CASE("probe: Ctrl-C prints what is known so far") {
                    "  not probed   3000 ports: 5001-8000\n")));
 }
 
-TEST_CASE("probe: on a terminal one line shows how far it is, and then it is gone") {
+TEST_CASE("probe: on a terminal one line shows the progress, and is removed in the end") {
     const Netns netns;
     const Server server(netns, {"--ports", "1-20"});
     const Terminal terminal;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// What 'echo-server probe' says of a port, by itself and together with the server, for each kind of thing that can
-// stand on the way.
+// What 'echo-server probe' says of a port, with and without the server's status, for each kind of middlebox.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -211,7 +210,7 @@ Middleboxes programs() {
     return all;
 }
 
-// What the server itself does not take.
+// The port list of the server. at_the_server() has those of 1001-40000 that it does not open.
 constexpr auto ports_of_the_server = "1001-40000,!1070";
 constexpr std::uint16_t other_program = 1071;
 
@@ -244,7 +243,7 @@ json report_of(Process& process) {
     return json::parse(output);
 }
 
-// Fails the test if the report has not exactly one result of `port`.
+// Fails the test unless the report has exactly one result of `port`.
 json result_of(const json& report, std::uint16_t port) {
     json found;
     for (const auto& result : report["results"]) {
@@ -307,7 +306,7 @@ TEST_CASE("probe: says what each middlebox does, on IPv4") { check_middleboxes(f
 
 TEST_CASE("probe: says what each middlebox does, on IPv6") { check_middleboxes(true); }
 
-TEST_CASE("probe: limits of the rate, and of connections, cost tries, and no port") {
+TEST_CASE("probe: limits of the rate or number of connections cost tries, but no port") {
     const std::string rate = "ct state new limit rate over 100/second burst 20 packets drop";
     const std::string connections = "ct state new ct count over 10 drop";
     const std::string with_rst = "ct state new ct count over 10 reject with tcp reset";

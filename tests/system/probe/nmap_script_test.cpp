@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// What nmap reports by scripts/tcp-echo.nse, of echo-server and of others who answer in its place.
+// What nmap reports by scripts/tcp-echo.nse, of echo-server and of other programs on its ports.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
@@ -198,7 +198,7 @@ TEST_CASE("nmap script: says what came instead of an echo") {
     CHECK(output.find("110/tcp closed") != std::string::npos);
 }
 
-TEST_CASE("nmap script: each 256 bytes that it sends have every value once, and no two are alike") {
+TEST_CASE("nmap script: each 256 bytes that it sends have every value once, and all blocks differ") {
     const Netns netns;
     std::string bytes(65536, '\0');
     {
@@ -217,7 +217,7 @@ TEST_CASE("nmap script: each 256 bytes that it sends have every value once, and 
     CHECK(blocks.size() == 256);
 }
 
-TEST_CASE("nmap script: an echo byte by byte is verified, and an echo at the second try, which it says") {
+TEST_CASE("nmap script: verifies an echo byte by byte, and an echo at the second try, and names the try") {
     const Netns netns;
     const OddServer slow(netns, 101, [](const Fd& client) {
         const int at_once = 1;
@@ -259,7 +259,7 @@ TEST_CASE("nmap script: says why there is no connection, though the scan found t
     CHECK(ports_in(xml, in_xml(verified, true, 4096, 1)) == "10");
 }
 
-TEST_CASE("nmap script: a link-local address needs -e, and the script says so") {
+TEST_CASE("nmap script: for a link-local address it asks for -e") {
     const Network network;
     const Server server(network.vm, {"--ports", "7"});
     std::string link_local;
@@ -281,7 +281,7 @@ TEST_CASE("nmap script: a link-local address needs -e, and the script says so") 
           "(2 tries)");
 }
 
-TEST_CASE("nmap script: an argument that is wrong is said, and nothing is sent") {
+TEST_CASE("nmap script: a wrong argument is an error, and nothing is sent") {
     const Netns netns;
     const Server server(netns, {"--ports", "7"});
     const auto said_with = [&](const std::string& argument) {
@@ -301,7 +301,7 @@ TEST_CASE("nmap script: an argument that is wrong is said, and nothing is sent")
               fmt::format("'{}' is not allowed here: write tcp-echo.size=BYTES or tcp-echo.timeout=TIME",
                           argument.substr(0, argument.find('='))));
     CHECK(status_shows(netns, "  echoed       none\n"));
-    // What belongs to other scripts is left alone.
+    // Arguments of other scripts are ignored.
     CHECK(is(said_with("tcp-echoes=1,x={tcp-echo.x=1},x,tcp-echo.size=9"), R"(echo verified \(9 bytes, \d+ ms\))"));
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// What 'echo-server probe' says of programs that echo in odd ways, or do something else.
+// What 'echo-server probe' says of programs that echo in odd ways or not at all.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <poll.h>
@@ -126,7 +126,7 @@ std::vector<OddPeer> those_that_stop() {
     };
 }
 
-// Whatever the client sends. `text` is a literal.
+// Sends `text`, a literal, before the echo.
 Peer::Serve that_says(std::string_view text) {
     return [text](Fd& client) {
         tell(client, text);
@@ -167,7 +167,7 @@ std::vector<OddPeer> those_that_change_bytes() {
     };
 }
 
-// The verdict of a port, and behind it the detail, from the text for people: "silent, 0 of 4096 bytes".
+// The verdict of a port and its detail, from the text for people: "silent, 0 of 4096 bytes".
 std::string verdict_of(std::uint16_t port, const std::string& report) {
     const std::regex line(R"(\n  (\S+) +\d+ ports?(.*): ([0-9,-]+)(?=\n))");
     for (std::sregex_iterator found(report.begin(), report.end(), line), end; found != end; ++found) {
@@ -184,7 +184,7 @@ bool is_printable(std::string_view text) {
 
 }  // namespace
 
-TEST_CASE("probe: says what odd peers do, in bounded time and memory, and shows nothing of theirs raw") {
+TEST_CASE("probe: says what odd peers do, in bounded time and memory, and escapes what they send") {
     const Netns netns;
     auto table = those_that_echo(netns);
     for (const auto& more : {those_that_stop(), those_that_change_bytes()})
@@ -202,7 +202,7 @@ TEST_CASE("probe: says what odd peers do, in bounded time and memory, and shows 
     for (const auto port : {ncat_port, nc_port})
         REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", port) == 0; }));
 
-    // A peer that drips is left after 12 timeouts.
+    // The probe leaves a peer that drips after 12 timeouts.
     const auto ports =
         fmt::format("{}-{},{}-{}", first_odd_port, first_odd_port + table.size() - 1, ncat_port, closed_port);
     Process probe(netns, echo_server({"probe", "--ports", ports, "--retries", "0", "--timeout", "2", "127.0.0.1"}));

@@ -35,7 +35,7 @@ Command probe_with(Command arguments) {
     return echo_server(arguments);
 }
 
-// Exit code and text; in place of the time it has "T".
+// Exit code and text, with "T" for the time.
 Result probed(const Netns& netns, const Command& arguments, const std::function<void()>& in_child = {}) {
     const auto [code, output] = run(netns, probe_with(arguments), in_child);
     return {code, std::regex_replace(output, std::regex(R"(\d+\.\d s)"), "T")};
@@ -86,13 +86,13 @@ TEST_CASE("probe: all 65,535 ports echo; it needs little memory, and leaves a ro
 #ifdef NDEBUG  // sanitizers keep much more
     CHECK(probe.peak_kb() < 64 * 1024);
 #endif
-    // 257 show that an end gets through. The kernel may have sent one again.
+    // On 257 ports the probe ends the connection by a FIN. The kernel may have sent some again.
     CHECK(segments.count("ends") >= 257);
     CHECK(segments.count("ends") < 600);
     CHECK(segments.count("resets") >= 65535 - 257);
 }
 
-TEST_CASE("probe: of few ports each connection ends by an end on both sides") {
+TEST_CASE("probe: with few ports each connection ends by a FIN of both sides") {
     const Network network;
     const Segments segments(network.host);
     const Server server(network.vm, {"--ports", "1-20"});
@@ -200,7 +200,7 @@ TEST_CASE("probe: each payload comes back whole") {
     }
 }
 
-TEST_CASE("probe: --hold sends all again on the same connection") {
+TEST_CASE("probe: --hold sends all bytes again on the same connection") {
     const Netns netns;
     const Server server(netns, {"--ports", "7-9"});
     CHECK(probed(netns, {"--hold", "1", "--size", "1000", "--ports", "7-9", "127.0.0.1"}).code == 0);
@@ -210,7 +210,7 @@ TEST_CASE("probe: --hold sends all again on the same connection") {
     CHECK(only_status(netns)["by_port"] == expected);
 }
 
-TEST_CASE("probe: what fails is tried again, and the report says at which try it echoed") {
+TEST_CASE("probe: a port that fails is tried again, and the report says at which try it echoed") {
     const Netns netns;
     std::atomic<int> connections = 0;
     const Peer second(netns, 7, [&](Fd& client) {
@@ -246,7 +246,7 @@ TEST_CASE("probe: of more than 1,000 ports that fail alike, some are tried again
     }
 }
 
-TEST_CASE("probe: a socket that connects to itself is no echo") {
+TEST_CASE("probe: a socket that connects to itself is not an echo") {
     const Netns netns;
     set_sysctl(netns, "net/ipv4/ip_local_port_range", "40000 40007");
     for (int i = 0; i < 10; ++i)

@@ -16,14 +16,14 @@ namespace echo_server {
 
 namespace {
 
-// A server of 7 and of 1000-1010, of which another program has 1003; and another echo on 8.
+// A server of 7 and 1000-1010, without 1003, where another program listens; and another echo server on 8.
 struct Scene {
     Netns netns;
     Peer other{netns, 1003, [](Fd& client) { receive_from(client, 4096); }};
     Peer other_echo{netns, 8, [](Fd& client) { echo_back(client); }};
     Server server{netns, {"--ports", "7,1000-1010"}};
 
-    // Exit code, and the text behind its first line.
+    // Exit code, and the text after its first line.
     [[nodiscard]] std::string probe(const Command& flags, const std::function<void()>& in_child = {}) const {
         Command arguments{"probe", "127.0.0.1", "--retries", "0"};
         arguments.insert(arguments.end(), flags.begin(), flags.end());
@@ -51,7 +51,7 @@ TEST_CASE("probe: with --status-command each port has a reading, and older figur
           "0\n"
           "  echoed       11 ports, through: 7,1000-1002,1004-1010\n");
     CHECK(scene.probe({"--status-command", status, "--ports", some_of_each}) == read_of_each);
-    // On 7 the server has figures, but none of this probe.
+    // On 7 the server has figures, but not of this probe.
     run_ok(scene.netns, {"nft", "-f",
                          TempFile(R"(
         table ip elsewhere {

@@ -6,7 +6,7 @@ set datafile separator "\t"
 set title "CPU time of the server for each operation, relative to an epoll loop behind the same dispatch program"
 set xlabel "workload"
 set ylabel "relative CPU time (less is better)"
-# The servers that fork are far away from the others. Bars begin at the lower end, which stands for nothing.
+# The servers that fork need far more than the others. The lower end of the bars has no meaning.
 set logscale y
 set yrange [0.5:*]
 set ytics (0.5, 0.7, 1, 1.4, 2, 4, 8, 16, 32, 64, 128)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// The floor under echo-server's figures: TCP echo by epoll and nothing else, in one thread. It echoes correctly, and
-// leaves out everything else that a server needs: signals, limits, counters, timeouts.
+// The floor for echo-server's figures: a TCP echo by epoll, in one thread. It echoes correctly, and leaves out all else
+// that a server needs: signals, limits, counters, timeouts.
 #include <fmt/format.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>

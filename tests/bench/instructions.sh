@@ -41,8 +41,8 @@ count_instructions() { # WORKLOAD RIVAL UNIT ARGUMENTS...: for each operation, o
 
 measure_instructions() { # RIVALS...
     local rival
-    # On the same CPU, server and load have their turns. Beside each other, the faster of them sleeps again and again:
-    # how often differs from run to run.
+    # On one CPU, server and load run in turns. On two, the faster one sleeps again and again, and the number of sleeps
+    # differs from run to run.
     local load_cpu=$server_cpu
     local run_by=(taskset -c "$server_cpu" valgrind --tool=callgrind --vgdb=no)
     run_by+=(--callgrind-out-file=/dev/null "--log-file=$folder/callgrind")
@@ -67,8 +67,8 @@ print_instructions() { # from results.csv
     }' "$csv"
 }
 
-# More than the recorded figure, and 15 % of room for another compiler, is a failure. A stream has more room: the more
-# the CPU does beside it, the smaller are its pieces.
+# A figure may be 15 % above the recorded one, because of another compiler. A stream may be more, because its pieces are
+# smaller when the CPU is busy.
 within_limit() { # WORKLOAD
     awk -F, -v workload="$1" '
         FILENAME == ARGV[1] && $1 == workload { limit = $2 * (workload == "stream" ? 2 : 1.15) }

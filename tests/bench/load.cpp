@@ -35,7 +35,7 @@ struct Settings {
     std::string workload;
     std::size_t connections = 50;
     double seconds = 2;
-    std::size_t operations = 0;  // or for some seconds
+    std::size_t operations = 0;  // 0: for some seconds
     double warm_up = 0.3;
     pid_t server = 0;
     Work work;
@@ -58,7 +58,7 @@ class Load {
         for (auto& client : clients_) client.go_on();
     }
 
-    // Lets the load go on for `time`; returns the finished work.
+    // Goes on with the load for `time`; returns the finished work.
     Tally run(duration<double> time) {
         const auto end = steady_clock::now() + time;
         return run_until([end](const Tally&) { return steady_clock::now() >= end; });
@@ -132,8 +132,8 @@ void measure(const Settings& settings) {
     fmt::print("p99.9 us,{:.1f}\n", percentile_us(tally.latencies, 0.999));
 }
 
-// Does a certain amount of work, for whoever counts what the server does meanwhile. Prints all that was done, the
-// clients' first messages too.
+// Does a fixed amount of work, while another program counts what the server does. Prints all that was done, also the
+// clients' first messages.
 void do_operations(const Settings& settings) {
     Load load(settings);
     load.go_on();

@@ -14,9 +14,9 @@ namespace echo_server {
 
 /// The work of every connection of a load.
 struct Work {
-    std::size_t message = 64;       ///< bytes; an operation is one message sent and come back, or one whole connection
+    std::size_t message = 64;       ///< bytes; an operation is one message and its echo, or one whole connection
     bool keep_sending = false;      ///< two messages are under way all the time; otherwise one at a time
-    bool one_message_each = false;  ///< then shut down, see the server end it too, and connect anew
+    bool one_message_each = false;  ///< then shut down, see the server end it too, and connect again
     std::vector<asio::ip::tcp::endpoint> targets;  ///< taken in turn
 };
 
@@ -35,7 +35,7 @@ class LoadClient {
 
     /// Connects, and sends the first bytes; call it once. If the work is messages, it sends only the first message.
     void start();
-    /// Lets the client send its other messages.
+    /// The client may send its other messages now.
     void go_on();
     /// Goes on after an event of the epoll set; adds finished operations to `tally`.
     void handle(std::uint32_t events, Tally& tally);

@@ -30,7 +30,7 @@ static void watch(int operation, int fd, unsigned events) {
 static void start(struct addrinfo* to, int port) {
     const int fd = socket(to->ai_family, SOCK_STREAM | SOCK_NONBLOCK, 0), timeout_ms = 2000;
     if (fd < 0 || fd >= max_fd) err(1, "socket");
-    ((struct sockaddr_in*)to->ai_addr)->sin_port = htons(port);  // it is at the same place for IPv6
+    ((struct sockaddr_in*)to->ai_addr)->sin_port = htons(port);  // at the same place for IPv6
     setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms));
     if (connect(fd, to->ai_addr, to->ai_addrlen) < 0 && errno != EINPROGRESS) err(1, "connect");
     sent_of[fd] = received_of[fd] = 0;
@@ -48,7 +48,7 @@ static int progress(int fd, unsigned events) {
         if (*sent == size) watch(EPOLL_CTL_MOD, fd, EPOLLIN);
         return 1;
     }
-    char buffer[size + 1];  // a byte too many would be seen
+    char buffer[size + 1];  // one more, to notice a byte too many
     const ssize_t count = recv(fd, buffer, size + 1 - *received, 0);
     if (count < 0) return errno == EAGAIN;
     if (count == 0) {

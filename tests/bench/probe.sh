@@ -63,11 +63,11 @@ nmap_in_parts() { # ADDRESS
 }
 export -f nmap_in_parts
 
-measure_nmap() { # with all CPUs: on one, 16 processes would have no fair chance
+measure_nmap() { # with all CPUs: 16 processes on one CPU would not be a fair comparison
     local load_cpu
     load_cpu=0-$(($(nproc) - 1))
     measure_one "$all_open" 'nmap, 16 parts (memory of each)' 65535 'echo verified' bash -c "nmap_in_parts $direct"
-    # By itself Nmap sends more slowly: it needs 53 s with -T5.
+    # Without these flags Nmap sends more slowly: it needs 53 s with -T5.
     measure_one "$few_open" 'nmap -sS --min-rate 5000' 20 '^[0-9]+/tcp +open' \
         nmap -n -Pn -sS -T4 --min-rate 5000 --max-retries 1 -p 1-65535 "$behind_firewall"
 }

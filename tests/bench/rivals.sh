@@ -36,7 +36,7 @@ serve() { # RIVAL
 }
 
 load() { # RIVAL ARGUMENTS...: puts it under load
-    # The limit is for a server that answers no more.
+    # The limit is for a server that does not answer any more.
     (enter "$(namespace_of_load "$1")" timeout 120 taskset -c "$load_cpu" "$tools/echo-load" "${@:2}" \
         --server "${pids[$1]}")
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// What is read as the output of 'status --json', from whatever machine: any text is accepted or refused, in words that
-// a terminal can show, and with what is accepted each port has a reading.
+// The output of 'status --json', perhaps from another machine: any text is accepted or refused, the error can be shown
+// on a terminal, and with an accepted text each port has a reading.
 #include <algorithm>
 #include <array>
 #include <cstddef>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Real BPF maps as an older, newer or broken server may leave them: 'status' reads no more than it understands, and
-// prints well-formed text.
+// Real BPF maps as an older, newer or broken server may leave them: 'status' reads only what it understands, and prints
+// well-formed text.
 #include <bpf/bpf.h>
 #include <fuzzer/FuzzedDataProvider.h>
 #include <sys/resource.h>
@@ -72,7 +72,7 @@ Fd make_map(const Shape& shape, FuzzedDataProvider& data) {
         auto key = data.ConsumeBytes<std::uint8_t>(shape.key_size);
         key.resize(std::max<std::size_t>(shape.key_size, 4));
         if (shape.type == BPF_MAP_TYPE_ARRAY)
-            std::fill(key.begin() + 1, key.end(), 0);  // or hardly any key would exist
+            std::fill(key.begin() + 1, key.end(), 0);  // otherwise hardly any key would exist
         auto value = data.ConsumeBytes<std::uint8_t>(shape.value_size);
         value.resize(std::size_t{shape.value_size} * 256);  // the kernel copies a value for each CPU
         bpf_map_update_elem(map.get(), key.data(), value.data(), BPF_ANY);

@@ -29,7 +29,7 @@ class MixedLoad {
     void finish();
 
     [[nodiscard]] std::uint64_t connections() const { return connections_; }
-    [[nodiscard]] std::uint64_t bytes() const { return bytes_; }  ///< that came back as they were
+    [[nodiscard]] std::uint64_t bytes() const { return bytes_; }  ///< that came back unchanged
     [[nodiscard]] std::uint64_t failures() const { return failures_; }
     /// The first error of any client.
     [[nodiscard]] std::string first_failure();
@@ -45,7 +45,7 @@ class MixedLoad {
 
     void start(void (MixedLoad::*kind)(Random&));
     Client connect(Random& random);
-    /// Some piece of a long text, of `size` bytes or more.
+    /// Any piece of a long text, of at least `size` bytes.
     std::string_view piece(Random& random, std::size_t size) const;
     void count(const Client& client, std::string_view sent, std::string_view received);
     void end(Client& client);

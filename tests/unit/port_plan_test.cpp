@@ -73,8 +73,8 @@ TEST_CASE("port plan: a range takes what is free, and leaves the rest out") {
     const std::vector<Case> cases = {
         {{"7,77,777"}, "7,77,777", ""},
         {{"1-1000,!22,!900-999"}, "1-21,23-899,1000", ""},
-        // The host's own ports: a range that reaches beyond them leaves them out. A range inside them opens, as a single
-        // port does.
+        // The host's own ports: a range that reaches beyond them leaves them out. A range inside them opens, as a
+        // single port does.
         {{"1-65535"}, "1-32767,61000-65535", "32768-60999 HOST"},
         {{"1-65535,!22"}, "1-21,23-32767,61000-65535", "32768-60999 HOST"},
         {{"1-40000,40001-65535"}, "1-32767,61000-65535", "32768-60999 HOST"},

@@ -22,7 +22,7 @@ Result check(const Netns& netns, Command arguments, const std::function<void()>&
 
 }  // namespace
 
-TEST_CASE("check: it finds what would keep a start from succeeding") {
+TEST_CASE("check: it finds what would make a start fail") {
     const Netns netns;
     const TempFile file("7,seven\n");
     const NamedServer other(netns, NamedServer::Protocol::tcp, "127.0.0.1", 77, "other");
@@ -59,24 +59,24 @@ TEST_CASE("check: it changes nothing") {
     CHECK(try_connect(netns, "127.0.0.1", 7777) == ECONNREFUSED);
 }
 
-TEST_CASE("check: the running server's own socket is no obstacle") {
+TEST_CASE("check: the running server's own socket does not make it fail") {
     const Netns netns;
     const Server server(netns, {"--ports", "7"});
     CHECK(check(netns, {"--ports", "7,9,7777"}).code == 0);
     CHECK(check(netns, {"--ports", "7", "--listen", "127.0.0.1:7777"}).code == 0);
-    CHECK(check(netns, {"--ports", "7", "--listen", "[::]:7777"}).code == 0);  // it would come in its place
+    CHECK(check(netns, {"--ports", "7", "--listen", "[::]:7777"}).code == 0);  // it would replace that socket
     CHECK(echoes(netns, "127.0.0.1", 7));
     CHECK(try_connect(netns, "127.0.0.1", 9) == ECONNREFUSED);
 }
 
-TEST_CASE("check: a server whose program was detached is no obstacle, as a reload ends it") {
+TEST_CASE("check: a server whose program was detached does not make it fail, as a reload ends that server") {
     const Netns netns;
     const Server server(netns, {"--ports", "7"});
     detach_program(netns);
     CHECK(check(netns, {"--ports", "7"}).code == 0);
 }
 
-TEST_CASE("check: who is not root gets the same answers, but can't tell the running server's socket") {
+TEST_CASE("check: without root the answers are the same, but the running server's socket is not recognized") {
     const Netns netns;
     const auto ordinary = [] { become_ordinary({}); };
     CHECK(check(netns, {"--ports", "7"}, ordinary).code == 0);

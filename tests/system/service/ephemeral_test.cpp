@@ -50,14 +50,14 @@ class Scene {
         return clients;
     }
 
-    /// The abilities that the server's machine still has: errno of connect() on each family and of bind() to port 0.
+    /// What still works on the server's machine: errno of connect() on each family and of bind() to port 0.
     [[nodiscard]] std::string outcome() const {
         return fmt::format("{} {} {}", try_connect(network.vm, elsewhere_ip4, 9000),
                            try_connect(network.vm, elsewhere_ip6, 9000), bind_any());
     }
 
     /// From now on the attacker can send, but receives nothing from the server, and so acknowledges nothing.
-    void deafen_attacker() const {
+    void cut_off_attacker() const {
         for (const std::string address : {Network::host_ip4, Network::host_ip6})
             run_ok(network.vm, {"ip", "neighbour", "replace", address, "lladdr", "02:00:00:00:00:01", "dev", "to-host",
                                 "nud", "permanent"});
@@ -115,7 +115,7 @@ TEST_CASE("ephemeral: the same with clients that send FIN and acknowledge nothin
         const Server server(vm, {"--ports", "1-65535,40000-40015", "--max-connections", "100"});
         auto clients = scene.attack(address);
         CHECK(clients.size() == 16);
-        scene.deafen_attacker();
+        scene.cut_off_attacker();
         for (auto& client : clients) client.shutdown_write();
         CHECK(eventually([&] { return scene.in_last_ack() == 16 && status_shows(vm, "  connections  0 open of "); }));
         CHECK(scene.outcome() == all_work);
@@ -124,7 +124,7 @@ TEST_CASE("ephemeral: the same with clients that send FIN and acknowledge nothin
 }
 
 TEST_CASE("ephemeral: --allow-ephemeral opens all, and clients then can stop the host from connecting") {
-    // This shows that the tests above would notice, and that the rule is still right.
+    // This shows that the tests above can fail, and that the rule is still needed.
     for (const std::string address : {Network::vm_ip4, Network::vm_ip6}) {
         CAPTURE(address);
         const Scene scene;
@@ -134,14 +134,14 @@ TEST_CASE("ephemeral: --allow-ephemeral opens all, and clients then can stop the
         auto clients = scene.attack(address);
         CHECK(clients.size() == 32);
         CHECK(scene.outcome() == none_works);
-        scene.deafen_attacker();
+        scene.cut_off_attacker();
         for (auto& client : clients) client.shutdown_write();
         CHECK(eventually([&] { return scene.in_last_ack() == 32 && status_shows(vm, "  connections  0 open of "); }));
         CHECK(scene.outcome() == none_works);
     }
 }
 
-TEST_CASE("ephemeral: neither --address nor --shadow-listeners nor --replace makes a list of all these ports right") {
+TEST_CASE("ephemeral: a list of all these ports fails also with --address, --shadow-listeners or --replace") {
     const Netns netns;
     const Command arguments{"--ports", "32768-60999"};
     for (const Command& more : {Command{"--address", "192.0.2.0/24"}, {"--shadow-listeners"}, {"--replace"}}) {
@@ -185,7 +185,7 @@ TEST_CASE("ephemeral: the same by SIGHUP, where the old ports stay") {
     CHECK(server.reload().ends_with("; 65535 ports open"));
 }
 
-TEST_CASE("ephemeral: ports that are reserved are none of the host's own, however many") {
+TEST_CASE("ephemeral: reserved ports do not count as the host's own, however many") {
     const Netns netns;
     std::string odd;
     for (int port = 32769; port <= 60999; port += 2) odd += fmt::format("{}{}", odd.empty() ? "" : ",", port);
@@ -196,7 +196,7 @@ TEST_CASE("ephemeral: ports that are reserved are none of the host's own, howeve
           std::string::npos);
 }
 
-TEST_CASE("ephemeral: where the sysctls are hidden, the kernel's default range counts, and no other list fails") {
+TEST_CASE("ephemeral: where the sysctls are hidden, the kernel's default range counts") {
     if (!possible_in_child(leave_mount_namespace)) return;
     const Netns netns;
     set_sysctl(netns, "net/ipv4/ip_local_port_range", "40000 40031");

@@ -56,7 +56,7 @@ TEST_CASE("give back: a program that begins to listen gets its clients, and the 
                            "  ports        101 open: 7,8000-8079,8081-8100\n"
                            "  left out     8080 (another program listens)\n"));
         client.send("y");
-        CHECK(client.receive(1) == "y");  // who was connected stays
+        CHECK(client.receive(1) == "y");  // a connected client stays
         // A reload leaves the port alone as well, with the program and without it.
         CHECK(server.reload() == fmt::format("reloaded {}: nothing changed; 101 ports open; left out: 8080 (another "
                                              "program listens)",
@@ -96,7 +96,7 @@ TEST_CASE("give back: the clients of a service that restarts meet no echo") {
     CHECK(server.output().find("open again") == std::string::npos);
 }
 
-TEST_CASE("give back: a named port stays open, and one warning says so") {
+TEST_CASE("give back: a named port stays open, with one warning") {
     const Netns netns;
     Server server(netns, {"--ports", "77,1-10"});
     {
@@ -114,7 +114,7 @@ TEST_CASE("give back: a named port stays open, and one warning says so") {
     CHECK(answers_on(netns, 77) == "echo");
 }
 
-TEST_CASE("give back: what bpftool opens or closes stays as it is until the next reload") {
+TEST_CASE("give back: a port that bpftool opens or closes stays as it is until the next reload") {
     const Netns netns;
     const TempFile file("20-30\n");
     Server server(netns, {"--ports-file", file.path()});
@@ -127,7 +127,7 @@ TEST_CASE("give back: what bpftool opens or closes stays as it is until the next
         const NamedServer in_the_range(netns, by_tcp, "127.0.0.1", 30, "program");
         CHECK(server.wait_for("closed") == "closed: 30 (another program listens)");
         run_ok(netns, open_by_bpftool({"id", map}, 30));
-        // A look later the ports are as bpftool has made them.
+        // After one more look the ports are still as bpftool has set them.
         const NamedServer next(netns, by_tcp, "127.0.0.1", 29, "program");
         CHECK(server.wait_for("closed") == "closed: 29 (another program listens)");
         CHECK(answers_on(netns, 40) == "echo");
@@ -139,7 +139,7 @@ TEST_CASE("give back: what bpftool opens or closes stays as it is until the next
     CHECK(server.reload() == fmt::format("reloaded {}: added 25; removed 40; 11 ports open", file.path()));
 }
 
-TEST_CASE("give back: --shadow-listeners gives nothing back, and with --address who listens elsewhere keeps it all") {
+TEST_CASE("give back: --shadow-listeners closes no port for programs, and --address none for programs elsewhere") {
     const Netns netns;
     run_ok(netns, {"ip", "route", "add", "local", "192.0.2.0/24", "dev", "lo"});
     Server taker(netns, {"--ports", "1-100", "--shadow-listeners", "--address", "127.0.0.0/8"});
@@ -157,7 +157,7 @@ TEST_CASE("give back: --shadow-listeners gives nothing back, and with --address 
     CHECK(taker.output().find("closed") == std::string::npos);
 }
 
-TEST_CASE("give back: a look that fails is one warning, and the next one does what is left to do") {
+TEST_CASE("give back: a look that fails is one warning, and the next look does what is left to do") {
     for (const auto call : {BPF_MAP_LOOKUP_BATCH, BPF_MAP_DELETE_BATCH, BPF_MAP_UPDATE_BATCH}) {
         CAPTURE(call);
         const Netns netns;

@@ -30,7 +30,7 @@ void move_wall_clock(std::time_t by) {
 
 }  // namespace
 
-TEST_CASE("guest: without the kernel module tcp_diag no port opens, unless it is to be so" * doctest::skip()) {
+TEST_CASE("guest: without the kernel module tcp_diag no port opens, except with --shadow-listeners" * doctest::skip()) {
     const std::string what =
         "echo-server: asking the kernel for listening sockets (sock_diag): No such file or directory; load the kernel "
         "module tcp_diag ('modprobe tcp_diag')";
@@ -46,7 +46,7 @@ TEST_CASE("guest: without the kernel module tcp_diag no port opens, unless it is
     CHECK(status.find("\n  ports        1 open: 7\n") != std::string::npos);
 }
 
-TEST_CASE("guest: where BPF maps count as locked memory, too little of it is an error that says so" * doctest::skip()) {
+TEST_CASE("guest: where BPF maps count as locked memory, the error names its limit" * doctest::skip()) {
     const Netns netns;
     const auto little = [] {
         limit_locked_memory(65536);

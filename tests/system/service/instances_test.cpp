@@ -48,7 +48,7 @@ TEST_CASE("two instances: root starts and checks a second one only with ports of
         const Server beside(netns, second("8-9"));
         CHECK(echoes(netns, "127.0.0.1", 7));
         CHECK(echoes(netns, "127.0.0.1", 8));
-        // Each knows which one it would follow.
+        // Each check knows which server it is about.
         CHECK(run(netns, echo_server({"--check", "--ports", "7,70-79"})).code == 0);
         CHECK(run(netns, echo_server(second("8-9", {"--check"}))).code == 0);
         CHECK(run(netns, echo_server({"--check", "--ports", "7-8"})).output.find(" has ports of this list open: 8; ") !=
@@ -66,7 +66,7 @@ TEST_CASE("two instances: root starts and checks a second one only with ports of
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
-TEST_CASE("two instances: they can start at the same moment, but with ports in common one at most does") {
+TEST_CASE("two instances: both can start at the same moment, but with ports in common at most one does") {
     for (int i = 0; i < 20; ++i) {
         const Netns netns;
         Process one(netns, echo_server({"--ports", "7"}));
@@ -88,7 +88,7 @@ TEST_CASE("two instances: they can start at the same moment, but with ports in c
     }
 }
 
-TEST_CASE("two instances: a check of the flags of the only one knows it, also if the kernel has chosen the port") {
+TEST_CASE("two instances: --check knows the only server by its flags, also if the kernel has chosen the port") {
     const Netns netns;
     const Server server(netns, {"--ports", "7", "--listen", "127.0.0.1:0"});
     CHECK(run(netns, echo_server({"--check", "--ports", "7", "--listen", "127.0.0.1:0"})).code == 0);

@@ -60,7 +60,7 @@ TEST_CASE("log: a line longer than a pipe has room for is cut off, and blocks no
         CHECK(output.size() <= PIPE_BUF);
         CHECK(output.starts_with("echo-server: "));
         CHECK(count(output, "\n") == 1);
-        const bool quoted_in_part = flag != "--ports-file";  // of a wrong value, a message shows the beginning
+        const bool quoted_in_part = flag != "--ports-file";  // an error shows only the beginning of a wrong value
         CHECK(output.ends_with("xxx... (cut off)\n") != quoted_in_part);
     }
 }
@@ -87,7 +87,7 @@ TEST_CASE("log: in the journal a line has its priority, and the start is one lin
     CHECK(elsewhere.output.starts_with("echo-server: "));
 }
 
-TEST_CASE("log: a path can fake no line, steer no terminal, and say nothing to systemd") {
+TEST_CASE("log: a path can't fake a line, control the terminal, or send a message to systemd") {
     const Netns netns;
     Systemd systemd(netns);
     const TempFile beside("");
@@ -107,7 +107,7 @@ TEST_CASE("log: a path can fake no line, steer no terminal, and say nothing to s
     std::filesystem::remove(path);
 }
 
-TEST_CASE("log: a reader that stalls does not stall what libbpf says") {
+TEST_CASE("log: a reader that stalls does not block messages of libbpf") {
     const Netns netns;
     const Process server(netns, echo_server({"--ports", "7", "--verbose"}), [] {
         // The pipe has the smallest size, and is full.
@@ -148,7 +148,7 @@ TEST_CASE("log: a file that has reached its limit of size loses lines, and the s
     });
     REQUIRE(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == 0; }));
 
-    // Set while it runs: the runtimes of sanitizers and coverage write files of their own before.
+    // Set while it runs, because sanitizers and coverage write files of their own at the start.
     const rlimit limit{.rlim_cur = 0, .rlim_max = 0};
     REQUIRE(::prlimit(server.pid(), RLIMIT_FSIZE, &limit, nullptr) == 0);
     CHECK(echoes(netns, "127.0.0.1", 7));

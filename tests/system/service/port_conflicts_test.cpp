@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// The server never takes a port on which somebody else listens by accident.
+// The server never takes by accident a port on which another program listens.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <sys/socket.h>
@@ -89,7 +89,7 @@ TEST_CASE("port conflicts: the same by SIGHUP, where the old ports stay") {
     CHECK(who(netns, 22) == "echo");
 }
 
-TEST_CASE("port conflicts: listeners of every kind count, and are named together") {
+TEST_CASE("port conflicts: listeners of every kind count, and one error names all") {
     const Netns netns;
     const NamedServer ip6_only(netns, tcp, "::1", 80, "web");
     const NamedServer one_address(netns, tcp, "127.0.0.7", 81, "local");
@@ -105,7 +105,7 @@ TEST_CASE("port conflicts: listeners of every kind count, and are named together
           "nothing is wrong; a start would have 8 TCP ports open: 82-89; left out: 80-81 (system-tests), 90 (nc)\n");
 }
 
-TEST_CASE("port conflicts: every port but the listeners' own, among them ours") {
+TEST_CASE("port conflicts: a range may have every port, also that of the server's socket") {
     const Netns netns;
     const NamedServer ssh(netns, tcp, "::", 22, "ssh");
     const Server server(netns, {"--ports", "1-65535", "--allow-ephemeral"});
@@ -114,7 +114,7 @@ TEST_CASE("port conflicts: every port but the listeners' own, among them ours") 
     CHECK(who(netns, 65535) == "echo");
 }
 
-TEST_CASE("port conflicts: with --address, who listens elsewhere does not matter") {
+TEST_CASE("port conflicts: with --address, a listener elsewhere does not matter") {
     const Netns netns;
     run_ok(netns, {"ip", "route", "add", "local", "192.0.2.0/24", "dev", "lo"});
     const NamedServer local(netns, tcp, "127.0.0.1", 22, "local");
@@ -127,7 +127,7 @@ TEST_CASE("port conflicts: with --address, who listens elsewhere does not matter
     CHECK(run(netns, echo_server({"--ports", "23", "--address", "192.0.2.0/24"})).code == 1);
 }
 
-TEST_CASE("port conflicts: without an answer from the kernel no port opens, unless it is to be so") {
+TEST_CASE("port conflicts: without an answer from the kernel no port opens, except with --shadow-listeners") {
     const Netns netns;
     const auto no_netlink = [] { refuse_system_call(SYS_socket, AF_NETLINK, EPROTONOSUPPORT); };
     const auto [code, output] = run(netns, echo_server({"--ports", "7"}), no_netlink);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// Changes that others make to the ports file while the server runs. Wrong lists are in reload_test.cpp.
+// Changes to the ports file while the server runs. Wrong lists are in reload_test.cpp.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -18,7 +18,7 @@ namespace echo_server {
 
 namespace fs = std::filesystem;
 
-TEST_CASE("ports file: one that another is renamed over is read anew") {
+TEST_CASE("ports file: a new file that is renamed over it is read") {
     const Netns netns;
     const TempFile file("7\n");
     Server server(netns, {"--ports-file", file.path()});
@@ -32,7 +32,7 @@ TEST_CASE("ports file: one that another is renamed over is read anew") {
     CHECK(try_connect(netns, "127.0.0.1", 1098) == ECONNREFUSED);
 }
 
-TEST_CASE("ports file: one that was cut off in the middle of a line changes nothing") {
+TEST_CASE("ports file: a file that was cut off in the middle of a line changes nothing") {
     const Netns netns;
     const TempFile file("7\n1000-2000,!1500\n");
     Server server(netns, {"--ports-file", file.path()});
@@ -44,7 +44,7 @@ TEST_CASE("ports file: one that was cut off in the middle of a line changes noth
     }
 }
 
-TEST_CASE("ports file: of one that changes while it is read nothing is taken") {
+TEST_CASE("ports file: a file that changes while it is read changes nothing") {
     const Netns netns;
     const TempFile file("7\n");
     // After the start, somebody adds a line during each read.
@@ -59,7 +59,7 @@ TEST_CASE("ports file: of one that changes while it is read nothing is taken") {
     }
 }
 
-TEST_CASE("ports file: one of 100 MiB is refused at once, whatever is in it") {
+TEST_CASE("ports file: a file of 100 MiB is refused at once, whatever is in it") {
     const Netns netns;
     const TempFile file("7\n");
     Server server(netns, {"--ports-file", file.path()});

@@ -63,7 +63,7 @@ void check_is_without_privileges(const Process& process, const std::string& id,
 
 }  // namespace
 
-TEST_CASE("privileges: from root it becomes nobody, and still reloads, drains and shows its status") {
+TEST_CASE("privileges: started by root it becomes nobody, and still reloads, drains and shows its status") {
     const Netns netns;
     const TempFile file("7\n");
     Server server(netns, {"--ports-file", file.path()}, [] {
@@ -83,7 +83,7 @@ TEST_CASE("privileges: from root it becomes nobody, and still reloads, drains an
     CHECK(server.wait() == 0);
 }
 
-TEST_CASE("privileges: --user chooses whom it becomes; root stays root, without capabilities") {
+TEST_CASE("privileges: --user names the user that it becomes; root stays root, without capabilities") {
     const Netns netns;
     check_is_without_privileges(Server(netns, {"--ports", "7", "--user", "daemon"}), "1");
     check_is_without_privileges(Server(netns, {"--ports", "7", "--user", "root"}), "0");
@@ -100,7 +100,7 @@ TEST_CASE("privileges: an ordinary user with CAP_BPF and CAP_NET_ADMIN starts it
     CHECK(echoes(netns, "127.0.0.1", 8));
 }
 
-TEST_CASE("privileges: an ordinary user gets both from the file of the program") {
+TEST_CASE("privileges: an ordinary user gets both capabilities from the file of the program") {
     const Netns netns;
     // As 'setcap cap_bpf,cap_net_admin=p' does: not effective, so that the program starts without them, too.
     const TempFile program("");
@@ -121,7 +121,7 @@ TEST_CASE("privileges: an ordinary user gets both from the file of the program")
         CHECK(server.wait() == 0);
     };
     serves([] { become_ordinary({}); });
-    // With no_new_privs, the file gives what was permitted before: by most runtimes of containers, both.
+    // With no_new_privs, the file gives only what was permitted before: in most containers, both.
     serves([] {
         become_ordinary({CAP_BPF, CAP_NET_ADMIN});
         if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) std::abort();
@@ -136,16 +136,16 @@ TEST_CASE("privileges: an ordinary user gets both from the file of the program")
     CHECK(without.output.find("CAP_BPF and CAP_NET_ADMIN are needed") != std::string::npos);
 }
 
-TEST_CASE("privileges: where map updates take CAP_BPF, it keeps that alone") {
+TEST_CASE("privileges: where map updates take CAP_BPF, it keeps only that") {
     const Netns netns;
-    // As before Linux 5.19: nobody without a capability may look into a map. Here, nobody at all may.
+    // As before Linux 5.19, where a lookup in a map takes a capability: here every lookup fails.
     Server server(netns, {"--ports", "7"}, [] { refuse_system_call(SYS_bpf, BPF_MAP_LOOKUP_ELEM, EPERM); });
     CHECK(server.output().find("  user       nobody, with only CAP_BPF\n") != std::string::npos);
     check_is_without_privileges(server, "65534", cap_bpf_alone);
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
-TEST_CASE("privileges: CAP_SYS_ADMIN in place of CAP_BPF does, and a user may be a number without a name") {
+TEST_CASE("privileges: CAP_SYS_ADMIN replaces CAP_BPF, and a user may be a number without a name") {
     const Netns netns;
     const Server server(netns, {"--ports", "7", "--user", "12345"},
                         [] { keep_capabilities({CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_SETUID, CAP_SETGID}); });
@@ -153,7 +153,7 @@ TEST_CASE("privileges: CAP_SYS_ADMIN in place of CAP_BPF does, and a user may be
     CHECK(status_shows(netns, "user 12345, "));
 }
 
-TEST_CASE("privileges: where map updates take CAP_BPF, and it was started without, it serves and says what will fail") {
+TEST_CASE("privileges: where map updates take CAP_BPF, and it has none, it serves and says what will fail") {
     const Netns netns;
     const TempFile file("7\n");
     Server server(netns, {"--ports-file", file.path()}, [] {
@@ -172,7 +172,7 @@ TEST_CASE("privileges: where map updates take CAP_BPF, and it was started withou
           "CAP_BPF (AmbientCapabilities= in a systemd unit); the status is not logged");
 }
 
-TEST_CASE("privileges: whom it can't become is said at the start") {
+TEST_CASE("privileges: a user that it can't become is an error at the start") {
     const Netns netns;
     const auto check = [&](const char* user, const std::string& says, const std::function<void()>& in_child) {
         CAPTURE(says);
@@ -190,7 +190,7 @@ TEST_CASE("privileges: whom it can't become is said at the start") {
         "a container), set DynamicUser=yes or User= in a systemd unit, or stay root with --user root",
         [] { keep_capabilities({CAP_BPF, CAP_NET_ADMIN}); });
     const Server server(netns, {"--ports", "7", "--user", "root"}, [] {
-        if (::setgroups(0, nullptr) != 0) std::abort();  // sudo gives root the group root once more
+        if (::setgroups(0, nullptr) != 0) std::abort();  // sudo gives root the group root as an additional group
         keep_capabilities({CAP_BPF, CAP_NET_ADMIN});
     });
     check_is_without_privileges(server, "0");

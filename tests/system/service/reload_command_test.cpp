@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// 'echo-server reload': it returns once the ports are as the file has them, or says why they are not.
+// 'echo-server reload' returns once the ports are as in the file, or says why they are not.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <linux/bpf.h>
@@ -37,7 +37,7 @@ void replace(const TempFile& file, const std::string& text) {
 
 }  // namespace
 
-TEST_CASE("reload command: each of 200 returns once the new port is open") {
+TEST_CASE("reload command: each of 200 commands returns once the new port is open") {
     const Netns netns;
     const TempFile file("7\n");
     const Server server(netns, {"--ports-file", file.path()});
@@ -52,7 +52,7 @@ TEST_CASE("reload command: each of 200 returns once the new port is open") {
     CHECK(opened == 200);
 }
 
-TEST_CASE("reload command: two at once get an answer each, which covers the edit of each") {
+TEST_CASE("reload command: two commands at once get an answer each, which covers both edits") {
     const Netns netns;
     const TempFile file("7\n");
     const Server server(netns, {"--ports-file", file.path()});
@@ -70,7 +70,7 @@ TEST_CASE("reload command: two at once get an answer each, which covers the edit
     }
 }
 
-TEST_CASE("reload command: a reload that fails is exit code 1, and the server's reason on standard error") {
+TEST_CASE("reload command: a reload that fails has exit code 1, and the reason on standard error") {
     const Netns netns;
     const TempFile file("7\n");
     const auto fails = [&](const std::string& why) {
@@ -80,7 +80,7 @@ TEST_CASE("reload command: a reload that fails is exit code 1, and the server's 
         CHECK(run(netns, {"sh", "-c", "$0 reload 2>/dev/null", ECHO_SERVER}).output.empty());
         CHECK(echoes(netns, "127.0.0.1", 7));
     };
-    SUBCASE("the file is no port list") {
+    SUBCASE("the file is not a port list") {
         const Server server(netns, {"--ports-file", file.path()});
         file.write("8\nten\n");
         fails(
@@ -107,7 +107,7 @@ TEST_CASE("reload command: a reload that fails is exit code 1, and the server's 
     }
 }
 
-TEST_CASE("reload command: a program that was detached is the reason why the server ends") {
+TEST_CASE("reload command: if the program was detached, the server ends, and the answer says why") {
     const Netns netns;
     Server server(netns, {"--ports", "7"});
     detach_program(netns);
@@ -119,7 +119,7 @@ TEST_CASE("reload command: a program that was detached is the reason why the ser
 
 #ifdef NDEBUG  // sanitizers have their own allocators, which end the process
 
-TEST_CASE("reload command: a server without memory answers each") {
+TEST_CASE("reload command: a server without memory answers each command") {
     const Netns netns;
     const TempFile file("7\n");
     const TempFile shortage("");
@@ -135,7 +135,7 @@ TEST_CASE("reload command: a server without memory answers each") {
 }
 #endif
 
-TEST_CASE("reload command: a server that is stopped does not answer, which is said after a limit of time") {
+TEST_CASE("reload command: a server that is stopped does not answer, and the command fails after ten seconds") {
     const Netns netns;
     const TempFile file("7\n");
     const Server server(netns, {"--ports-file", file.path()});
@@ -149,7 +149,7 @@ TEST_CASE("reload command: a server that is stopped does not answer, which is sa
     CHECK(run(netns, command(server)).code == 0);
 }
 
-TEST_CASE("reload command: a user reloads the own servers, and is told whose another is") {
+TEST_CASE("reload command: a user can reload his own servers only") {
     const Netns netns;
     const TempFile file("7\n");
     const Server of_nobody(netns, {"--ports-file", file.path()});  // root has started it
@@ -165,11 +165,11 @@ TEST_CASE("reload command: a user reloads the own servers, and is told whose ano
     CHECK(run(other, command()).code == 0);
 }
 
-TEST_CASE("reload command: of several servers it wants one by its PID") {
+TEST_CASE("reload command: with several servers it needs a PID") {
     const Netns netns;
     const TempFile file("7\n");
     Server first(netns, {"--ports-file", file.path()});
-    // Who is not root can't see that a server runs.
+    // A start without root does not notice the first server.
     const Server second(netns, {"--ports", "9", "--listen", "127.0.0.1:7778"},
                         [] { become_ordinary({CAP_BPF, CAP_NET_ADMIN}); });
     const auto [code, output] = run(netns, command());
@@ -181,10 +181,10 @@ TEST_CASE("reload command: of several servers it wants one by its PID") {
     file.write("7,9\n");
     CHECK(run(netns, command(second)).output.find("nothing to re-read") != std::string::npos);
     CHECK(run(netns, command(first)).output.starts_with("reloaded "));
-    CHECK(first.output().find("nothing changed") == std::string::npos);  // it was asked for its PID, and no more
+    CHECK(first.output().find("nothing changed") == std::string::npos);  // the first command got only its PID
 }
 
-TEST_CASE("reload command: where no server runs that could answer, it says so") {
+TEST_CASE("reload command: without a server that could answer it is an error") {
     const Netns netns;
     const auto says = [&](const Command& command, const std::string& text) {
         const auto [code, output] = run(netns, command);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// The socket by which a server answers 'echo-server reload': who waits there, and what others do to it.
+// The socket by which a server answers 'echo-server reload': commands that wait there, and misuse by other programs.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <sys/socket.h>
@@ -114,12 +114,12 @@ std::string read_all(const Fd& socket) {
 
 }  // namespace
 
-TEST_CASE("reload command: one that comes during a reload waits for the next") {
+TEST_CASE("reload command: a command during a reload waits for the next reload") {
     const Netns netns;
     const TempFile file("7\n");
     HangingServer hanging(netns, file);
     const TempFile next("7,9\n");
-    std::filesystem::rename(next.path(), file.path());  // the running reload has opened the old one
+    std::filesystem::rename(next.path(), file.path());  // the running reload has opened the old file
     Process command(netns, echo_server({"reload"}));
     REQUIRE(hanging.has_waiting(1));
     hanging.let_go();
@@ -128,7 +128,7 @@ TEST_CASE("reload command: one that comes during a reload waits for the next") {
     CHECK(command.output() == fmt::format("reloaded {}: added 9; removed none; 2 ports open\n", file.path()));
 }
 
-TEST_CASE("reload command: who may not reload is told so at once, and nothing is reloaded") {
+TEST_CASE("reload command: a user who may not reload gets an error at once, and nothing is reloaded") {
     const Netns netns;
     const TempFile file("7\n");
     Server server(netns, {"--ports-file", file.path()});
@@ -140,7 +140,7 @@ TEST_CASE("reload command: who may not reload is told so at once, and nothing is
     CHECK(read_all(connect_as(nobody, netns, address, 1).front()).find("'a secret'") != std::string::npos);
 }
 
-TEST_CASE("reload command: a server that stops answers those who wait; meanwhile a command finds the successor") {
+TEST_CASE("reload command: a server that stops answers waiting commands; new commands find the successor") {
     const Netns netns;
     const TempFile file("7\n");
     const HangingServer hanging(netns, file);
@@ -157,7 +157,7 @@ TEST_CASE("reload command: a server that stops answers those who wait; meanwhile
     CHECK(command_in_a_stop.output() == "echo-server: reload: the server is stopping; nothing is reloaded\n");
 }
 
-TEST_CASE("reload command: a flood of connections by others keeps nobody waiting, and costs no descriptors") {
+TEST_CASE("reload command: a flood of connections of other users delays no command, and costs no descriptors") {
     const Netns netns;
     const TempFile file("7\n");
     HangingServer hanging(netns, file);
@@ -194,7 +194,7 @@ TEST_CASE("reload command: a flood of commands that read no answer leaves time f
     CHECK(server.wait() == 0);
 }
 
-TEST_CASE("reload command: a socket that another process has under a server's name is passed over") {
+TEST_CASE("reload command: a socket of another process under the server's name is ignored") {
     const Netns netns;
     const TempFile file("7\n");
     const Server server(netns, {"--ports-file", file.path()});
@@ -208,7 +208,7 @@ TEST_CASE("reload command: a socket that another process has under a server's na
     const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
     REQUIRE(::bind(other.get(), reinterpret_cast<const sockaddr*>(&address), size) == 0);
     REQUIRE(::listen(other.get(), 1) == 0);
-    for (int i = 0; i < 3; ++i)  // it is full then
+    for (int i = 0; i < 3; ++i)  // then its backlog is full
         CHECK(run_ok(netns, echo_server({"reload", std::to_string(server.pid())})) ==
               fmt::format("reloaded {}: nothing changed; 1 port open\n", file.path()));
 }

@@ -23,7 +23,7 @@ namespace echo_server {
 
 using namespace std::chrono_literals;
 
-TEST_CASE("reload: applies the difference and says what it was") {
+TEST_CASE("reload: applies the difference, and logs it") {
     const Netns netns;
     const TempFile file("7, 1000-1010  # a range\n");
     Server server(netns, {"--ports", "77", "--ports-file", file.path()});
@@ -48,7 +48,7 @@ TEST_CASE("reload: applies the difference and says what it was") {
     CHECK(after.maps == before.maps);
 }
 
-TEST_CASE("reload: makes the ports the list again, whatever was done to the map by hand") {
+TEST_CASE("reload: the ports are as the list again, whatever was changed in the map by hand") {
     const Netns netns;
     const TempFile file("7,77\n");
     Server server(netns, {"--ports-file", file.path()});
@@ -58,7 +58,7 @@ TEST_CASE("reload: makes the ports the list again, whatever was done to the map 
     CHECK(server.reload() == fmt::format("reloaded {}: added 7; removed 9; 2 ports open", file.path()));
 }
 
-TEST_CASE("reload: a file that is no port list leaves the ports as they are") {
+TEST_CASE("reload: a file that is not a port list leaves the ports as they are") {
     const Netns netns;
     const TempFile file("7\n");
     const auto& path = file.path();
@@ -154,7 +154,7 @@ TEST_CASE("reload: a start whose ports file hangs can be stopped") {
     CHECK(server.output() == "echo-server: stopped by a signal before the start was complete\n");
 }
 
-TEST_CASE("reload: a SIGHUP that finds the program detached ends the server, and says so") {
+TEST_CASE("reload: a SIGHUP that finds the program detached ends the server, and the log says why") {
     const Netns netns;
     const TempFile file("7\n");
     for (const bool with_file : {true, false}) {
@@ -184,7 +184,7 @@ TEST_CASE("reload: a SIGHUP that finds the listener destroyed ends the server, e
         "are closed. The server ends, so that it can be started again\n"));
 }
 
-TEST_CASE("reload: as many as come cost no stream a byte") {
+TEST_CASE("reload: any number of them costs no stream a byte") {
     const Netns netns;
     Server server(netns, {"--ports", "7", "--threads", "1"});
     Storm reloads([&] {
@@ -214,13 +214,13 @@ TEST_CASE("reload: a storm of them leaves time for clients, and for a stop" * do
     };
     const auto calm = time_of_100_clients();
     Storm storm([&] { ::kill(server.pid(), SIGHUP); });
-    // Reloads of 65,534 ports run in turns with clients; each reload needs the time of a hundred clients.
+    // Reloads of 65,534 ports alternate with clients; each reload takes as long as a hundred clients.
     CHECK(time_of_100_clients() < 200 * calm);
     file.write("7\n");
     CHECK(eventually([&] { return try_connect(netns, "127.0.0.1", 8) == ECONNREFUSED; }));
     server.signal(SIGTERM);
     CHECK(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED; }));
-    storm.stop();  // first, because the process's number may be another's after the wait
+    storm.stop();  // first, because after the wait another process may have the number
     CHECK(server.wait() == 0);
     MESSAGE("SIGHUPs sent: ", storm.times());
 }

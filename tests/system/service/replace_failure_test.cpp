@@ -34,7 +34,7 @@ TEST_CASE("replace: without it a second instance is an error that names the firs
     CHECK(try_connect(netns, "127.0.0.1", 8) == ECONNREFUSED);
 }
 
-TEST_CASE("replace: where nothing runs it is a start like any other; elsewhere others may run") {
+TEST_CASE("replace: without a server it is an ordinary start; in other namespaces servers may run") {
     const Netns netns;
     const Netns other;
     const Server elsewhere(other, {"--ports", "7"});
@@ -79,7 +79,7 @@ TEST_CASE("replace: a new process that fails or is killed at any step leaves the
     };
     at_each_step(netns, echo_server({"--ports", "7,8", "--replace"}), EACCES, steps,
                  [&](StepEnd) { CHECK(echoes(netns, "127.0.0.1", 7)); });
-    // libbpf updates one element first, for the constants; the second update puts the socket into its map.
+    // The first update is libbpf's, for the constants; the second puts the socket into its map.
     const auto no_socket =
         run(netns, echo_server({"--ports", "7,8", "--replace"}), [] { fail_bpf(BPF_MAP_UPDATE_ELEM, after(1)); });
     CHECK(no_socket.code == 1);
@@ -92,7 +92,7 @@ TEST_CASE("replace: a new process that fails or is killed at any step leaves the
     CHECK(echoes(netns, "127.0.0.1", 8));
 }
 
-TEST_CASE("replace: killed at moments of every kind, the new process leaves the old one serving") {
+TEST_CASE("replace: a new process that is killed at any moment leaves the old one serving") {
     const Netns netns;
     auto older = std::make_unique<Server>(netns, Command{"--ports", "7"});
     for (int i = 0; i < 40; ++i) {
@@ -102,7 +102,7 @@ TEST_CASE("replace: killed at moments of every kind, the new process leaves the 
         newer->wait();
         const auto replaced = [&] { return older->output().find("replaced") != std::string::npos; };
         if (!eventually(replaced, std::chrono::milliseconds(50)) && echoes(netns, "127.0.0.1", 7)) continue;
-        // The replacement was complete before the kill: the old process leaves, and may.
+        // The replacement was complete before the kill, so the old process may end.
         REQUIRE(eventually(replaced));
         CHECK(older->wait() == 0);
         older = std::make_unique<Server>(netns, Command{"--ports", "7", "--replace"});
@@ -143,16 +143,16 @@ TEST_CASE("replace: a process that hangs is replaced, and so is the one after it
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
-TEST_CASE("replace: once the old one was told, no shortage ends the new one") {
+TEST_CASE("replace: once the old process drains, no shortage ends the new one") {
     const Netns netns;
     Server older(netns, {"--ports", "7"});
-    // The first bpf() call that reads the ports is for the difference; there is no other.
+    // Only one bpf() call reads the ports: that for the difference.
     const Server newer(netns, {"--ports", "7", "--replace"}, [] { fail_bpf(BPF_MAP_LOOKUP_BATCH, after(1)); });
     CHECK(older.wait() == 0);
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
-TEST_CASE("replace: where the kernel can't read the running server's maps, that is said, and the server goes on") {
+TEST_CASE("replace: if the kernel can't read the running server's maps, it is an error, and the server goes on") {
     const Netns netns;
     Server older(netns, {"--ports", "7"});
     for (const auto* flag : {"--replace", "--shadow-listeners"}) {
@@ -166,7 +166,7 @@ TEST_CASE("replace: where the kernel can't read the running server's maps, that 
     CHECK(older.output().find("replaced") == std::string::npos);
 }
 
-TEST_CASE("replace: the socket stays what it is, so another --listen is an error") {
+TEST_CASE("replace: the socket stays, so another --listen is an error") {
     const Netns netns;
     Server older(netns, {"--ports", "7"});
     const auto [code, output] = run(netns, echo_server({"--ports", "7", "--replace", "--listen", "0.0.0.0:8888"}));
@@ -178,7 +178,7 @@ TEST_CASE("replace: the socket stays what it is, so another --listen is an error
     CHECK(older.wait() == 0);
 }
 
-TEST_CASE("replace: of two at the same moment at most one succeeds, and the service goes on") {
+TEST_CASE("replace: of two replacements at the same moment at most one succeeds, and the service goes on") {
     const Netns netns;
     std::vector<std::unique_ptr<Process>> servers;
     servers.push_back(std::make_unique<Server>(netns, Command{"--ports", "7"}));
@@ -186,7 +186,7 @@ TEST_CASE("replace: of two at the same moment at most one succeeds, and the serv
         for (int j = 0; j < 2; ++j)
             servers.push_back(std::make_unique<Process>(netns, echo_server({"--ports", "7", "--replace"})));
         for (auto server = servers.end() - 2; server != servers.end(); ++server) REQUIRE(start_is_over(**server));
-        // All replaced servers, and all that gave way, have ended or are about to.
+        // All replaced servers, and all that did not succeed, have ended or are about to end.
         CHECK(eventually([&] { return count_links(netns) == 1; }));
         CHECK(echoes(netns, "127.0.0.1", 7));
     }

@@ -83,7 +83,7 @@ TEST_CASE("replace: fifty in a row cost no client anything") {
     for (unsigned i = 0; i < 50; ++i) {
         const auto before = servers.back().pid();
         auto& server = servers.emplace_back(network.vm, arguments);
-        // The server before may still be there.
+        // The previous server may still run.
         CHECK(server.output().find(fmt::format("\n  replaces   process {}, ", before)) != std::string::npos);
         if (i % 10 == 5) streams.emplace_back(network.host, Network::vm_ip6, 77, i * 1000);
     }
@@ -118,7 +118,7 @@ TEST_CASE("replace: while servers replace each other, each status shows one that
     for (int i = 0; i < 40; ++i) {
         const auto before = reader.times();
         servers.emplace_back(netns, arguments);
-        // So that a read meets two replacements at most: it gives up after a while.
+        // A read meets at most two replacements, because it gives up after a while.
         REQUIRE(eventually([&] { return reader.times() > before; }));
     }
     reader.stop();

@@ -71,7 +71,7 @@ TEST_CASE("restart: killed and started a hundred times under load, it is back ea
     CHECK(try_connect(network.host, Network::vm_ip4, 7) == ECONNREFUSED);
 }
 
-TEST_CASE("restart: what the kernel keeps of a killed one is in nobody's way") {
+TEST_CASE("restart: what the kernel keeps of a killed server does not stop the next start") {
     const Network network;
     Server killed(network.vm, {"--ports", "7,77"});
     // A tool such as bpftool or 'echo-server status' holds the objects open.
@@ -107,7 +107,7 @@ TEST_CASE("restart: stopped by SIGTERM under load it ends in time, and cuts nobo
     }
     load.finish();
     MESSAGE("connections served: ", load.served(), ", cut off: ", load.broken());
-    // The last packet of a handshake may be on its way: the client then has a connection, and the server has none yet.
+    // The last packet of a handshake may be under way: then the client has a connection, and the server not yet.
     CHECK(load.broken() <= 2);
     CHECK(load.wrong() == 0);
 }

@@ -32,7 +32,7 @@ TEST_CASE("standard streams: whichever are closed, each client gets its own byte
             }
         };
         talk();
-        // A refused reload, and an accepted reload once the line about the first was written.
+        // A refused reload, and, once its line was written, an accepted reload.
         const auto read = server.bytes_read();
         file.write("x\n");
         server.signal(SIGHUP);
@@ -57,7 +57,7 @@ TEST_CASE("standard streams: whichever are closed, each client gets its own byte
     }
 }
 
-TEST_CASE("standard streams: with any of them closed, status and wrong usage end as ever") {
+TEST_CASE("standard streams: with any of them closed, status and wrong usage end as usual") {
     const Netns netns;
     const Server server(netns, {"--ports", "7"});
     for (unsigned closed = 0; closed < 8; ++closed) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// The announcement of a start, and the errors of a start that can't be.
+// The announcement of a start, and the errors of a start that fails.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <linux/bpf.h>
@@ -42,12 +42,12 @@ TEST_CASE("start: says what is open, through which socket, in which namespace, h
                                          file.path(), server.pid(), server.pid()));
 }
 
-TEST_CASE("start: as process 1, of a container say, it names no process, which would be another one outside") {
+TEST_CASE("start: as process 1 (in a container) it names no process, as another process has that number outside") {
     if (!possible_in_child(leave_mount_namespace)) return;
     const Netns netns;
     const TempFile file("7\n");
     Command command{"unshare", "--fork", "--pid", "--kill-child", "--mount-proc"};
-    // As root: for who changes the user, the kernel forgets --kill-child.
+    // As root, because the kernel forgets --kill-child when the user changes.
     for (const auto& word : echo_server({"--ports-file", file.path(), "--user", "root"})) command.push_back(word);
     Process server(netns, command);
     CHECK(server.wait_for("  reload ") == "  reload     edit " + file.path() + ", then sudo echo-server reload");
@@ -150,7 +150,7 @@ TEST_CASE("start: in another user namespace it says that BPF programs belong to 
           "outside of it\n");
 }
 
-TEST_CASE("start: what can't be is one line that says why and what to do, and exit code 1") {
+TEST_CASE("start: what can't be done is one line that says why and what to do, and exit code 1") {
     const Netns netns;
     const NamedServer other(netns, NamedServer::Protocol::tcp, "127.0.0.1", 9999, "other");
     const auto check = [&](const Command& arguments, const std::string& says, const std::function<void()>& in_child) {
@@ -207,7 +207,7 @@ TEST_CASE("start: what can't be is one line that says why and what to do, and ex
 }
 
 #ifdef NDEBUG  // sanitizers need /proc themselves
-TEST_CASE("start: without /proc it says that, and so does status") {
+TEST_CASE("start: without /proc the error names /proc, also of status") {
     if (!possible_in_child(leave_mount_namespace)) return;
     const Netns netns;
     const Server server(netns, {"--ports", "7"});

@@ -15,7 +15,7 @@
 
 namespace echo_server {
 
-TEST_CASE("stop: with no connection open it is over at once, and nothing is left") {
+TEST_CASE("stop: with no connection open the server ends at once, and nothing is left") {
     const Netns netns;
     for (const int number : {SIGINT, SIGTERM}) {
         Server server(netns, {"--ports", "7"});
@@ -42,7 +42,7 @@ TEST_CASE("stop: ports close, open connections may finish") {
     CHECK(server.next_line() == "stopping: the ports are closed; waiting up to 3600 s for 1 connection");
     CHECK(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
     CHECK(try_connect(netns, "127.0.0.1", 7777) == ECONNREFUSED);
-    CHECK(who_answers(netns, NamedServer::Protocol::tcp, "127.0.0.1", 77) == "other");  // who has its port back
+    CHECK(who_answers(netns, NamedServer::Protocol::tcp, "127.0.0.1", 77) == "other");  // it has its port back
     CHECK(server.reload() == "echo-server: reload: the server is stopping; nothing is reloaded");
     client.send("after");
     CHECK(client.receive(5) == "after");
@@ -52,7 +52,7 @@ TEST_CASE("stop: ports close, open connections may finish") {
     CHECK(server.output().ends_with("\nstopped\n"));
 }
 
-TEST_CASE("stop: what clients had already completed is served") {
+TEST_CASE("stop: connections that clients had already completed are served") {
     const Netns netns;
     Server server(netns, {"--ports", "7"});
     server.freeze();
@@ -69,7 +69,7 @@ TEST_CASE("stop: what clients had already completed is served") {
     CHECK(server.wait() == 0);
 }
 
-TEST_CASE("stop: short of descriptors, what clients had already completed is served as descriptors come free") {
+TEST_CASE("stop: without free descriptors, completed connections are served as descriptors become free") {
     const Netns netns;
     Server server(netns, {"--ports", "7", "--threads", "2", "--drain-timeout", "3600"}, [] { limit_descriptors(80); });
     std::list<Client> clients;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// When the server takes out of systemd's descriptor store what it has put there: nothing stays open that nobody serves.
+// When the server empties its descriptor store of systemd: no port stays open that nobody serves.
 #include <doctest/doctest.h>
 
 #include <cerrno>
@@ -15,7 +15,7 @@
 
 namespace echo_server {
 
-TEST_CASE("store: once systemd has closed what is there, nothing is left") {
+TEST_CASE("store: once systemd has closed its descriptors, nothing is left") {
     const Netns netns;
     Service service(netns);
     service.start_and_stop({"--ports", "7"});
@@ -25,14 +25,14 @@ TEST_CASE("store: once systemd has closed what is there, nothing is left") {
     CHECK(eventually([&] { return nothing_left(netns); }));
 }
 
-TEST_CASE("store: a start that fails leaves nothing open that nobody serves") {
+TEST_CASE("store: a start that fails leaves no port open that nobody serves") {
     const Netns netns;
     Service service(netns);
     service.start_and_stop({"--ports", "7"});
-    SUBCASE("for want of its ports file") {
+    SUBCASE("without its ports file") {
         CHECK(service.fail_to_start({"--ports-file", "/nowhere"}).find("/nowhere") != std::string::npos);
     }
-    SUBCASE("for want of descriptors") {
+    SUBCASE("without enough descriptors") {
         const auto output = service.fail_to_start({"--ports", "7", "--max-connections", "1000000000"});
         CHECK(output.find("descriptors") != std::string::npos);
     }
@@ -42,7 +42,7 @@ TEST_CASE("store: a start that fails leaves nothing open that nobody serves") {
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
-TEST_CASE("store: a server whose program was detached ends, and leaves nothing") {
+TEST_CASE("store: a server whose program was detached ends, and leaves the store empty") {
     const Netns netns;
     Service service(netns);
     service.start({"--ports", "7"});
@@ -53,7 +53,7 @@ TEST_CASE("store: a server whose program was detached ends, and leaves nothing")
     CHECK(service.systemd.stored.empty());
 }
 
-TEST_CASE("store: a server that is replaced while it drains for a restart keeps nothing there") {
+TEST_CASE("store: a server that is replaced while it drains for a restart empties the store") {
     const Netns netns;
     const TempFile file("7\n");
     Service service(netns);
@@ -77,7 +77,7 @@ TEST_CASE("store: a server that is replaced while it drains for a restart keeps 
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
-TEST_CASE("store: a server that is replaced keeps nothing there") {
+TEST_CASE("store: a server that is replaced empties the store") {
     const Netns netns;
     Service service(netns);
     service.start({"--ports", "7"});

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // The descriptor store of systemd, which keeps ports open from one process of the service to the next. systemd does not
-// run here: the test plays its part. Under a real systemd scripts/systemd-guest tries the same.
+// run here: the test plays its part. scripts/systemd-guest tests the same with a real systemd.
 #include <doctest/doctest.h>
 
 #include <cerrno>
@@ -30,7 +30,7 @@ TEST_CASE("store: clients that come between two processes are served by the seco
     CHECK(is_served(of_removed_port));
     CHECK(echoes(netns, "127.0.0.1", 9));
     CHECK(try_connect(netns, "127.0.0.1", 77) == ECONNREFUSED);
-    CHECK(service.systemd.kinds() == "listener, link");  // of the program before, nothing is left
+    CHECK(service.systemd.kinds() == "listener, link");  // the link of the previous program is gone
     CHECK(service.process->output().find("another sk_lookup program") == std::string::npos);
 }
 
@@ -49,7 +49,7 @@ TEST_CASE("store: clients wait while a process drains") {
     CHECK(is_served(client));
 }
 
-TEST_CASE("store: a start that is stopped leaves the next process what is there") {
+TEST_CASE("store: a start that is stopped leaves the store to the next process") {
     const Netns netns;
     Service service(netns);
     service.start_and_stop({"--ports", "7"});
@@ -82,7 +82,7 @@ TEST_CASE("store: another --listen makes a new socket") {
     CHECK(is_served(client));
 }
 
-TEST_CASE("store: another --listen may overlap with the socket before, or leave its port to the list") {
+TEST_CASE("store: another --listen may overlap with the old socket, or leave its port to the list") {
     const Netns netns;
     Service service(netns);
     service.start_and_stop({"--ports", "7"});
@@ -94,7 +94,7 @@ TEST_CASE("store: another --listen may overlap with the socket before, or leave 
     CHECK(echoes(netns, "127.0.0.1", 7777));
 }
 
-TEST_CASE("store: what is passed to a unit that has no store any more is used, and not kept") {
+TEST_CASE("store: a unit that has no store any more uses the descriptors that it gets, and does not keep them") {
     const Netns netns;
     Service service(netns);
     service.start_and_stop({"--ports", "7"});
@@ -109,7 +109,7 @@ TEST_CASE("store: what is passed to a unit that has no store any more is used, a
     CHECK(count_links(netns) == 1);
 }
 
-TEST_CASE("store: status says that newcomers wait") {
+TEST_CASE("store: status says that new connections wait") {
     const Netns netns;
     Service service(netns);
     auto idle = service.start_with_idle_client();
@@ -127,7 +127,7 @@ TEST_CASE("store: status says that newcomers wait") {
     CHECK(status_shows(netns, ", stopped or draining: new connections wait for the next start"));
 }
 
-TEST_CASE("store: of another network namespace, nothing is used") {
+TEST_CASE("store: descriptors of another network namespace are not used") {
     const Netns netns;
     const Netns other;
     Service service(netns);
@@ -136,7 +136,7 @@ TEST_CASE("store: of another network namespace, nothing is used") {
     CHECK(echoes(other, "127.0.0.1", 7));
 }
 
-TEST_CASE("store: root's new process does not take the old program for a server that runs") {
+TEST_CASE("store: a new process of root does not take the old program for a running server") {
     const Netns netns;
     Service service(netns);
     service.start({"--ports", "7"});

@@ -33,7 +33,7 @@ TEST_CASE("surroundings: without a BPF file system it serves, reloads and shows 
     CHECK(status_shows(netns, "  2 open: 7,77\n"));
 }
 
-TEST_CASE("surroundings: with IPv6 disabled it serves IPv4, and IPv6 as soon as that is enabled") {
+TEST_CASE("surroundings: with IPv6 disabled it serves IPv4, and IPv6 as soon as IPv6 is enabled") {
     const Network network;
     set_sysctl(network.vm, "net/ipv6/conf/all/disable_ipv6", "1");
     const Server server(network.vm, {"--ports", "7"});
@@ -45,7 +45,7 @@ TEST_CASE("surroundings: with IPv6 disabled it serves IPv4, and IPv6 as soon as 
 
 TEST_CASE("surroundings: a wall clock that jumps ends no connection early, and none late") {
     const Netns netns;
-    // Each look at the wall clock shows another year. (guest_test.cpp changes the kernel's own clock.)
+    // Each read of the wall clock gives another year. (guest_test.cpp changes the kernel's own clock.)
     Server server(netns, {"--ports", "7", "--idle-timeout", "2"}, [] { jump_wall_clock(); });
     const auto start = steady_clock::now();
     Client client = connected(netns, 7);

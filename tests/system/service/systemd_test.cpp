@@ -22,7 +22,7 @@
 
 namespace echo_server {
 
-TEST_CASE("systemd: it is told of the start, each reload and the stop") {
+TEST_CASE("systemd: gets a message at the start, at each reload and at the stop") {
     const Netns netns;
     Systemd systemd(netns);
     const TempFile file("7,77\n");
@@ -48,7 +48,7 @@ TEST_CASE("systemd: it is told of the start, each reload and the stop") {
     CHECK(systemd.receive() == "STATUS=Stopped");
 }
 
-TEST_CASE("systemd: it is told what a range leaves out, gives back and takes back, and what failed meanwhile") {
+TEST_CASE("systemd: gets the ports that a range leaves out, gives back and takes back, and the last failure") {
     const Netns netns;
     Systemd systemd(netns);
     const TempFile file("7,20-30\n");
@@ -75,7 +75,7 @@ TEST_CASE("systemd: it is told what a range leaves out, gives back and takes bac
     CHECK(systemd.receive() == "STATUS=11 TCP ports open: 7,20-21,23-30; left out: 22 (another program listens)");
 }
 
-TEST_CASE("systemd: a reload that is asked for during the start comes after it") {
+TEST_CASE("systemd: a reload during the start runs after it") {
     const Netns netns;
     Systemd systemd(netns);
     const TempFile file("7\n");
@@ -105,14 +105,14 @@ void start_with_watchdog() {
 
 constexpr auto answer = "WATCHDOG=1";
 
-// More than the kernel keeps for a reader that comes late (net.unix.max_dgram_qlen).
+// More than the kernel keeps for a late reader (net.unix.max_dgram_qlen).
 constexpr int some_new_ones = 15;
 
 void wait_for_answers(Systemd& systemd, int count) {
     for (int i = 0; i < count; ++i) systemd.wait_for(answer);
 }
 
-// All but the housekeeper, which may hang with a file system: that is no reason to end a server.
+// All but the housekeeper: it may hang with a file system, and a server need not end for that.
 std::vector<pid_t> threads_of(const Process& process) {
     std::vector<pid_t> threads;
     for (const auto& entry : std::filesystem::directory_iterator(fmt::format("/proc/{}/task", process.pid()))) {
@@ -163,7 +163,7 @@ TEST_CASE("systemd: its watchdog gets no answer while one thread hangs") {
     };
     int workers = 0;
     for (const auto thread : threads_of(server)) {
-        if (thread == server.pid()) continue;  // it gives the answers
+        if (thread == server.pid()) continue;  // this thread gives the answers
         ++workers;
         wait_for_answers(systemd, 2);
         REQUIRE(::ptrace(PTRACE_SEIZE, thread, nullptr, nullptr) == 0);
@@ -171,7 +171,7 @@ TEST_CASE("systemd: its watchdog gets no answer while one thread hangs") {
         REQUIRE(::waitpid(thread, nullptr, __WALL) == thread);
         answers();
         wait_for_answers(clock, some_new_ones);
-        CHECK(answers() <= 1);  // to what the thread has done before
+        CHECK(answers() <= 1);  // for what the thread did before
         REQUIRE(::ptrace(PTRACE_DETACH, thread, nullptr, nullptr) == 0);
     }
     CHECK(workers == 2);
@@ -193,7 +193,7 @@ TEST_CASE("systemd: without a watchdog, or with another process's, there is no a
     for (std::string message; !message.starts_with("STOPPING=1"); message = systemd.receive()) CHECK(message != answer);
 }
 
-TEST_CASE("systemd: a start that fails is never called ready, and says why") {
+TEST_CASE("systemd: a start that fails is never reported as ready, and says why") {
     const Netns netns;
     Systemd systemd(netns);
     CHECK(run(netns, echo_server({"--ports-file", "/nowhere"}), Systemd::start).code == 1);
@@ -202,7 +202,7 @@ TEST_CASE("systemd: a start that fails is never called ready, and says why") {
     CHECK(systemd.receive() == "READY=1\nSTATUS=1 TCP port open: 9");
 }
 
-TEST_CASE("systemd: a server that is replaced says so") {
+TEST_CASE("systemd: a server that is replaced reports that") {
     const Netns netns;
     Systemd systemd(netns);
     const Server old_server(netns, {"--ports", "7"}, Systemd::start);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// SIGHUP has two meanings: the terminal of the start is gone, or somebody wants a reload.
+// SIGHUP has two meanings: the terminal of the start has closed, or somebody wants a reload.
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -36,7 +36,7 @@ class Terminal {
         REQUIRE(::write(master_.get(), typed.data(), typed.size()) == std::ssize(typed));
     }
 
-    /// Closes it, and waits for the end of the shell, which has sent then what it sends to its jobs.
+    /// Closes it, and waits for the end of the shell. By then the shell has sent its signals.
     void close() {
         master_ = Fd();
         REQUIRE(ends(shell_));
@@ -56,7 +56,7 @@ class Terminal {
     // In the shell, before it runs.
     void become_session() const {
         if (::setsid() < 0) std::abort();
-        const int terminal = ::open(::ptsname(master_.get()), O_RDWR);  // the first of a session is its own
+        const int terminal = ::open(::ptsname(master_.get()), O_RDWR);  // becomes the controlling terminal
         for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
             if (::dup2(terminal, stream) < 0) std::abort();
     }
@@ -83,7 +83,7 @@ class TypedServer {
         return eventually([&] { return log().find(text) != std::string::npos; });
     }
 
-    /// To be called once, when it was typed.
+    /// Call it once, after the command was typed.
     void wait_for_start() {
         constexpr std::string_view before = " kill ";
         REQUIRE(logs(before));
@@ -94,14 +94,14 @@ class TypedServer {
         REQUIRE(process_);
     }
 
-    /// Sends it SIGHUP from here, which is another session; whether it reads the file again.
+    /// Sends it SIGHUP from another session; returns whether it reads the file again.
     [[nodiscard]] bool reloads_on_signal() const {
         ports_.write("8\n");
         REQUIRE(::kill(pid_, SIGHUP) == 0);
         return logs("added 8; removed 7");
     }
 
-    /// Waits until it has answered each SIGHUP that has come: SIGUSR1 is answered later.
+    /// Waits until it has answered each SIGHUP so far: SIGUSR1 is answered later.
     void wait_for_answers() const {
         REQUIRE(::kill(pid_, SIGUSR1) == 0);
         REQUIRE(logs("not reached"));
@@ -145,7 +145,7 @@ void check_that_it_stops(const Netns& netns, const Command& shell, const std::st
 
 }  // namespace
 
-TEST_CASE("terminal: when it closes, a server that was started there stops") {
+TEST_CASE("terminal: when it closes, a server that was started in it stops") {
     const Netns netns;
     check_that_it_stops(netns, {"sh", "-i"}, "", "");  // the kernel sends SIGHUP
     check_that_it_stops(netns, bash, "", "");          // bash does, and then the kernel
@@ -164,7 +164,7 @@ TEST_CASE("terminal: a server stops if its shell passes SIGHUP on, ends, and the
     CHECK(count(server.log(), gone) == 1);
 }
 
-TEST_CASE("terminal: when it closes, a server under a sudo with a terminal of its own stops") {
+TEST_CASE("terminal: when it closes, a server under a sudo that has made another terminal stops") {
     if (!possible_in_child(leave_mount_namespace)) return;
     const Netns netns;
     const TempFile sudoers("Defaults use_pty, !env_reset\nroot ALL=(ALL:ALL) ALL\n");
@@ -187,7 +187,7 @@ TEST_CASE("terminal: while it is open, SIGHUP is a reload, also from its own she
     CHECK(count(server.log(), gone) == 0);
 }
 
-TEST_CASE("terminal: to a server that was left behind, SIGHUP is a reload") {
+TEST_CASE("terminal: for a server that goes on without its terminal, SIGHUP is a reload") {
     const Netns netns;
     const auto reloads = [&](const Command& shell, const std::string& before, const std::string& after) {
         CAPTURE(before + after);
@@ -199,7 +199,7 @@ TEST_CASE("terminal: to a server that was left behind, SIGHUP is a reload") {
         server.wait_for_answers();
         CHECK(server.reloads_on_signal());
         CAPTURE(server.log());
-        CHECK(count(server.log(), "reloaded ") == 1);  // no SIGHUP of the shell was another
+        CHECK(count(server.log(), "reloaded ") == 1);  // no SIGHUP of the shell was a reload
         CHECK(count(server.log(), gone) == 0);
     };
     reloads({"sh", "-i"}, "", " &");  // that shell sends no SIGHUP
@@ -207,7 +207,7 @@ TEST_CASE("terminal: to a server that was left behind, SIGHUP is a reload") {
     reloads(bash, "nohup ", " &");  // bash sends SIGHUP
 }
 
-TEST_CASE("terminal: a server in tmux outlives the terminal of tmux, and stops with that which tmux gave it") {
+TEST_CASE("terminal: a server in tmux outlives the terminal of tmux, and stops when tmux ends") {
     const Netns netns;
     TypedServer server;
     const auto tmux = fmt::format("TERM=xterm tmux -f /dev/null -S {} ", temporary_name());

@@ -25,7 +25,7 @@ namespace echo_server {
 
 namespace {
 
-// In microseconds, of all that this process has waited for.
+// In microseconds, of all children that this process has waited for.
 long cpu_time_of_children() {
     rusage usage{};
     REQUIRE(::getrusage(RUSAGE_CHILDREN, &usage) == 0);
@@ -35,7 +35,7 @@ long cpu_time_of_children() {
 
 }  // namespace
 
-TEST_CASE("status: a reader that has seen enough is no failure, and a full disk is") {
+TEST_CASE("status: a reader that closes early is not a failure, and a full disk is") {
     const Netns netns;
     const Server server(netns, {"--ports", "1-30000"});
     for (int port = 1; port <= 2000; ++port) try_connect(netns, "127.0.0.1", static_cast<std::uint16_t>(port));
@@ -49,7 +49,7 @@ TEST_CASE("status: a reader that has seen enough is no failure, and a full disk 
     CHECK(status("> /dev/full") == "echo-server: writing the status: No space left on device\n1\n");
 }
 
-TEST_CASE("status: too few descriptors to look is an error, and no answer") {
+TEST_CASE("status: too few descriptors to look are an error") {
     const Netns netns;
     const Server server(netns, {"--ports", "7"});
     const auto [code, output] = run(netns, echo_server({"status"}), [] { limit_descriptors(8); });
@@ -59,7 +59,7 @@ TEST_CASE("status: too few descriptors to look is an error, and no answer") {
     CHECK(run(netns, echo_server({"status"}), [] { limit_descriptors_softly(8); }).code == 0);
 }
 
-TEST_CASE("status: nothing running, or not root, is said, with exit code 1") {
+TEST_CASE("status: without a server, or without root, it says that, with exit code 1") {
     const Netns netns;
     const Netns other;
     const Server elsewhere(other, {"--ports", "7"});
@@ -80,7 +80,7 @@ TEST_CASE("status: nothing running, or not root, is said, with exit code 1") {
           "CAP_SYS_ADMIN: start it as root\n");
 }
 
-TEST_CASE("status: what the kernel can't read just now is an error, and nothing that is not there") {
+TEST_CASE("status: a read that fails in the kernel is an error, and does not count as nothing") {
     const Netns netns;
     const Server server(netns, {"--ports", "7"});
     struct Case {
@@ -104,7 +104,7 @@ TEST_CASE("status: what the kernel can't read just now is an error, and nothing 
     CHECK(status_shows(netns, "  ports        1 open: 7\n"));
 }
 
-TEST_CASE("status: who may not look into a process does not say that it serves nobody") {
+TEST_CASE("status: without the right to look into the process it does not say that new connections wait") {
     const Netns netns;
     const Server server(netns, {"--ports", "7"});
     const auto without_ptrace = [] { keep_capabilities({CAP_SYS_ADMIN, CAP_BPF}); };

@@ -24,7 +24,7 @@ namespace echo_server {
 
 namespace {
 
-/// Our program, attached by somebody who writes lies about himself into echo_instance.
+/// Our program, attached by somebody who writes lies into echo_instance.
 class StandIn {
  public:
     StandIn(const Netns& netns, const echo_instance& identity, const NamedServer* listener = nullptr)
@@ -71,7 +71,7 @@ echo_instance identity_of(const Netns& netns, pid_t pid, std::uint64_t start) {
 
 }  // namespace
 
-TEST_CASE("status: what a server says of itself can't be changed once it serves, not even by root") {
+TEST_CASE("status: what a server says about itself can't be changed once it serves, not even by root") {
     const Netns netns;
     const Server server(netns, {"--ports", "7"});
     const auto id = std::stoul(BpfObjects(netns).maps.at("echo_instance"));
@@ -95,7 +95,7 @@ TEST_CASE("status: a later process with the PID of a server that ended is not ta
     CHECK(shown["uptime_seconds"] == nullptr);
     CHECK(
         status_shows(netns, fmt::format(": process {} of another version, which has ended, user ?, up ?", ::getpid())));
-    // It is not in the way, and can't be replaced.
+    // It does not stop a start, and can't be replaced.
     for (const bool replace : {false, true}) {
         CAPTURE(replace);
         Server server(netns, replace ? Command{"--ports", "7", "--replace"} : Command{"--ports", "7"});
@@ -104,7 +104,7 @@ TEST_CASE("status: a later process with the PID of a server that ended is not ta
     }
 }
 
-TEST_CASE("status: the process that a server says it is, is the process that is meant") {
+TEST_CASE("status: shows and names the process that a server says it is") {
     const Netns netns;
     for (const auto start : {start_of_this_process(), std::uint64_t{0}}) {  // an older server does not tell its start
         CAPTURE(start);
@@ -129,11 +129,11 @@ TEST_CASE("status: maps of any size cost it little memory") {
 }
 #endif
 
-TEST_CASE("replace: of the running process no socket is taken that is not the one in its map") {
+TEST_CASE("replace: takes only the socket that is in the map of the running process") {
     const Netns netns;
     const NamedServer listener(netns, NamedServer::Protocol::tcp, "::", 9999, "other");
     const NamedServer evil(netns, NamedServer::Protocol::tcp, "::", 9998, "evil");
-    const Netns elsewhere;  // its descriptor is not a socket's
+    const Netns elsewhere;  // its descriptor is not of a socket
     for (const int fd : {evil.fd(), elsewhere.fd()}) {
         auto identity = identity_of(netns, ::getpid(), start_of_this_process());
         identity.listener = fd;

@@ -36,7 +36,7 @@ constexpr auto silent = R"((\d+)/tcp +open +\S+\n\|_tcp-echo: no echo: silence f
 TEST_CASE("levels: half-open scans and connect scans by nmap, and echoes, are three levels") {
     const Network network;
     const Server server(network.vm, {"--ports", "1-100"});
-    // If nmap sent again what was not answered at once, a slow machine would change the counts.
+    // If nmap sent probes again, a slow machine would change the counts.
     nmap(network.host, {"-sS", "-p", "1-10", "--max-retries", "0", "--min-rtt-timeout", "5s", Network::vm_ip4});
     nmap(network.host, {"-sT", "-p", "11-19", "--max-retries", "0", "--min-rtt-timeout", "5s", Network::vm_ip4});
     nmap(network.host, {"-sT", "-6", "-p", "20", "--max-retries", "0", "--min-rtt-timeout", "5s", Network::vm_ip6});
@@ -68,9 +68,9 @@ TEST_CASE("levels: half-open scans and connect scans by nmap, and echoes, are th
                                        level, count)) != std::string::npos);
 }
 
-TEST_CASE("levels: status and nmap's script tell together where a firewall drops, and what") {
+TEST_CASE("levels: status and nmap's script together show where a firewall drops, and what") {
     const Network network;
-    // On the way to the vm's TCP, as a firewall before it would do it.
+    // Before the vm's TCP, as a firewall in front of the vm would do it.
     add_rules(network.vm, R"(
         chain in {
             type filter hook prerouting priority 0;
@@ -155,7 +155,7 @@ TEST_CASE("levels: a port that was closed stays in its level") {
     check_levels(netns, {{"echoed", "7"}, {"connected", "none"}, {"attempted", "none"}, {"not_reached", "8-9"}});
 }
 
-TEST_CASE("levels: what comes to the socket's own address counts on no port, whether its port is open or not") {
+TEST_CASE("levels: a connection to the socket's own address counts on no port, whether its port is open or not") {
     const Network network;
     for (const std::string address : {"127.0.0.1", "0.0.0.0"}) {
         CAPTURE(address);
@@ -201,7 +201,7 @@ TEST_CASE("levels: the bytes of a port are exact once its connections have ended
     resets.send("reset");
     CHECK(resets.receive(5) == "reset");
     reset(std::move(resets));
-    // The server takes what it can, keeps some of it, and the client is gone before all was sent back.
+    // The server takes as many bytes as it can, and keeps some; the client is gone before all were sent back.
     Client deaf(netns, "127.0.0.1", 9);
     for (ssize_t sent = 1, left = 10; sent > 0 || --left > 0;)
         sent = ::send(deaf.fd(), big.data(), big.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -220,7 +220,7 @@ TEST_CASE("levels: the bytes of a port are exact once its connections have ended
 TEST_CASE("levels: the bytes of a connection that is open show up while it goes on, and SIGUSR2 resets them") {
     const Netns netns;
     Server server(netns, {"--ports", "7"});
-    Client client = connected(netns, 7);  // by a byte
+    Client client = connected(netns, 7);  // has sent a byte
     std::size_t bytes = 1;
     for (const std::string text : {"a message", "another one"}) {
         client.send(text);

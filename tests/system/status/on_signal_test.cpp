@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// SIGUSR1: the server logs what 'status' prints of it.
+// SIGUSR1: the server logs the output of 'status' about itself.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <linux/bpf.h>
@@ -116,7 +116,7 @@ TEST_CASE("status: SIGUSR1 logs the same text in the drain of a service, whose p
     CHECK(logged.find(", stopped or draining: new connections wait for the next start\n") != std::string::npos);
 }
 
-TEST_CASE("status: SIGUSR1 together with a stop logs the state before it or the drain, and nothing in between") {
+TEST_CASE("status: SIGUSR1 together with a stop logs the state before the stop or the drain, and no other") {
     const Netns netns;
     for (int i = 0; i < 10; ++i) {
         Server server(netns, {"--ports", "7", "--drain-timeout", "3600"});
@@ -162,7 +162,7 @@ TEST_CASE("status: SIGUSR1 needs no privilege, and no descriptor that a client m
     CHECK(logged.find("  listener     127.0.0.1:7000, ") != std::string::npos);
 }
 
-TEST_CASE("status: SIGUSR1 says what the kernel can't read just now, and shows no healthy server as closed") {
+TEST_CASE("status: SIGUSR1 logs an error if a read fails in the kernel, and does not show the server as closed") {
     const Netns netns;
     for (const auto call : {BPF_MAP_LOOKUP_ELEM, BPF_MAP_LOOKUP_BATCH}) {
         const TempFile shortage("");
@@ -189,7 +189,7 @@ TEST_CASE("status: a storm of SIGUSR1 costs no client its connection, and a stop
     for (int i = 0; i < 1000; ++i)
         if (echoes(netns, i % 2 == 0 ? "127.0.0.1" : "::1", static_cast<std::uint16_t>(1 + i * 65))) ++served;
     CHECK(served == 1000);
-    // Each status is whole, whatever else happens.
+    // Each status is whole.
     for (int i = 0; i < 10; ++i) {
         const auto logged = next_logged(server);
         CAPTURE(logged);
@@ -198,7 +198,7 @@ TEST_CASE("status: a storm of SIGUSR1 costs no client its connection, and a stop
     }
     server.signal(SIGTERM);
     CHECK(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED; }));
-    storm.stop();  // first, because the process's number may be another's after the wait
+    storm.stop();  // first, because after the wait another process may have the number
     CHECK(server.wait() == 0);
     MESSAGE("SIGUSR1 sent: ", storm.times(), ", answered: ", count(server.output(), "  dropped  "));
 }

@@ -16,7 +16,7 @@ namespace echo_server {
 
 using namespace std::chrono_literals;
 
-TEST_CASE("status: for Prometheus a restart begins no new series, and none comes and goes") {
+TEST_CASE("status: for Prometheus the series stay the same, also after a restart") {
     const Netns netns;
     const auto series = [&] {
         std::string names;
@@ -60,7 +60,7 @@ TEST_CASE("status: for Prometheus the time of the start is the same at each look
     CHECK(started <= after.time_since_epoch() + 1ms);
 }
 
-TEST_CASE("status: what it prints for Prometheus is clean under promtool") {
+TEST_CASE("status: promtool finds no fault in the output for Prometheus") {
     const Netns netns;
     const auto check = [&] {
         const auto* const command = R"("$0" status --prometheus | "$1" check metrics)";

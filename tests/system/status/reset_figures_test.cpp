@@ -13,7 +13,7 @@
 
 namespace echo_server {
 
-TEST_CASE("levels: SIGUSR2 and --replace reset the figures by port, and SIGUSR2 leaves all others") {
+TEST_CASE("levels: SIGUSR2 and --replace reset the figures by port, and SIGUSR2 resets no others") {
     const Netns netns;
     Server server(netns, {"--ports", "1-100"});
     Client open(netns, "127.0.0.1", 1);
@@ -30,7 +30,7 @@ TEST_CASE("levels: SIGUSR2 and --replace reset the figures by port, and SIGUSR2 
     reset_port_stats(server);
     CHECK(only_status(netns)["connections"]["accepted"] == 10);
 
-    // A connection from before counts with its first echo.
+    // An earlier connection counts with its first echo.
     open.send("x");
     CHECK(open.receive(1) == "x");
     CHECK(echoes(netns, "::1", 20));
@@ -74,7 +74,7 @@ TEST_CASE("levels: a storm of SIGUSR2 costs no client its connection, and a stop
     CHECK(eventually([&] { return status_shows(netns, "  echoed       none\n"); }));
     server.signal(SIGTERM);
     CHECK(eventually([&] { return try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED; }));
-    storm.stop();  // first, because the process's number may be another's after the wait
+    storm.stop();  // first, because after the wait another process may have the number
     CHECK(server.wait() == 0);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// A server that has lost its program or its socket: 'status' shows it, and another takes over.
+// A server that has lost its program or its socket: 'status' shows that, and another server takes over.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
@@ -21,7 +21,7 @@ void destroy_listener(const Netns& netns) { run_ok(netns, {"ss", "-K", "-tl", "s
 
 }  // namespace
 
-TEST_CASE("state: a server whose program was detached is shown as that, and --replace takes over from it") {
+TEST_CASE("state: a server whose program was detached is shown in that state, and --replace takes over from it") {
     const Netns netns;
     Server older(netns, {"--ports", "7"});
     Client client(netns, "127.0.0.1", 7);
@@ -59,10 +59,10 @@ TEST_CASE("state: a server whose program was detached is shown as that, and --re
     CHECK(older.wait() == 0);
 }
 
-TEST_CASE("state: a server whose socket is gone is shown as that, and --replace takes over with a socket of its own") {
+TEST_CASE("state: a server whose socket is gone is shown in that state, and --replace takes over with a new socket") {
     const Netns netns;
     Server older(netns, {"--ports", "7"});
-    older.freeze();  // or it would notice, and would end
+    older.freeze();  // otherwise it would notice, and end
     destroy_listener(netns);
     const auto shown = only_status(netns);
     CHECK(shown["pid"] == older.pid());

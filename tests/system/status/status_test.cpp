@@ -33,7 +33,7 @@ bool becomes(const Netns& netns, const std::function<bool(const json&)>& conditi
 TEST_CASE("status: the three formats agree with what an nmap scan of 1,000 ports did") {
     const Network network;
     const Server server(network.vm, {"--ports", "1-1000"});
-    // If nmap sent again what was not answered at once, a slow machine would change the counts.
+    // If nmap sent probes again, a slow machine would change the counts.
     nmap(network.host, {"-sT", "-p", "1-1000", "--max-retries", "0", "--min-rtt-timeout", "5s", Network::vm_ip4});
     nmap(network.host, {"-sT", "-p", "991-1010", "--max-retries", "0", "--min-rtt-timeout", "5s", Network::vm_ip4});
     CHECK(echoes(network.host, Network::vm_ip6, 7, "twelve bytes"));
@@ -100,7 +100,7 @@ TEST_CASE("status: the three formats agree with what an nmap scan of 1,000 ports
                                    server.pid(), ECHO_SERVER_VERSION)) != std::string::npos);
 }
 
-TEST_CASE("status: open connections, drops, prefixes and a drain are seen") {
+TEST_CASE("status: shows open connections, drops, prefixes and a drain") {
     const Netns netns;
     Server server(netns, {"--ports", "7", "--address", "127.0.0.0/8", "--address", "::1", "--drain-timeout", "3600"});
     Client client(netns, "127.0.0.1", 7);
@@ -141,7 +141,7 @@ TEST_CASE("status: a replacement shows both, the old one draining") {
     }
 }
 
-TEST_CASE("status: of a process in another PID namespace it does not guess the user, and gives no PID of here") {
+TEST_CASE("status: for a process in another PID namespace it shows no user, and no PID of this namespace") {
     const Netns netns;
     const Process server(netns,
                          {"unshare", "--pid", "--fork", "--kill-child", ECHO_SERVER, "--ports", "7", "--user", "root"});
@@ -161,13 +161,13 @@ TEST_CASE("status: of a process in another PID namespace it does not guess the u
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
-TEST_CASE("status: a program of another version, with other maps, does no harm, and one that names no process") {
+TEST_CASE("status: takes a program of another version with other maps, and a program that names no process") {
     const Netns netns;
     const Netns::Entered entered(netns);
     std::unique_ptr<echo_dispatch_bpf, void (*)(echo_dispatch_bpf*)> other(echo_dispatch_bpf::open(),
                                                                            echo_dispatch_bpf::destroy);
     REQUIRE(other != nullptr);
-    // Its maps have the names of our maps, but other shapes.
+    // Its maps have the names of our maps, but other sizes.
     REQUIRE(bpf_map__set_value_size(other->maps.echo_drops, 64) == 0);
     REQUIRE(bpf_map__set_value_size(other->maps.echo_port_stats, 64) == 0);
     REQUIRE(echo_dispatch_bpf::load(other.get()) == 0);
@@ -176,7 +176,7 @@ TEST_CASE("status: a program of another version, with other maps, does no harm, 
     std::unique_ptr<bpf_link, int (*)(bpf_link*)> link(
         bpf_program__attach_netns(other->progs.echo_dispatch, netns.fd()), bpf_link__destroy);
     REQUIRE(link != nullptr);
-    // As in the talk: a program of this name, which is no echo-server.
+    // As in the talk: a program of this name which is not an echo-server.
     CHECK(run(netns, echo_server({"status"})).code == 1);
     CHECK(Server(netns, {"--ports", "7"}).output().find("another sk_lookup program is attached here, which is not") !=
           std::string::npos);

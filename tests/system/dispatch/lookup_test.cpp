@@ -115,7 +115,7 @@ TEST_CASE("lookup: a start as root reports another attached program, but not an 
     CHECK(count(newer.output(), "another sk_lookup program") == 0);
 }
 
-TEST_CASE("lookup: a port on which another program drops is served all the same") {
+TEST_CASE("lookup: what another program drops is served all the same") {
     const Network network;
     const OtherProgram before(network.vm, 7, nullptr);
     const Server server(network.vm, {"--ports", "7,77"});

@@ -152,7 +152,7 @@ TEST_CASE("replace: once the old process drains, no shortage ends the new one") 
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
-TEST_CASE("replace: if the kernel can't read the running server's maps, it is an error, and the server goes on") {
+TEST_CASE("replace: where the kernel can't read the running server's maps, it is an error, and the server goes on") {
     const Netns netns;
     Server older(netns, {"--ports", "7"});
     for (const auto* flag : {"--replace", "--shadow-listeners"}) {

@@ -155,7 +155,7 @@ TEST_CASE("levels: a port that was closed stays in its level") {
     check_levels(netns, {{"echoed", "7"}, {"connected", "none"}, {"attempted", "none"}, {"not_reached", "8-9"}});
 }
 
-TEST_CASE("levels: a connection to the socket's own address counts on no port, whether its port is open or not") {
+TEST_CASE("levels: connections to the socket's own address count on no port, whether its port is open or not") {
     const Network network;
     for (const std::string address : {"127.0.0.1", "0.0.0.0"}) {
         CAPTURE(address);

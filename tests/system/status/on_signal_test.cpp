@@ -162,7 +162,7 @@ TEST_CASE("status: SIGUSR1 needs no privilege, and no descriptor that a client m
     CHECK(logged.find("  listener     127.0.0.1:7000, ") != std::string::npos);
 }
 
-TEST_CASE("status: SIGUSR1 logs an error if a read fails in the kernel, and does not show the server as closed") {
+TEST_CASE("status: SIGUSR1 says that the kernel can't read a map, and does not show the server as closed") {
     const Netns netns;
     for (const auto call : {BPF_MAP_LOOKUP_ELEM, BPF_MAP_LOOKUP_BATCH}) {
         const TempFile shortage("");

@@ -161,7 +161,7 @@ TEST_CASE("status: for a process in another PID namespace it shows no user, and 
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 
-TEST_CASE("status: takes a program of another version with other maps, and a program that names no process") {
+TEST_CASE("status: a program of another version is shown without unknown figures; one without a process is not") {
     const Netns netns;
     const Netns::Entered entered(netns);
     std::unique_ptr<echo_dispatch_bpf, void (*)(echo_dispatch_bpf*)> other(echo_dispatch_bpf::open(),

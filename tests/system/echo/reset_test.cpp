@@ -41,7 +41,7 @@ TEST_CASE("reset: a reset in any state of a connection affects no other client, 
         {"idle after a message", [](Client& client) { go_through(client, 1); }},
         {"a stream is under way", [](Client& client) { client.send(std::string(100'000, 's')); }},
         {"idle after a stream", [](Client& client) { go_through(client, 200'000); }},
-        {"the server is owed and owes", fill},
+        {"bytes wait in both directions", fill},
         {"half-closed, and the server owes",
          [](Client& client) {
              fill(client);

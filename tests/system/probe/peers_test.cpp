@@ -83,7 +83,7 @@ std::vector<OddPeer> those_that_echo(const Netns& netns) {
              ::poll(&end, 1, static_cast<int>(std::chrono::milliseconds(time_limit).count()));
          },
          "echoed", "but the end did not come"},
-        {"a reset in place of the end",
+        {"a reset instead of a FIN",
          [](Fd& client) {
              echo_back(client);
              end_by_reset(client);

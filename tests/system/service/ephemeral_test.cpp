@@ -196,7 +196,7 @@ TEST_CASE("ephemeral: reserved ports do not count as the host's own, however man
           std::string::npos);
 }
 
-TEST_CASE("ephemeral: where the sysctls are hidden, the kernel's default range counts") {
+TEST_CASE("ephemeral: where the sysctls are hidden, the kernel's default range counts, and other lists work") {
     if (!possible_in_child(leave_mount_namespace)) return;
     const Netns netns;
     set_sysctl(netns, "net/ipv4/ip_local_port_range", "40000 40031");

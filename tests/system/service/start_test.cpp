@@ -207,7 +207,7 @@ TEST_CASE("start: what can't be done is one line that says why and what to do, a
 }
 
 #ifdef NDEBUG  // sanitizers need /proc themselves
-TEST_CASE("start: without /proc the error names /proc, also of status") {
+TEST_CASE("start: without /proc a start and status fail, and the error names /proc") {
     if (!possible_in_child(leave_mount_namespace)) return;
     const Netns netns;
     const Server server(netns, {"--ports", "7"});

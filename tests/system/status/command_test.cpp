@@ -80,7 +80,7 @@ TEST_CASE("status: without a server, or without root, it says that, with exit co
           "CAP_SYS_ADMIN: start it as root\n");
 }
 
-TEST_CASE("status: what the kernel can't read is an error, and does not count as nothing") {
+TEST_CASE("status: what the kernel can't read is an error, and not taken as absent") {
     const Netns netns;
     const Server server(netns, {"--ports", "7"});
     struct Case {

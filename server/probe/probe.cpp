@@ -76,7 +76,9 @@ bool show_progress(std::size_t done, std::size_t all, std::chrono::duration<doub
     if (Clock::now() >= next && ::isatty(STDERR_FILENO) == 1) {
         next = Clock::now() + 200ms;
         const auto rate = static_cast<double>(done) / time.count();
-        const auto left = done == 0 ? "" : fmt::format(", {:.0f} s left", static_cast<double>(all - done) / rate);
+        // Not in the first seconds, when most ports may still wait for an answer.
+        const auto left =
+            done == 0 || time < 3s ? "" : fmt::format(", {:.0f} s left", static_cast<double>(all - done) / rate);
         fmt::print(stderr, "\r{} of {} ports, {:.0f} a second{}\x1b[K", done, all, rate, left);
     }
     return ended_by_user == 0;

@@ -123,7 +123,7 @@ std::string reading_of(std::uint16_t port, const PortResult& result, const Serve
 
     const bool has_arrived = attempts + received != 0;
     if (!has_arrived && !server.open.contains(port)) return "not open at the server";
-    const auto* const where = has_arrived ? "back" : "there";
+    const auto* const where = has_arrived ? "back" : "to the server";
     if (verdict == Verdict::filtered)
         return fmt::format("{} lost on the way {}", has_arrived ? "answer" : "SYN", where);
     if (verdict == Verdict::refused) return fmt::format("rejected on the way {}, by a RST", where);
@@ -132,9 +132,10 @@ std::string reading_of(std::uint16_t port, const PortResult& result, const Serve
     // What came to the client was not sent by the server.
     if (!has_arrived || (verdict == Verdict::altered && received == 0)) return "answered by something else on the way";
     if (verdict == Verdict::altered)
-        return received < result.sent ? "altered on the way there" : "altered on the way there or back";
+        return received < result.sent ? "altered on the way to the server" : "altered on the way to the server or back";
     const bool is_all = received != 0 && received >= result.sent;
-    return fmt::format("{} on the way {}", verdict == Verdict::cut ? "cut" : "data lost", is_all ? "back" : "there");
+    return fmt::format("{} on the way {}", verdict == Verdict::cut ? "cut" : "data lost",
+                       is_all ? "back" : "to the server");
 }
 
 PortSet Report::echoed() const {
@@ -161,7 +162,7 @@ std::string Report::to_text() const {
     }
     if (left_out > 0) text += fmt::format("  and {} more such lines: --json has all\n", left_out);
     if (!options.status.empty())
-        text += "The server's figures are sums: they count earlier probes, and other clients.\n";
+        text += "The server's side counts all its clients since its start, or since SIGUSR2.\n";
     if (options.expect.empty()) return text;
     const auto missing = options.expect.ports() - echoed();
     const auto others = echoed() - options.expect.ports();

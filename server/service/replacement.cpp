@@ -156,8 +156,8 @@ std::vector<Instance> find_neighbours(std::uint16_t port) {
     auto running = running_servers(false);
     if (const auto first = take_predecessor(running, port))
         throw std::runtime_error(
-            fmt::format("an echo-server runs in this network namespace already ({}): --replace takes over from it "
-                        "without losing a connection, or stop it first; a second one needs a --listen with another "
+            fmt::format("an echo-server runs in this network namespace already ({}): --replace takes over from it, "
+                        "and refuses no new connection; or stop it first; a second one needs a --listen with another "
                         "port, and other ports",
                         name_of(*first)));
     return running;

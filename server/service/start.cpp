@@ -132,7 +132,7 @@ void announce(const Options& options, const User& user, const std::string& open,
     if (logs_to_journal())
         return log_line("version {}, {}; socket {}, user {}", ECHO_SERVER_VERSION, open, bound, user.name);
     log_line("echo-server {}: {}", ECHO_SERVER_VERSION, open);
-    log_line("  socket     {}, the only one (sk:{:x} in 'ss -tlne')", bound, socket_cookie(identity.listener));
+    log_line("  socket     {}, for all ports (sk:{:x} in 'ss -tlne')", bound, socket_cookie(identity.listener));
     log_line("  namespace  {} (netns_ino in 'bpftool link')", identity.netns);
     std::vector<std::string> prefixes;
     for (const auto& prefix : options.addresses) prefixes.push_back(to_string(prefix));

@@ -102,10 +102,10 @@ std::string lines_of(const Status& server) {
     const auto at = [&](const char* path) { return value_at(json, path); };
     if (!json["listener"].is_null())
         text +=
-            line("listener", fmt::format("{}, {} of at most {} waiting, {} dropped", at("/listener/address"),
+            line("listener", fmt::format("{}, {} of at most {} waiting, {} not completed", at("/listener/address"),
                                          at("/listener/waiting"), at("/listener/backlog"), at("/listener/dropped")));
     text +=
-        line("connections", fmt::format("{} open of at most {}, {} in all, {} refused, {} timed out",
+        line("connections", fmt::format("{} open of at most {}, {} in all, {} out of memory, {} timed out",
                                         at("/connections/open"), at("/connections/max"), at("/connections/accepted"),
                                         at("/connections/refused"), at("/connections/timed_out")));
     text += line("bytes", fmt::format("{} received, {} sent", at("/bytes/received"), at("/bytes/sent")));

@@ -177,31 +177,31 @@ TEST_CASE("report: the figures of both sides together give one reading") {
         {refused, 0, Port::closed, nothing, "not open at the server"},
         {unreachable, 0, Port::closed, nothing, "not open at the server"},
         {filtered, 0, Port::closed, nothing, "not open at the server"},
-        {silent, 300, Port::closed, part, "data lost on the way there"},
+        {silent, 300, Port::closed, part, "data lost on the way to the server"},
         {cut, 300, Port::closed, all, "cut on the way back"},
 
         {altered, 300, Port::open, nothing, "answered by something else on the way"},
         {altered, 300, Port::open, tried, "answered by something else on the way"},  // by a proxy, which connects
-        {altered, 300, Port::open, part, "altered on the way there"},
-        {altered, 300, Port::open, {3, 303}, "altered on the way there or back"},
-        {altered, 300, Port::open, all, "altered on the way there or back"},
+        {altered, 300, Port::open, part, "altered on the way to the server"},
+        {altered, 300, Port::open, {3, 303}, "altered on the way to the server or back"},
+        {altered, 300, Port::open, all, "altered on the way to the server or back"},
 
         {silent, 300, Port::open, nothing, "answered by something else on the way"},
-        {silent, 300, Port::open, tried, "data lost on the way there"},
-        {silent, 300, Port::open, part, "data lost on the way there"},
+        {silent, 300, Port::open, tried, "data lost on the way to the server"},
+        {silent, 300, Port::open, part, "data lost on the way to the server"},
         {silent, 300, Port::open, all, "data lost on the way back"},
         {silent, 300, Port::open, {0, 300}, "data lost on the way back"},  // figures were reset meanwhile
 
         {cut, 300, Port::open, nothing, "answered by something else on the way"},
-        {cut, 300, Port::open, part, "cut on the way there"},
+        {cut, 300, Port::open, part, "cut on the way to the server"},
         {cut, 300, Port::open, all, "cut on the way back"},
-        {cut, 0, Port::open, tried, "cut on the way there"},
+        {cut, 0, Port::open, tried, "cut on the way to the server"},
 
-        {refused, 0, Port::open, nothing, "rejected on the way there, by a RST"},
+        {refused, 0, Port::open, nothing, "rejected on the way to the server, by a RST"},
         {refused, 0, Port::open, tried, "rejected on the way back, by a RST"},
-        {unreachable, 0, Port::open, nothing, "rejected on the way there, by ICMP"},
+        {unreachable, 0, Port::open, nothing, "rejected on the way to the server, by ICMP"},
         {unreachable, 0, Port::open, tried, "rejected on the way back, by ICMP"},
-        {filtered, 0, Port::open, nothing, "SYN lost on the way there"},
+        {filtered, 0, Port::open, nothing, "SYN lost on the way to the server"},
         {filtered, 0, Port::open, tried, "answer lost on the way back"},
     };
     for (std::size_t number = 0; number < cases.size(); ++number) {
@@ -293,12 +293,12 @@ TEST_CASE("report: --json has the same figures") {
     CHECK(json["complete"] == true);
     CHECK(json["results"] == nlohmann::json::parse(R"([
         {"verdict": "echoed", "try": 2, "detail": "", "reading": "through", "count": 1, "list": "7"},
-        {"verdict": "filtered", "try": null, "detail": "", "reading": "SYN lost on the way there", "count": 1,
+        {"verdict": "filtered", "try": null, "detail": "", "reading": "SYN lost on the way to the server", "count": 1,
          "list": "25"}])"));
     CHECK(
         report.to_text().ends_with("  echoed       1 port, at the second try (a rate limit, or loss), through: 7\n"
-                                   "  filtered     1 port, SYN lost on the way there: 25\n"
-                                   "The server's figures are sums: they count earlier probes, and other clients.\n"));
+                                   "  filtered     1 port, SYN lost on the way to the server: 25\n"
+                                   "The server's side counts all its clients since its start, or since SIGUSR2.\n"));
 }
 
 }  // namespace echo_server

@@ -60,8 +60,8 @@ TEST_CASE("status_text: the text for people") {
           "  attempted    1 port without a connection: 65535\n"
           "  not reached  1 port: 9\n"
           "  addresses    192.0.2.0/24, ::/0\n"
-          "  listener     127.0.0.1:7777, 1 of at most 4096 waiting, 2 dropped\n"
-          "  connections  3 open of at most 1000, 40 in all, 5 refused, 6 timed out\n"
+          "  listener     127.0.0.1:7777, 1 of at most 4096 waiting, 2 not completed\n"
+          "  connections  3 open of at most 1000, 40 in all, 5 out of memory, 6 timed out\n"
           "  bytes        70 received, 80 sent\n"
           "  attempts     21 in all\n"
           "  dropped      12 without a socket, 13 not taken by the socket\n");

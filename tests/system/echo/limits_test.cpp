@@ -62,7 +62,7 @@ TEST_CASE("limits: with --max-connections new connections wait in the backlog, a
     for (int i = 0; i < 5; ++i) clients.emplace_back(netns, "127.0.0.1", 7).send("x");
     CHECK(server.wait_for("open") == "echo-server: the limit of 2 open connections is reached; new connections wait");
     // A client may be connected before the kernel has handled its last segment of the handshake.
-    CHECK(eventually([&] { return status_shows(netns, ", 3 of at most 4096 waiting, 0 dropped\n"); }));
+    CHECK(eventually([&] { return status_shows(netns, ", 3 of at most 4096 waiting, 0 not completed\n"); }));
     CHECK(status_shows(netns, "  connections  2 open of at most 2, 2 in all, "));
     CHECK(comes_to_rest(server));
     // A stop serves the waiting clients too, at most two at a time.
@@ -179,7 +179,7 @@ TEST_CASE("limits: --idle-timeout ends a connection on which nothing moves, and 
     CHECK(eventually([&] {
         move();
         return std::regex_search(run_ok(netns, echo_server({"status"})),
-                                 std::regex(R"(  1 open of at most \d+, 3 in all, 0 refused, 2 timed out\n)"));
+                                 std::regex(R"(  1 open of at most \d+, 3 in all, 0 out of memory, 2 timed out\n)"));
     }));
 }
 

@@ -244,7 +244,7 @@ TEST_CASE("owed: a client that takes nothing is reset after about a minute, half
         },
         longest_wait));
     CHECK(eventually([&] { return status_shows(network.vm, "  2 open of at most "); }));
-    CHECK(status_shows(network.vm, ", 5 in all, 0 refused, 3 timed out\n"));
+    CHECK(status_shows(network.vm, ", 5 in all, 0 out of memory, 3 timed out\n"));
     for (auto* client : {&silent, &half_closed, &in_kernel}) CHECK(end_of(*client) == ECONNRESET);
     CHECK(is_known(network.vm, slow));
     CHECK(echo_once(idle) == "x");

@@ -61,7 +61,7 @@ TEST_CASE("threads: each gets its share of the connections, and status shows the
 
     clients.clear();
     REQUIRE(eventually([&] { return status_shows(netns, "connections  0 open of at most"); }));
-    CHECK(status_shows(netns, ", 30 in all, 0 refused, 0 timed out\n"));
+    CHECK(status_shows(netns, ", 30 in all, 0 out of memory, 0 timed out\n"));
 }
 
 TEST_CASE("threads: unless told otherwise there is one for each CPU that the server may use") {

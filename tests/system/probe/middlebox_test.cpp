@@ -41,9 +41,9 @@ struct Middlebox {
 using Middleboxes = std::vector<Middlebox>;
 
 constexpr auto through = "through";
-constexpr auto lost_there = "data lost on the way there";
+constexpr auto lost_there = "data lost on the way to the server";
 constexpr auto lost_back = "data lost on the way back";
-constexpr auto cut_there = "cut on the way there";
+constexpr auto cut_there = "cut on the way to the server";
 constexpr auto cut_back = "cut on the way back";
 constexpr auto something_else = "answered by something else on the way";
 constexpr auto not_this_server = "but not by this server on this port";
@@ -58,7 +58,7 @@ Middleboxes packet_filters() {
     const std::string becomes_rst = "tcp flags set (rst | ack)";
     return {
         {1001, "nothing", {}, "echoed", through},
-        {1002, "the SYN is dropped", {{"there", syn + "drop"}}, "filtered", "SYN lost on the way there"},
+        {1002, "the SYN is dropped", {{"there", syn + "drop"}}, "filtered", "SYN lost on the way to the server"},
         {1003, "the SYN-ACK is dropped", {{"back", syn_ack + "drop"}}, "filtered", "answer lost on the way back"},
         {1004, "all after the SYN is dropped", {{"there", "tcp flags & syn == 0 drop"}}, silence, lost_there},
         {1005, "data is dropped there", {{"there", has_data + "drop"}}, silence, lost_there},
@@ -67,7 +67,7 @@ Middleboxes packet_filters() {
          "the SYN gets a RST",
          {{"there", syn + "reject with tcp reset"}},
          "refused",
-         "rejected on the way there, by a RST"},
+         "rejected on the way to the server, by a RST"},
         {1008,
          "the SYN-ACK becomes a RST",
          {{"back", syn_ack + becomes_rst}},
@@ -110,7 +110,7 @@ Middleboxes icmp_senders(bool ip6) {
                        name,
                        {{"there", fmt::format("reject with {} type {}", ip6 ? "icmpv6" : "icmp", type)}},
                        fmt::format("unreachable, ICMP {} from {{router}}", name),
-                       "rejected on the way there, by ICMP"});
+                       "rejected on the way to the server, by ICMP"});
     all.push_back({1028,
                    "data gets an ICMP error",
                    {{"there", has_data + "reject with icmpx type admin-prohibited"}},
@@ -184,14 +184,14 @@ Middleboxes programs() {
          "a byte is rewritten there",
          {},
          "altered, at byte 100: '!",
-         "altered on the way there or back",
+         "altered on the way to the server or back",
          {},
          relay(rewrite_byte_100, pass)},
         {1055,
          "letters are upper-cased back",
          {},
          "altered, at byte 4: 'Y",
-         "altered on the way there or back",
+         "altered on the way to the server or back",
          {},
          relay(pass, to_upper_case)},
         {1056, "16 bytes there", {}, "silent, 16 of 64 bytes", lost_there, small, relay(only_first(16), pass)},

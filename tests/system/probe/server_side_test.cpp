@@ -39,7 +39,7 @@ constexpr auto read_of_each =
     "  echoed       1 port, through: 7\n"
     "  cut          1 port, closed after 0 of 4096 bytes, left out by the server: another program listens: 1003\n"
     "  refused      1 port, not open at the server: 2000\n";
-constexpr auto figures_are_sums = "The server's figures are sums: they count earlier probes, and other clients.\n";
+constexpr auto figures_are_sums = "The server's side counts all its clients since its start, or since SIGUSR2.\n";
 
 }  // namespace
 

@@ -26,10 +26,11 @@ TEST_CASE("replace: without it a second instance is an error that names the firs
     const Server first(netns, {"--ports", "7"});
     const auto [code, output] = run(netns, echo_server({"--ports", "8"}));
     CHECK(code == 1);
-    CHECK(output == fmt::format("echo-server: an echo-server runs in this network namespace already (process {}): "
-                                "--replace takes over from it without losing a connection, or stop it first; a second "
-                                "one needs a --listen with another port, and other ports\n",
-                                first.pid()));
+    CHECK(output ==
+          fmt::format("echo-server: an echo-server runs in this network namespace already (process {}): "
+                      "--replace takes over from it, and refuses no new connection; or stop it first; a second "
+                      "one needs a --listen with another port, and other ports\n",
+                      first.pid()));
     CHECK(echoes(netns, "127.0.0.1", 7));
     CHECK(try_connect(netns, "127.0.0.1", 8) == ECONNREFUSED);
 }

@@ -32,7 +32,7 @@ TEST_CASE("start: says what is open, through which socket, in which namespace, h
     std::smatch cookie;
     REQUIRE(std::regex_search(listener, cookie, std::regex(R"( sk:(\w+) )")));
     CHECK(server.output() == fmt::format("echo-server {}: 3 TCP ports open: 7,77,777\n"
-                                         "  socket     127.0.0.1:7777, the only one (sk:{} in 'ss -tlne')\n"
+                                         "  socket     127.0.0.1:7777, for all ports (sk:{} in 'ss -tlne')\n"
                                          "  namespace  {} (netns_ino in 'bpftool link')\n"
                                          "  user       nobody, {}\n"
                                          "  reload     edit {}, then sudo echo-server reload {}\n"

@@ -46,7 +46,7 @@ TEST_CASE("state: a server whose program was detached is shown in that state, an
     CHECK(
         second.output ==
         fmt::format("echo-server: an echo-server runs in this network namespace already (process {}): --replace takes "
-                    "over from it without losing a connection, or stop it first; a second one needs a --listen with "
+                    "over from it, and refuses no new connection; or stop it first; a second one needs a --listen with "
                     "another port, and other ports\n",
                     older.pid()));
     Server newer(netns, {"--ports", "7", "--replace"});

@@ -76,8 +76,8 @@ TEST_CASE("status: the three formats agree with what an nmap scan of 1,000 ports
     CHECK(std::regex_search(text, std::regex(fmt::format("^echo-server {}: process {}, user nobody, up \\d+ s\n",
                                                          ECHO_SERVER_VERSION, server.pid()))));
     for (const std::string line :
-         {"listener     127.0.0.1:7777, 0 of at most 4096 waiting, 0 dropped", "ports        1000 open: 1-1000",
-          "addresses    any", "1011 in all, 0 refused, 0 timed out", "bytes        12 received, 12 sent",
+         {"listener     127.0.0.1:7777, 0 of at most 4096 waiting, 0 not completed", "ports        1000 open: 1-1000",
+          "addresses    any", "1011 in all, 0 out of memory, 0 timed out", "bytes        12 received, 12 sent",
           "dropped      0 without a socket, 0 not taken by the socket", "attempts     1011 in all",
           "echoed       1 port: 7", "connected    999 ports without an echo: 1-6,8-1000",
           "attempted    none without a connection", "not reached  none"}) {

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # shellcheck shell=bash
-# Fetches and unpacks packages of any Debian release and architecture, of which nothing is installed on this machine.
+# Fetches and unpacks packages of any Debian release and architecture, and installs nothing on this machine.
 
-apt_in() { # FOLDER TOOL ARGUMENTS...: apt-get or apt-cache, with the lists and the cache of the folder
+apt_in() { # FOLDER TOOL ARGUMENTS...: runs apt-get or apt-cache with the lists and the cache of the folder
     "$2" -o APT::Architecture="$(cat "$1/architecture")" -o APT::Architectures="$(cat "$1/architecture")" \
         -o Dir::Etc::sourcelist="$1/sources.list" -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists="$1/lists" \
         -o Dir::State::status="$1/status" -o Dir::Cache="$1/cache" -o APT::Sandbox::User="$(id -un)" "${@:3}"
 }
 
-archive() { # LABEL: where this machine has its own packages of the archive 'Debian' or 'Debian-Security' from
+archive() { # LABEL: the URI from which this machine gets the packages of the archive 'Debian' or 'Debian-Security'
     # shellcheck disable=SC2016  # apt's variables, not the shell's
     apt-get indextargets --format '$(LABEL)|$(REPO_URI)' 'Created-By: Packages' | sed -n "s/^$1|//p" | head -n 1
 }
@@ -17,11 +17,11 @@ update_apt_in() { # FOLDER ARCHIVE RELEASE ARCHITECTURE: makes a new folder for 
     local uri
     rm -rf "$1"
     mkdir -p "$1"/{lists/partial,cache/archives/partial}
-    : >"$1/status" # nothing is installed; apt makes its locks beside this file
+    : >"$1/status" # empty: nothing is installed; apt makes its locks beside this file
     uri=$(archive "$2")
     if [ -z "$uri" ]; then
-        # shellcheck disable=SC2154  # of lib.sh
-        echo "$script: this machine's apt knows no archive '$2', where $3 is" >&2
+        # shellcheck disable=SC2154  # from lib.sh
+        echo "$script: apt on this machine has no source for the archive '$2', which has $3: add one to its sources" >&2
         return 1
     fi
     echo "$4" >"$1/architecture"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # shellcheck shell=sh
-# What the scripts share; each reads it first: . "$(dirname "$(readlink -f "$0")")/lib.sh"
+# What all scripts share. Each script reads it first: . "$(dirname "$(readlink -f "$0")")/lib.sh"
 set -eu
 export LC_ALL=C.UTF-8 # the scripts read what programs print
 umask 022             # other users read and run what the scripts make
@@ -20,21 +20,21 @@ wrong_usage() { # MESSAGE: exit code 2
 
 is_root() { [ "$(id -u)" -eq 0 ]; }
 
-# sudo takes TMPDIR away.
+# sudo drops TMPDIR from the environment.
 as_root() { # COMMAND...
     if is_root; then "$@"; else sudo env ${TMPDIR:+"TMPDIR=$TMPDIR"} "$@"; fi
 }
 
-exec_as_root() { # COMMAND...: in place of the shell
+exec_as_root() { # COMMAND...: replaces the shell
     hand_over
     if is_root; then exec "$@"; else exec sudo env ${TMPDIR:+"TMPDIR=$TMPDIR"} "$@"; fi
 }
 
-# What a script makes in the checkout belongs to the checkout's owner, also if root runs the script.
+# The files that a script makes in the checkout belong to the checkout's owner, also if root runs the script.
 made= # paths in the checkout
 hand_over() {
     if ! is_root || [ -z "$made" ] || [ "$(stat -c %u "$top")" -eq 0 ]; then return; fi
-    # Another script may remove its files meanwhile. What can't be handed over, check_access() finds.
+    # Errors are ignored: another script may remove its files meanwhile, and check_access() finds any other problem.
     # shellcheck disable=SC2086  # a list of words
     (cd "$top" && {
         find build/ -maxdepth 1 -type d -user 0 -print0
@@ -42,9 +42,9 @@ hand_over() {
     } | xargs -0 -r chown --no-dereference --reference=.) 2>/dev/null || true
 }
 
-# Fails if files of another user are in the way, as those of root that older scripts left. Those of tests that run, as
-# root, are not.
-check_access() { # PATH... in the checkout, and how deep find(1) looks
+# Fails if the user can't write to a file, because it belongs to another user: older scripts left files of root. Ignores
+# Testing, where tests write that run as root.
+check_access() { # PATH... in the checkout, and the depth for find(1)
     found=$(cd "$top" && find "$@" -name Testing -prune -o ! -type l ! -user "$(id -u)" ! -writable -print -quit \
         2>/dev/null) || true
     if [ -z "$found" ]; then return; fi
@@ -55,9 +55,9 @@ check_access() { # PATH... in the checkout, and how deep find(1) looks
 'sudo chown -R $(id -u):$(id -g) \"$whole\"'"
 }
 
-finish() { :; } # a script that has to clean up has its own
+finish() { :; } # a script that has to clean up defines its own
 ticker=
-stop_ticker() { # by SIGKILL: a shell that has just begun to run may still have the traps of this one
+stop_ticker() { # by SIGKILL: a new subshell may still have the traps of this shell
     if [ -n "$ticker" ]; then { kill -KILL "$ticker" && wait "$ticker"; } 2>/dev/null || true; fi
     ticker=
 }
@@ -67,37 +67,37 @@ at_exit() {
     hand_over
 }
 trap 'at_exit || true' EXIT
-# The shell waits for its command before it takes them: a lock is held until nobody writes any more.
+# The shell runs a trap only after its command has ended: so the lock is held until nothing writes any more.
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-lock() { # FOLDER WHAT-THE-OTHER-DOES: until the script's end
+lock() { # FOLDER WHAT-ANOTHER-SCRIPT-DOES: until the script's end
     exec 9<"$1"
     if flock --nonblock 9; then return; fi
     echo "$script: waiting for another script, which $2" >&2
     flock 9
 }
 
-# Makes and locks a folder of the build, because one script at a time may write there. While a script has it, it starts
-# no other that takes it.
-take() { # FOLDER OTHERS...: what the script writes besides
+# Makes and locks a folder of the build, because only one script at a time may write there. A script that has the lock
+# must not start another script that takes it.
+take() { # FOLDER OTHERS...: the other paths that the script writes
     made=$*
     check_access . build -maxdepth 0
     mkdir -p "$top/$1"
-    hand_over # at once: other users may make folders beside it
+    hand_over # now, because other users may make folders beside it
     lock "$top/$1" "writes $1"
-    check_access "$@" # only now: root's script may have been before
+    check_access "$@" # only now: a script of root may have held the lock before
 }
 
 free_kib() { echo $(($(stat -f -c '%a * %S / 1024' "$1"))); } # FOLDER
 is_full() { # FOLDER
-    # shellcheck disable=SC2046  # two words; btrfs counts no inodes
+    # shellcheck disable=SC2046  # two words; on btrfs both numbers of inodes are 0
     set -- "$1" $(stat -f -c '%c %d' "$1")
     [ "$(free_kib "$1")" -lt 1024 ] || { [ "$2" -gt 0 ] && [ "$3" -eq 0 ]; }
 }
 
-explain() { # LOG: of what has failed; says whether a disk is full
+explain() { # LOG: of the command that failed; prints whether a disk is full
     temporary=${TMPDIR:-/tmp}
     if grep -q 'No space left on device' "$1" || is_full "${1%/*}" || is_full "$temporary"; then
         echo "$script: a disk is full: $(free_kib "$temporary") KiB are free in $temporary, $(free_kib "${1%/*}") KiB \
@@ -105,13 +105,13 @@ in ${1%/*} ('df', 'df -i'): make room, or set TMPDIR to a folder of another disk
     fi
 }
 
-# Runs a command whose output goes to a file. Says every half minute how far it is, and shows the file if it fails.
+# Runs a command with its output in a file. Prints the last line every half minute, and the whole file if it fails.
 quietly() { # FILE COMMAND...
     log=$1
     shift
     mkdir -p "${log%/*}"
-    rm -f "$log" # a command of a script that was killed may still write to it
-    # sleep(1) keeps no stream open, because a reader of ours would wait for it.
+    rm -f "$log" # a command of a killed script may still write to it
+    # sleep(1) must keep no stream open: the reader of our output would wait for it.
     (while sleep 30 >&- 2>&- && kill -0 $$ 2>&-; do echo "$script: $(tail -n 1 "$log" | cut -c 1-100)" >&2; done) 9>&- &
     ticker=$!
     code=0
@@ -120,11 +120,11 @@ quietly() { # FILE COMMAND...
     if [ "$code" -eq 0 ]; then return; fi
     cat "$log" >&2 || true
     explain "$log"
-    while [ "$(command -v "$1")" = "$1" ]; do shift; done # our own functions, of which users know nothing
-    fail "this has failed, see above: $*"
+    while [ "$(command -v "$1")" = "$1" ]; do shift; done # leave out our own functions: users do not know them
+    fail "this command failed, see its output above: $*"
 }
 
-wait_for() { # COMMAND...: until it succeeds, max half a minute
+wait_for() { # COMMAND...: until it succeeds, at most half a minute
     tries=0
     until "$@"; do
         if [ "$tries" -ge 1500 ]; then return 1; fi
@@ -136,7 +136,7 @@ wait_for() { # COMMAND...: until it succeeds, max half a minute
 passed=0
 failed=0
 
-check() { # WHAT COMMAND...: counts; shows what the command prints only if it fails
+check() { # WHAT COMMAND...: counts the result; prints the command's output only if it fails
     what=$1
     shift
     if output=$("$@" 2>&1); then
@@ -147,7 +147,7 @@ check() { # WHAT COMMAND...: counts; shows what the command prints only if it fa
     fi
 }
 
-summary() { # the last line of a script that counts; its exit code
+summary() { # prints the last line of a script that counts; returns its exit code
     echo "$script: $passed passed, $failed failed"
     [ "$failed" -eq 0 ]
 }

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # shellcheck shell=bash
-# Runs the steps of a check, one after the other or side by side, and says what each of them took.
+# Runs the steps of a check, one after the other or in parallel, and prints the time of each.
 set -uo pipefail
 steps=$(mktemp -d)
 trap 'rm -rf "$steps"' EXIT
-# What runs in the background ignores Ctrl-C.
+# Background processes ignore Ctrl-C, so SIGTERM ends them.
 trap 'rm -rf "$steps"; trap - TERM; kill 0' INT TERM
 
-# Runs COMMAND... and prints its output at its end, in one piece, because other steps may run beside it. Returns whether
-# it passed. A shell of its own, so that times counts the processes of this step alone (without those that have left it:
-# podman's).
+# Runs COMMAND... and returns whether it passed. Prints its output in one piece at its end, because other steps may run
+# in parallel. It is a subshell, so that 'times' counts only the processes of this step (without podman's, which leave
+# it).
 step() (
     start=$SECONDS
     verdict=passed
@@ -25,8 +25,8 @@ step() (
     [ "$verdict" = passed ]
 )
 
-# Prints a table of the steps, in the order in which they ended, and how many passed. Returns whether there are NUMBER
-# of them, and all have passed: one that was killed is not in the table.
+# Prints a table of the steps, in the order in which they ended, and how many passed. Returns whether NUMBER steps have
+# passed: a step that was killed is not in the table.
 report_steps() { # NUMBER
     awk -F '|' -v seconds="$SECONDS" -v number="$1" '
         BEGIN { printf "\n%-50s %-7s %7s %7s\n", "step", "", "seconds", "CPU" }

@@ -8,14 +8,13 @@ local table = require "table"
 description = [[
 Proves that a TCP port echoes (RFC 862): connects, sends bytes, and checks that the same bytes come back.
 
-An open port is no such proof: what answered the SYN may be a proxy or a firewall, and what is on the way may drop or
-cut connections whose data it does not know. Run it against echo-server, which answers on any set of ports: then each
-port that is verified here lets data through in both directions. <code>echo-server probe</code> does the same without
-Nmap, and faster.
+An open port does not prove this: a proxy or a firewall may have answered the SYN, or may drop data that it does not
+know. Run it against echo-server, which answers on any set of ports: then each port that is verified here lets data
+through in both directions. <code>echo-server probe</code> does the same without Nmap, and faster.
 
-The script connects to every open TCP port of the scan, so choose ports of your own with <code>-p</code>. It sends each
+The script connects to every open TCP port of the scan, so choose the ports with <code>-p</code>. It sends each
 byte value equally often. After silence, or without a connection, it tries once more, a second later. Its times are
-coarse, because Nmap hands over what has come only every 50 ms if it has much to do.
+rough: a busy Nmap delivers data only every 50 ms.
 
 With many ports Nmap gets slow: 65,535 took more than 25 minutes in one run, and one to two minutes in 16 at once. So
 scan parts of 4,096 ports, each in a run of its own; <code>-oX FILE</code> keeps all figures. Where a firewall limits
@@ -34,8 +33,8 @@ Without it Nmap finds ports open, and the script can't connect; a connect scan o
 -- @usage nmap -6 -e eth0 -p 7 --script tcp-echo.nse fe80::1
 --
 -- @args tcp-echo.size    How many bytes are sent, 1 to 65536. Default: 4096
--- @args tcp-echo.timeout Max time for the connection, and again for the bytes, there and back. Default: by the times
---                        of the host's answers, 2s to 10s
+-- @args tcp-echo.timeout Limit for the connection, and again for the bytes, there and back. Default: 2s to 10s,
+--                        which follows the times of the host's answers
 --
 -- @output
 -- PORT    STATE SERVICE

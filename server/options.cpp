@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <climits>
+#include <sstream>
 #include <stdexcept>
 
 #include "base/log.h"
@@ -18,36 +19,32 @@ namespace {
 
 constexpr auto description = "Answers TCP echo (RFC 862) on any set of ports, through one listening socket.";
 
-constexpr auto notes = R"(LIST: ports (7), ranges (1000-2000) and exclusions (!22), separated by commas.
-A named port must be free. A range leaves out a port while another program
-listens there. Exclusions win. Needs --ports or --ports-file, or both.
-
-Examples:
-  sudo echo-server --ports 7,77,777
-  sudo echo-server --ports-file /etc/echo-ports --replace)";
+constexpr auto notes = R"(LIST: ports (7), ranges (1000-2000) and exclusions (!22), joined by commas.
+Exclusions win. A named port must be free. A range leaves out ports on which
+other programs listen. Give --ports, --ports-file, or both.
+Example: sudo echo-server --ports 7,77,1000-2000)";
 
 constexpr auto status_notes = R"(The exit code is 1 if no server runs in this network namespace.
 
-Ports, by what got through: echoed (data arrived, and was sent back), connected
-(only the handshake), attempted (no connection was accepted), not reached. To
-reset this, for example before the next scan: sudo kill -USR2 PID.
+Each port is echoed (data came, and was sent back), connected (only the
+handshake), attempted (no connection was accepted), or not reached. To reset
+this, for example before the next scan: sudo kill -USR2 PID
 
-Example, for node_exporter's textfile collector, see the manual:
+Example, for node_exporter's textfile collector (see the manual):
   sudo sh -c 'umask 022; mkdir -p /run/echo-server && cd /run/echo-server &&
     echo-server status --prometheus >new && test -s new &&
     mv new echo-server.prom')";
 
-constexpr auto probe_notes = R"(Tries again what fails, later and slower. Needs no privileges. The exit code
-is 0 if all ports echo (with --expect: exactly those), 1 if not, 2 for wrong
+constexpr auto probe_notes = R"(Needs no privileges. Retries failed ports later, and slower. The exit code is
+0 if all ports echo (with --expect: exactly those), 1 if not, 2 for wrong
 usage, 3 if the probe was ended early or could not measure.
 
-Examples:
-  echo-server probe --ports 1-1000 --payload tls echo.example.org
-  echo-server probe 192.0.2.7 \
+Example:
+  echo-server probe 192.0.2.7 --ports 1-1000 --payload tls \
     --status-command 'ssh 192.0.2.7 sudo echo-server status --json')";
 
-constexpr auto reload_notes = R"(Waits until the ports are as in the file. The exit code is 1, with the server's
-reason, if the ports stay as they were, or if no answer comes in ten seconds.
+constexpr auto reload_notes = R"(Waits until the ports are as in the file. The exit code is 1 if the reload
+fails (the server's reason is printed), or if no answer comes in ten seconds.
 Root may reload every server, other users only their own.)";
 
 void add_ports(PortList& ports, const std::string& text) {
@@ -66,7 +63,7 @@ asio::ip::tcp::endpoint parse_listen_address(const std::string& text) {
     return endpoint;
 }
 
-// `read` takes the value, or throws std::runtime_error. CLI11 puts the flag's name in front of what a check returns.
+// `read` takes the value, or throws std::runtime_error. CLI11 puts the flag's name in front of the message.
 CLI::Option* add_checked(CLI::App& app, const char* name, const char* type, const std::string& help, auto read) {
     const auto check = [read](const std::string& text) -> std::string {
         try {
@@ -90,12 +87,12 @@ void declare(CLI::App& app, Options& options) {
 
     const auto read_ports = [&](const auto& text) { add_ports(options.ports, text); };
     add_checked(app, "--ports", "LIST", "Ports to answer on; repeatable", read_ports)->take_all();
-    app.add_option("--ports-file", options.ports_file, "Read more ports from FILE; SIGHUP reads it again")
+    app.add_option("--ports-file", options.ports_file, "Read more ports from FILE; SIGHUP re-reads it")
         ->type_name("FILE");
     const auto read_prefix = [&](const auto& text) { options.addresses.push_back(parse_address_prefix(text)); };
     add_checked(app, "--address", "PREFIX", "Answer only on addresses in PREFIX; repeatable", read_prefix)->take_all();
-    app.add_flag("--shadow-listeners", options.shadow_listeners, "Take ports on which other programs listen, too");
-    app.add_flag("--allow-ephemeral", options.allow_ephemeral, "Let ranges take the host's own ports, too");
+    app.add_flag("--shadow-listeners", options.shadow_listeners, "Also take ports on which other programs listen");
+    app.add_flag("--allow-ephemeral", options.allow_ephemeral, "Also let ranges take the host's own ports");
 
     const auto read_address = [&](const auto& text) { options.listen = parse_listen_address(text); };
     add_checked(app, "--listen", "ADDR:PORT", fmt::format("Bind the socket here (default {})", default_listen_address),
@@ -103,7 +100,7 @@ void declare(CLI::App& app, Options& options) {
     app.add_flag("--replace", options.replace, "Take over from the running server, which drains");
     app.add_option("--user", options.user, fmt::format("As root: become this user (default {})", default_user))
         ->type_name("NAME");
-    app.add_option("--pin", options.pin, "Pin echo_ports, echo_socket in a bpffs for --user")->type_name("DIR");
+    app.add_option("--pin", options.pin, "Pin echo_ports, echo_socket in bpffs for --user")->type_name("DIR");
     app.add_option("--threads", options.threads, "Threads (default: one for each usable CPU)")
         ->type_name("N")
         ->check(in_range(1, ECHO_MAX_THREADS));
@@ -113,7 +110,7 @@ void declare(CLI::App& app, Options& options) {
     app.add_option("--max-connections", options.max_connections, "Limit of open connections (default: ulimit -Hn)")
         ->type_name("N")
         ->check(in_range(1, INT_MAX));  // a descriptor is an int
-    add_seconds("--idle-timeout", options.idle_timeout, "Close idle connections after this time (0: never)");
+    add_seconds("--idle-timeout", options.idle_timeout, "Close connections idle for this time (0: never)");
     add_seconds("--drain-timeout", options.drain_timeout, "Time for open connections at a stop (default 5)");
 }
 
@@ -140,9 +137,9 @@ void declare(CLI::App& app, ProbeOptions& options) {
         ->check(in_range(1, 86400));
     add("--timeout", options.timeout, "SECONDS", "Time limit (default 2 to connect, 5 for bytes)")
         ->check(in_range(1, 3600));
-    add("--retries", options.retries, "N", "How often to try again what fails (default 2)")->check(in_range(0, 9));
+    add("--retries", options.retries, "N", "How often to retry failed ports (default 2)")->check(in_range(0, 9));
     add("--parallel", options.parallel, "N", "Connections at a time (default 256)")->check(in_range(1, 10000));
-    add("--rate", options.rate, "N", "At most so many new connections a second")->check(in_range(1, 1000000));
+    add("--rate", options.rate, "N", "At most N new connections a second")->check(in_range(1, 1000000));
     auto* status = add("--status", options.status, "FILE", "Output of 'status --json' after an earlier probe");
     add("--status-command", options.status_command, "CMD", "Run CMD to get it, before and after the probe")
         ->excludes(status);
@@ -154,7 +151,7 @@ void declare(CLI::App& status, StatusFormat& wanted) {
     const auto add = [&](const char* name, StatusFormat format, const char* help) {
         status.add_flag_callback(name, [&wanted, format] { wanted = format; }, help);
     };
-    add("--ports", to_port_table, "List each port that was reached, with its figures");
+    add("--ports", to_port_table, "List the ports that were reached, with figures");
     add("--json", to_json, "Print JSON");
     add("--prometheus", to_prometheus, "Print Prometheus' text format");
 }
@@ -173,8 +170,7 @@ std::variant<Options, StatusFormat, std::optional<pid_t>, ProbeOptions, int> par
     auto* status = app.add_subcommand("status", "Show the running echo-servers; needs root");
     StatusFormat status_format = to_text;
     declare(*status, status_format);
-    auto* reload =
-        app.add_subcommand("reload", "Make the running server read its ports file again")->footer(reload_notes);
+    auto* reload = app.add_subcommand("reload", "Make the running server re-read its ports file")->footer(reload_notes);
     std::optional<pid_t> reload_pid;
     reload->add_option("PID", reload_pid, "The server, if several run")->check(in_range(1, INT_MAX));
     auto* probing = app.add_subcommand("probe", "Test what gets through each port of a host");
@@ -197,7 +193,10 @@ std::variant<Options, StatusFormat, std::optional<pid_t>, ProbeOptions, int> par
             throw std::runtime_error("--ports: after the exclusions no port is left");
         return options;
     } catch (const CLI::Success& done) {
-        return app.exit(done);
+        std::ostringstream text;
+        const int code = app.exit(done, text);
+        fmt::print("{}", CLI::detail::find_and_replace(text.str(), "\n\n\n", "\n\n"));  // CLI11 2.5 doubles blank lines
+        return code;
     } catch (const std::runtime_error& error) {
         const auto subcommands = app.get_subcommands();
         const auto subcommand = subcommands.empty() ? "" : subcommands.front()->get_name() + " ";

@@ -21,8 +21,8 @@ namespace echo_server {
 /// Where a new socket is bound without --listen.
 constexpr auto default_listen_address = "127.0.0.1:7777";
 
-/// The command line of a server. Values that are not given have their defaults; for the threads that is the number of
-/// CPUs that this process may use (taskset(1) and CPUAffinity= count).
+/// The command line of a server. Values that are not given have their defaults. The default of `threads` is the number
+/// of CPUs that this process may use (taskset(1) and CPUAffinity= limit them).
 struct Options {
     PortList ports;  ///< all of --ports
     std::optional<std::string> ports_file;
@@ -41,9 +41,9 @@ struct Options {
     bool check = false;
 };
 
-/// Parses the command line; 'echo-server status' has nothing but a format, 'echo-server reload' the PID of a server, or
-/// none for the only one, and 'echo-server probe' options of its own. Returns the exit code if there is nothing more to
-/// do: 0 after --help and --version, 2 for wrong usage, after a line to standard error.
+/// Parses the command line of the server, of 'status' (a format), of 'reload' (a PID; none for the only
+/// server) or of 'probe'. Returns an exit code if there is nothing more to do: 0 after --help and --version, 2 after an
+/// error message about wrong usage.
 std::variant<Options, StatusFormat, std::optional<pid_t>, ProbeOptions, int> parse_command_line(int argc, char** argv);
 
 }  // namespace echo_server

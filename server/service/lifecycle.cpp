@@ -36,7 +36,7 @@ namespace {
 
 constexpr auto no_reload_in_a_stop = "reload: the server is stopping; nothing is reloaded";
 
-// What the thread does. It owns all that it uses, because it may outlive the Housekeeper.
+// What the thread does. It owns everything that it uses, because it may outlive the Housekeeper.
 class Housework {
  public:
     Housework(Housekeeper::Facts facts, Fd end) : facts_(std::move(facts)), end_(std::move(end)) {}
@@ -50,7 +50,7 @@ class Housework {
                              pollfd{.fd = commands(), .events = POLLIN, .revents = 0}};
             if (::poll(ready.data(), ready.size(), time_to_next_look()) < 0) continue;
             if (ready[0].revents != 0) return;
-            // In turns, so that neither a storm of signals nor a flood of commands keeps the other waiting.
+            // Both in each turn, so that many signals do not delay the commands, or the other way round.
             if (ready[1].revents != 0) answer_signals();
             if (ready[2].revents != 0) answer_command();
             if (time_to_next_look() == 0) look();
@@ -68,7 +68,7 @@ class Housework {
         log_line("SIGUSR2: the figures by port are reset");
     }
 
-    // A shell that ends, and sudo, can send SIGHUP a moment before the terminal is gone: that is treated as a reload.
+    // A shell that ends, or sudo, can send SIGHUP a moment before the terminal is gone. This reloads, look() stops.
     void answer_hangup(const signalfd_siginfo& hangup) {
         const bool from_terminal = facts_.terminal.may_have_sent(hangup);
         if (from_terminal) perhaps_hung_up_ = std::chrono::steady_clock::now();
@@ -78,7 +78,7 @@ class Housework {
     bool leave_terminal() {
         constexpr auto moment = std::chrono::seconds(5);
         if (std::chrono::steady_clock::now() - perhaps_hung_up_ > moment || !facts_.terminal.is_gone()) return false;
-        // Once: shell and kernel both send SIGHUP, and a second stop signal would end the drain.
+        // Only once: shell and kernel both send SIGHUP, and a second stop signal would end the drain.
         if (facts_.terminal.is_ignored() || std::exchange(left_terminal_, true)) return true;
         log_line("SIGHUP: the terminal in which the server was started is gone");
         ::kill(::getpid(), SIGTERM);
@@ -105,9 +105,9 @@ class Housework {
             }
             look_fails_ = false;
         } catch (const std::exception& error) {
-            // Without memory from the heap, as there may be none.
+            // warn() allocates nothing: memory may have run out.
             if (!std::exchange(look_fails_, true))
-                warnings_.warn("{}: looking for programs that listen on our ports has failed; the server tries again",
+                warnings_.warn("looking for programs that listen on our ports: {}; the server tries again",
                                error.what());
         }
         const auto used = time_of(CLOCK_THREAD_CPUTIME_ID) - start;
@@ -201,8 +201,8 @@ class Housework {
         }
     }
 
-    // Asks only while the gate is open: a stop closes the listener too. (accept(2) would tell that it was destroyed,
-    // but the server may accept nobody just now, and the map may keep the socket.)
+    // Only while the gate is open, because a stop closes the listener too. (accept(2) fails if the socket was
+    // destroyed, but the server may have paused accepting, and the map may keep the socket.)
     std::string why_not_steering() {
         std::string_view why;
         while_open([&] {
@@ -224,7 +224,7 @@ class Housework {
         return while_open([] {});
     }
 
-    // Calls `step`, and keeps the gate open meanwhile. Returns false, without a call, if the gate is closed.
+    // Calls `step` while the gate can't close. If it is closed already, returns false without a call.
     template <typename Step>
     bool while_open(Step step) {
         const std::lock_guard lock(facts_.gate->mutex);
@@ -249,7 +249,7 @@ void Gate::close(bool stays) {
     const std::lock_guard lock(mutex);
     closed = true;
     if (!stays) link = {};
-    // Closed here, because the housekeeper may hang. shutdown(2) ends its poll(2), which would keep the socket open.
+    // Not by the housekeeper, which may hang. shutdown(2) ends its poll(2), which would keep the socket open.
     ::shutdown(commands.get(), SHUT_RDWR);
     while (const Fd command{::accept4(commands.get(), nullptr, nullptr, SOCK_CLOEXEC)})
         answer_reload(command, false, no_reload_in_a_stop);
@@ -292,7 +292,7 @@ void Lifecycle::begin() {
     if (const auto limit = watchdog_limit()) answer_watchdog(*limit / 4);
 }
 
-// No answer if a thread hangs: then systemd restarts the service.
+// If a thread hangs, there is no answer, and systemd restarts the service.
 void Lifecycle::answer_watchdog(std::chrono::microseconds period) {
     if (server_.all_threads_have_turned()) notify("WATCHDOG=1");
     watchdog_.expires_after(period);
@@ -324,8 +324,8 @@ void Lifecycle::wait_for_replacement() {
 void Lifecycle::stop(Reason reason) {
     if (stopping_) return server_.stop();
     stopping_ = reason;
-    // A restart looks like a stop from here. So new connections wait for the next process; if there is none, systemd
-    // closes the ports once this process has ended.
+    // The server can't tell a restart from a stop. So new connections wait for the next process; if none follows,
+    // systemd closes the ports after this process has ended.
     const bool program_stays = reason == Reason::signal && DescriptorStore::exists();
     gate_.close(program_stays);
     const bool leave_backlog = program_stays || reason == Reason::replaced;

@@ -20,29 +20,31 @@
 
 namespace echo_server {
 
-/// What a stop closes. The event loop closes it; the housekeeper asks. Nothing slow is done with `mutex` held.
+/// What a stop closes. The event loop closes it, and the housekeeper asks whether it is closed. Hold `mutex` only for
+/// quick work.
 struct Gate {
-    /// Closes the ports, unless systemd keeps the program (`stays`), and refuses further reloads. For any thread, and
-    /// may be called again.
+    /// Closes the ports, unless systemd keeps the program (`stays`), and refuses further reloads. Any thread may call
+    /// it, and again.
     void close(bool stays);
 
     std::mutex mutex;
     Link link;            ///< steers connections to the server
     Fd commands;          ///< the socket for 'echo-server reload'
-    bool closed = false;  ///< no reload, and no message to systemd but those of the stop
+    bool closed = false;  ///< no more reloads, and only the stop still writes to systemd
 };
 
-/// Does in a thread of its own what may be slow, or hang with a file system, so that clients never wait for it: reloads
-/// on SIGHUP and for 'echo-server reload', looks each second for programs that listen on ports of ours, logs the status
-/// on SIGUSR1, and resets the figures by port on SIGUSR2. One after the other. Signals that come together are handled
-/// in this order, so the status shows the figures that the reset clears.
+/// A thread for work that may be slow, or hang with a file system, so that clients never wait for it. It reloads on
+/// SIGHUP and for 'echo-server reload', looks each second for programs that listen on our ports, logs the status on
+/// SIGUSR1, and resets the figures by port on SIGUSR2. One task at a time. Signals that come together are handled in
+/// this order, so the status shows the figures that the reset clears.
 class Housekeeper {
  public:
-    /// What the thread needs, even if it hangs and outlives all else. Only `io` may end, once the gate is closed.
+    /// What the thread uses. It may hang and outlive its Housekeeper: then all of this stays, except `io`, which the
+    /// thread does not use once the gate is closed.
     struct Facts {
         Options options;
         OpenPorts ports;
-        uid_t user;  ///< who, beside root, may reload
+        uid_t user;  ///< may reload, as root may
         StartTerminal terminal;
         std::shared_ptr<Dispatcher> dispatcher;
         std::shared_ptr<Gate> gate;
@@ -51,26 +53,26 @@ class Housekeeper {
         asio::io_context& io;  ///< its run() throws if a reload finds the ports closed from outside
     };
 
-    /// Starts the thread, which has the rights of the calling thread, and waits. Signals are blocked. Throws
-    /// std::system_error.
+    /// Starts the thread, which waits for begin(). It gets the rights and the blocked signals of the calling thread.
+    /// Throws std::system_error.
     explicit Housekeeper(Facts facts);
-    /// Closes the gate, and ends the thread; a thread that hangs is left alone.
+    /// Closes the gate, and ends the thread. A thread that hangs is left alone.
     ~Housekeeper();
 
-    /// Starts the thread's work. To be called once, when the start is over.
+    /// To be called once, when the start is over.
     void begin();
 
  private:
     std::shared_ptr<Gate> gate_;
-    Fd end_;  // connected to the thread: each end tells the other that it is gone
+    Fd end_;  // connected to the thread: each side notices when the other ends
     std::thread thread_;
 };
 
-/// The end of a running server: SIGINT and SIGTERM drain it, and so does another process that takes over. A second stop
-/// signal ends the drain. Answers systemd's watchdog until then.
+/// The end of a running server: SIGINT, SIGTERM, or another process that takes over drain it. A second stop signal
+/// ends the drain. Answers systemd's watchdog until then.
 class Lifecycle {
  public:
-    /// The references outlive this object. Open connections have `drain_timeout` after a stop.
+    /// The references must outlive this object. Open connections have `drain_timeout` after a stop.
     Lifecycle(std::chrono::seconds drain_timeout, EchoServer& server, Gate& gate, DescriptorStore& store);
     Lifecycle(const Lifecycle&) = delete;
     Lifecycle& operator=(const Lifecycle&) = delete;

@@ -62,7 +62,7 @@ Names names_of(const std::vector<ListeningSocket>& sockets) {
     return names;
 }
 
-// "22 (sshd), 80,443 (nginx)"; `unknown` stands for an unknown program, and may be "".
+// "22 (sshd), 80,443 (nginx)"; `unknown` is the name of an unknown program, or "".
 std::string list_names(const Names& names, const std::string& unknown) {
     std::vector<std::pair<std::string, PortSet>> groups;
     for (const auto& [port, programs] : names) {
@@ -79,7 +79,7 @@ std::string list_names(const Names& names, const std::string& unknown) {
     return text;
 }
 
-// Other services have so long for a restart: meanwhile their clients must not get an echo.
+// While another service restarts, its clients must not get an echo.
 constexpr std::chrono::seconds hold_time{10};
 
 // Room for every port on a line of its own, with a comment.
@@ -104,7 +104,7 @@ std::string read_whole(const std::string& path) {
     const auto size = ::read(file.get(), text.data(), text.size());
     if (size < 0) fail_to_read(path, error_text(errno));
     text.resize(static_cast<std::size_t>(size));
-    // Half of a new list would close ports.
+    // A list that is written only in part would close ports.
     struct stat now{};
     if (::fstat(file.get(), &now) != 0 || now.st_mtim.tv_sec != before.st_mtim.tv_sec ||
         now.st_mtim.tv_nsec != before.st_mtim.tv_nsec || size != before.st_size)
@@ -119,9 +119,9 @@ void check_ephemeral_ports(const PortSet& ports, const EphemeralPorts& local) {
     const auto must_stay = local.usable.size() < enough ? (local.usable.size() + 1) / 2 : enough;
     if (closed >= must_stay) return;
     throw std::runtime_error(fmt::format(
-        "too few of ports {} stay closed: the host's own connections use local ports from these "
-        "(net.ipv4.ip_local_port_range), and fail while clients hold a connection on each; the host needs {}, and the "
-        "list leaves {}: leave {} more out, or pass --allow-ephemeral in a network namespace of its own",
+        "too few of ports {} stay closed: the host's own connections need {} of them as local ports "
+        "(net.ipv4.ip_local_port_range), and the list leaves {}: leave {} more out, or pass --allow-ephemeral in a "
+        "separate network namespace",
         to_string(local.range), must_stay, closed, must_stay - closed));
 }
 
@@ -131,7 +131,7 @@ std::vector<ListeningSocket> other_listeners(std::uint64_t listener) {
     return sockets;
 }
 
-// Other sockets, which --shadow-listeners does not need to know.
+// With --shadow-listeners, a kernel that does not tell is only a warning.
 std::vector<ListeningSocket> find_others(const Options& options, std::uint64_t listener) {
     try {
         return other_listeners(listener);
@@ -250,7 +250,7 @@ PortPlan make_plan(const PortList& list, const Options& options, const Ephemeral
 PortPlan plan_ports(const Options& options, std::uint64_t listener, const PortSet& open, const PortSet& taken) {
     PortList list = options.ports;
     if (options.ports_file) list.add(read_ports_file(*options.ports_file));
-    // If they can't be read, the kernel's defaults.
+    // If these can't be read, the kernel's defaults count.
     const auto local = parse_ephemeral_ports(read_sysctl("net/ipv4/ip_local_port_range"),
                                              read_sysctl("net/ipv4/ip_local_reserved_ports"));
     return make_plan(list, options, local, find_others(options, listener), open, taken);
@@ -260,7 +260,7 @@ OpenPorts::OpenPorts(Options options, std::shared_ptr<Dispatcher> dispatcher, st
     : options_(std::move(options)), dispatcher_(std::move(dispatcher)), listener_(listener) {}
 
 Dispatcher::Change OpenPorts::set(PortPlan plan) {
-    plan_.ranged = plan_.ranged | plan.ranged;  // if this fails halfway, the next look knows what may be open
+    plan_.ranged = plan_.ranged | plan.ranged;  // if this fails half-way, the next look() knows which may be open
     auto change = dispatcher_->set_ports(plan.open());
     plan_ = std::move(plan);
     std::erase_if(free_since_, [&](const auto& free) { return !plan_.taken.contains(free.first); });

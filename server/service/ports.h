@@ -18,12 +18,12 @@
 namespace echo_server {
 
 // sk_lookup runs before the kernel looks for a listener: a port that is opened here is taken from the socket that
-// listens there, without an error anywhere. So a port that the list names must be free, and a range takes what is free.
+// listens there, without an error anywhere. So a port that the list names must be free, and a range takes free ports.
 
-// connect() and bind(0) take a local port from net.ipv4.ip_local_port_range, but never a port on which a connection
-// was accepted, until its last socket is gone, even in LAST-ACK or TIME_WAIT. So a server that answers on all of
-// these ports lets its clients stop the host's own connections (net/ipv4/inet_hashtables.c: __inet_hash_connect), and
-// takes the clients of programs that listen on a port of the kernel's choice.
+// connect() and bind(0) take a local port from net.ipv4.ip_local_port_range, but not a port that has an accepted
+// connection, even in LAST-ACK or TIME_WAIT (net/ipv4/inet_hashtables.c: __inet_hash_connect). So if a server answers
+// on all of these ports, its clients can block the host's own connections. It also takes the clients of programs that
+// listen on a port of the kernel's choice.
 
 /// The ports from which the kernel chooses local ports.
 struct EphemeralPorts {
@@ -37,10 +37,10 @@ EphemeralPorts parse_ephemeral_ports(std::string_view range, std::string_view re
 
 /// What a port list opens on this host, and what its ranges leave out.
 struct PortPlan {
-    PortSet named = {};   ///< the list names these: open
-    PortSet ranged = {};  ///< only its ranges have these: open, except `taken`
-    PortSet taken = {};   ///< of `ranged`, those on which other programs listen
-    PortSet hosts = {};   ///< of its ranges, and not in `ranged`: left to the host's own connections
+    PortSet named = {};                        ///< single ports of the list: open
+    PortSet ranged = {};                       ///< only in ranges of the list: open, except `taken`
+    PortSet taken = {};                        ///< of `ranged`, those on which other programs listen
+    PortSet hosts = {};                        ///< in ranges, but not in `ranged`: left to the host's own connections
     std::vector<ListeningSocket> takers = {};  ///< who listens on `taken`
 
     [[nodiscard]] PortSet wanted() const { return named | ranged; }
@@ -60,11 +60,11 @@ std::vector<ListeningSocket> shadowed(std::vector<ListeningSocket> sockets, cons
 /// `taken`, that --shadow-listeners takes them.
 std::string explain_conflicts(const std::vector<ListeningSocket>& sockets, bool taken);
 
-/// What `list` opens on a host with the local ports `local`, where others listen on `sockets`. Uses only the flags
-/// about ports of `options`. At a reload, a named port that is `open` already may have a listener by now, and a range
-/// leaves out what was `taken`, even if nobody listens there at this moment. Warns in the log if ports are taken from
-/// others. Throws std::runtime_error, which says what to do, if a port that is named is not free, if too few of the
-/// local ports stay closed, or if nothing is left to open.
+/// What `list` opens on a host with the local ports `local`, where others listen on `sockets`. Of `options`, uses only
+/// the flags about ports. At a reload, a named port that is `open` already may have a listener by now, and a range
+/// leaves out ports that were `taken`, even if nobody listens there now. Warns in the log if ports are taken from
+/// others. Throws std::runtime_error, with a remedy, if a named port is not free, if too few of the local ports stay
+/// closed, or if no port is left to open.
 PortPlan make_plan(const PortList& list, const Options& options, const EphemeralPorts& local,
                    const std::vector<ListeningSocket>& sockets, const PortSet& open = {}, const PortSet& taken = {});
 
@@ -108,7 +108,7 @@ class OpenPorts {
     // By port of plan_.taken: when a look first found that nobody listens there any more. (If looks are late, a port
     // is closed for longer.)
     std::map<std::uint16_t, std::chrono::steady_clock::time_point> free_since_;
-    PortSet left_alone_;  // others listen, and it stays: named (and warned of), or closed by others
+    PortSet left_alone_;  // others listen there, and look() does nothing: named, or closed by others
 };
 
 }  // namespace echo_server

@@ -42,7 +42,7 @@ constexpr auto longest_wait = 10s;  // ExecReload= allows 15
 
 // An abstract address begins with a zero byte (unix(7)): it belongs to the network namespace, and needs no file.
 using Address = asio::local::stream_protocol::endpoint;
-constexpr std::size_t max_name_size = 64;  // of ours; another program may make one that is too long for an Address
+constexpr std::size_t max_name_size = 64;  // another program may make a name that is too long for an Address
 
 Fd unix_socket() {
     return checked(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
@@ -57,13 +57,13 @@ ucred peer_of(const Fd& socket) {
     return peer;
 }
 
-// A server, as the name of its socket tells. Any local user can make a socket of such a name.
+// A server, if the name of its socket is true: any local user can make a socket with such a name.
 struct Listener {
     Address address;
     pid_t pid;
 };
 
-// All of them, or those with this PID, in /proc/net/unix, where the name ends the line (proc(5)).
+// All of them, or those with this PID. In /proc/net/unix, the name ends the line (proc(5)).
 std::vector<Listener> find_listeners(std::optional<pid_t> pid) {
     constexpr std::string_view listens = " 00010000 ";
     std::ifstream file("/proc/net/unix");
@@ -92,7 +92,7 @@ std::vector<Listener> find_listeners(std::optional<pid_t> pid) {
         fmt::join(processes, ", ")));
 }
 
-// Returns nothing if all are gone, or have full queues. If `pid` is given, it must be that process.
+// Returns nothing if all are gone, or have full queues. If `pid` is given, only that process counts.
 Fd connect_to(const std::vector<Listener>& servers, std::optional<pid_t> pid, steady_clock::time_point deadline) {
     for (bool is_full = true; is_full && steady_clock::now() < deadline; std::this_thread::sleep_for(50ms)) {
         is_full = false;
@@ -125,7 +125,7 @@ std::string read_answer(const Fd& socket, pid_t pid, steady_clock::time_point de
     }
     if (answer.empty())
         throw std::runtime_error(
-            fmt::format("process {} has ended, or begun to stop, without an answer: its log says why", pid));
+            fmt::format("process {} has ended, or is stopping, and gave no answer: see its log", pid));
     return answer;
 }
 

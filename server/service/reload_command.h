@@ -11,15 +11,15 @@
 
 namespace echo_server {
 
-// 'echo-server reload', and the UNIX socket by which it reaches a server. The connection itself asks for the reload, so
-// the reload that answers begins after the edit of the ports file. The server never reads from a connection, and never
+// 'echo-server reload', and the UNIX socket by which it reaches a server. Each connection asks for a reload of its own,
+// so that reload reads the ports file after the user has edited it. The server never reads from a connection, and never
 // waits for one.
 
 /// The server's listening socket. Throws std::system_error.
 Fd open_reload_socket();
 
-/// Takes the next connection to `listener`. Returns nothing, with errno set or 0, if there is none, or if its user may
-/// not reload: only root and `user`, who runs the server, may. All others are told. Needs no memory.
+/// Takes the next connection to `listener`. Only root and `user`, who runs the server, may reload; others get an error.
+/// Then, or if there is no connection, returns nothing, with errno set or 0. Needs no memory.
 Fd accept_reload(int listener, uid_t user);
 
 /// Tells `command` whether its reload succeeded, and `text`, one line. Needs no memory.

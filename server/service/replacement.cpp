@@ -27,7 +27,7 @@ std::string name_of(const Instance& server) {
 }
 
 [[noreturn]] void fail_to_replace(const Instance& server, std::string_view why) {
-    throw std::runtime_error(fmt::format("replacing {}: {}; it goes on as before", name_of(server), why));
+    throw std::runtime_error(fmt::format("replacing {}: {}; the old server keeps running", name_of(server), why));
 }
 
 // Why a server can't be replaced, and what to do; "" if it can.
@@ -39,8 +39,8 @@ std::string_view why_not_replaceable(const std::vector<Instance>& running, const
         return other.listener_cookie() == socket;
     };
     if (!std::ranges::all_of(running, has_it))
-        return "it is not the only one, and each has a socket of its own: stop all but one first ('echo-server status' "
-               "shows them)";
+        return "several servers run here, each with its own socket: stop all but one first ('echo-server status' shows "
+               "them)";
     return "";
 }
 
@@ -59,7 +59,7 @@ Fd duplicate(const Instance& server, const Fd& process, int fd, std::string_view
 Fd duplicate_listener(const Instance& server, const Fd& process) {
     if (server.state == Instance::State::socketless) return {};
     Fd listener = duplicate(server, process, server.identity.listener, "listening socket");
-    // A compromised server may have put another socket there, but not into the map, which is frozen.
+    // A compromised server can open another socket under this number, but can't change the map, which is frozen.
     if (const auto cookie = socket_cookie(listener.get()); cookie == 0 || cookie != server.listener_cookie())
         fail_to_replace(server, "its listening socket is not the one in the map echo_socket: stop it first");
     if (!is_listening(listener.get())) return {};  // it was destroyed
@@ -109,7 +109,7 @@ std::vector<Instance> running_servers(bool needed) {
         if (needed || error.code() != std::errc::operation_not_permitted) throw;
     }
     std::erase_if(servers, [](const Instance& server) { return !is_running(server); });
-    // A server whose program is attached has the ports; a detached server beside it does not matter.
+    // A server whose program is attached has the ports: ignore detached ones beside it.
     if (std::ranges::any_of(servers, &Instance::attached))
         std::erase_if(servers, [](const Instance& server) { return !server.attached(); });
     const auto started = [](const Instance& server) { return server.identity.started; };
@@ -122,7 +122,7 @@ Replacement prepare_replacement() {
         try {
             return take_over(running);
         } catch (const std::runtime_error&) {
-            // A server that ends at this moment does not get in the way.
+            // If a server ended or started meanwhile, try again.
             auto still_running = running_servers(true);
             if (std::ranges::equal(still_running, running, {}, &Instance::program, &Instance::program)) throw;
             running = std::move(still_running);
@@ -132,7 +132,7 @@ Replacement prepare_replacement() {
 
 void complete(const Replacement& replacement) {
     for (const auto& server : replacement.servers) {
-        // An eventfd that is full was signalled before. Don't wait: the process may hang.
+        // A full eventfd was signalled before. Don't wait for it: the process may hang.
         pollfd ready{.fd = server.replaced_event.get(), .events = POLLOUT, .revents = 0};
         if (::poll(&ready, 1, 0) == 1) ::eventfd_write(server.replaced_event.get(), 1);
     }
@@ -156,9 +156,8 @@ std::vector<Instance> find_neighbours(std::uint16_t port) {
     auto running = running_servers(false);
     if (const auto first = take_predecessor(running, port))
         throw std::runtime_error(
-            fmt::format("an echo-server runs in this network namespace already ({}): --replace takes over from it, "
-                        "and refuses no new connection; or stop it first; a second one needs a --listen with another "
-                        "port, and other ports",
+            fmt::format("an echo-server runs in this network namespace already ({}): --replace takes over from it, and "
+                        "refuses no new connection; or stop it first, or choose other ports, and another --listen port",
                         name_of(*first)));
     return running;
 }

@@ -14,8 +14,8 @@
 
 namespace echo_server {
 
-/// The servers that run in this network namespace, the newest first. If some are attached, the detached are left out.
-/// None if this process is not allowed to look, unless they are `needed`. Throws std::system_error.
+/// The servers that run in this network namespace, the newest first. If some are attached, detached ones are left out.
+/// If this process is not allowed to look, returns none, or throws if `needed`. Throws std::system_error.
 std::vector<Instance> running_servers(bool needed);
 
 /// What a new process gets from the running server that it replaces. There is no protocol: it finds the server by its
@@ -30,7 +30,7 @@ struct Replacement {
 
     /// The newest first, with one socket for all: there can be several if an older server has not ended yet.
     std::vector<Server> servers = {};
-    Fd listener = {};  ///< theirs; none if they have lost it
+    Fd listener = {};  ///< their socket; empty if they have lost it
 };
 
 /// Prepares to replace the echo-server that runs in this network namespace; empty if none runs. Needs CAP_SYS_PTRACE,

@@ -32,7 +32,7 @@ using asio::ip::tcp;
 namespace echo_server {
 namespace {
 
-// The names in the descriptor store have numbers that are never used again, so the entries of two processes differ.
+// In the descriptor store a number follows, which is never used again: so the names of two processes differ.
 constexpr std::string_view link_prefix = "link-";
 constexpr std::string_view listener_prefix = "listener-";
 
@@ -47,14 +47,14 @@ bool is_usable(const DescriptorStore::Entry& stored, const tcp::endpoint& wanted
            (wanted.port() == 0 || wanted.port() == bound.port()) && !is_of_another_netns(stored.fd);
 }
 
-// The socket of the running server, or of the process before this one; otherwise a new one.
+// The socket of the running server, or of the previous process of the service; otherwise a new one.
 Fd find_listener(const Options& options, Replacement& replacement, DescriptorStore& store) {
     if (replacement.listener) {
         const auto bound = to_string(local_endpoint(replacement.listener.get()));
         if (options.listen && to_string(*options.listen) != bound)
             throw std::runtime_error(
-                fmt::format("--listen {}: there is a socket already, from the running server, and it is bound to {}; "
-                            "leave out --listen to use it",
+                fmt::format("--listen {}: the new server takes the socket of the running one, which is bound to {}: "
+                            "leave out --listen",
                             to_string(*options.listen), bound));
         return adopt_listener(std::move(replacement.listener));
     }
@@ -103,7 +103,7 @@ void warn_of_lost_rights(const Options& options, const User& user, bool may_use_
                     options.ports_file ? "SIGHUP will fail, and " : "", why_maps_are_refused);
 }
 
-// Last of all steps, because it replaces the pins of the running server.
+// The last step that can fail, because it replaces the pins of the running server.
 void rename_pins(Pins& pins, const Options& options) {
     if (pins.rename() && !options.replace)
         log_warning("pins of another echo-server in {} were replaced; if it still runs, its user has lost them",
@@ -113,8 +113,8 @@ void rename_pins(Pins& pins, const Options& options) {
 void let_go(const Replacement& replacement, Dispatcher& dispatcher) {
     if (replacement.servers.empty()) return;
     complete(replacement);
-    // Until now the old process accepted the connections that this program steered: they would look like clients that
-    // never connected.
+    // The old process has accepted the connections that this program steered until now: they would look like clients
+    // that never connected.
     dispatcher.reset_port_stats();
 }
 
@@ -125,7 +125,7 @@ void keep(DescriptorStore& store, const Link& link, const echo_instance& identit
                    {fmt::format("{}{:x}", listener_prefix, socket_cookie(identity.listener)), identity.listener}});
 }
 
-// In the journal it is one line, without the commands: there systemctl has them.
+// One line in the journal, without commands: there systemctl is used.
 void announce(const Options& options, const User& user, const std::string& open, const echo_instance& identity,
               const Replacement& replacement, std::string_view sudo, bool kept_cap_bpf) {
     const auto bound = to_string(local_endpoint(identity.listener));
@@ -199,7 +199,7 @@ void serve(const Options& options, DescriptorStore& store) {
     rename_pins(pins, options);
     warn_of_lost_rights(options, user, dispatcher->may_use_maps(), kept_cap_bpf);
 
-    // From here on nothing fails, nor hangs with a file system.
+    // From here on nothing can fail, or hang with a file system.
     let_go(replacement, *dispatcher);
     keep(store, gate->link, identity);
     notify("READY=1", open);
@@ -231,8 +231,7 @@ void serve(const Options& options) {
     }
 }
 
-// Not a start that ends early: it must not bind the socket of the running server, and users other than root can check a
-// file, too.
+// Not serve() with an early end: it must not bind the socket of the running server, and must work without root.
 void check_start(const Options& options) {
     auto others = running_servers(false);
     const bool takes_any = options.replace && !options.listen;

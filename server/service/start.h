@@ -11,7 +11,7 @@ void serve(const Options& options);
 
 /// Checks whether a start with `options`, or a reload, would succeed: reads the ports file as the user would, looks for
 /// other listeners, and checks the addresses and the user. Changes nothing. Throws std::runtime_error about the first
-/// problem. Ignores the socket of the running server, which only root can tell from others.
+/// problem. Only root can tell the socket of the running server from others: then it is ignored.
 void check_start(const Options& options);
 
 }  // namespace echo_server

@@ -189,9 +189,9 @@ TEST_CASE("port plan: enough of the host's range stays closed, however the ports
         CHECK(refusal_of(given).starts_with("opens "));
     }
     CHECK(refusal_of({"32768-60000"}) ==
-          "too few of ports 32768-60999 stay closed: the host's own connections use local ports from these "
-          "(net.ipv4.ip_local_port_range), and fail while clients hold a connection on each; the host needs 1024, and "
-          "the list leaves 999: leave 25 more out, or pass --allow-ephemeral in a network namespace of its own");
+          "too few of ports 32768-60999 stay closed: the host's own connections need 1024 of them as local ports "
+          "(net.ipv4.ip_local_port_range), and the list leaves 999: leave 25 more out, or pass --allow-ephemeral in a "
+          "separate network namespace");
 }
 
 TEST_CASE("port plan: a reload knows which ports were open, and on which a program has listened a moment ago") {

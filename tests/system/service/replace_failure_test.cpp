@@ -28,8 +28,8 @@ TEST_CASE("replace: without it a second instance is an error that names the firs
     CHECK(code == 1);
     CHECK(output ==
           fmt::format("echo-server: an echo-server runs in this network namespace already (process {}): "
-                      "--replace takes over from it, and refuses no new connection; or stop it first; a second "
-                      "one needs a --listen with another port, and other ports\n",
+                      "--replace takes over from it, and refuses no new connection; or stop it first, or choose other "
+                      "ports, and another --listen port\n",
                       first.pid()));
     CHECK(echoes(netns, "127.0.0.1", 7));
     CHECK(try_connect(netns, "127.0.0.1", 8) == ECONNREFUSED);
@@ -173,8 +173,8 @@ TEST_CASE("replace: the socket stays, so another --listen is an error") {
     const auto [code, output] = run(netns, echo_server({"--ports", "7", "--replace", "--listen", "0.0.0.0:8888"}));
     CHECK(code == 1);
     CHECK(output ==
-          "echo-server: --listen 0.0.0.0:8888: there is a socket already, from the running server, and it is bound to "
-          "127.0.0.1:7777; leave out --listen to use it\n");
+          "echo-server: --listen 0.0.0.0:8888: the new server takes the socket of the running one, which is bound to "
+          "127.0.0.1:7777: leave out --listen\n");
     const Server same(netns, {"--ports", "7", "--replace", "--listen", "127.0.0.1:7777"});
     CHECK(older.wait() == 0);
 }
@@ -208,7 +208,7 @@ TEST_CASE("replace: needs root") {
     // Now there are two servers.
     const auto two = run(netns, echo_server({"--ports", "7", "--replace"}));
     CHECK(two.code == 1);
-    CHECK(two.output.find("is not the only one, and each has a socket of its own: stop all but one first") !=
+    CHECK(two.output.find("several servers run here, each with its own socket: stop all but one first") !=
           std::string::npos);
 }
 

@@ -141,7 +141,7 @@ TEST_CASE("replace: takes only the socket that is in the map of the running proc
         const auto [code, output] = run(netns, echo_server({"--ports", "7", "--replace"}));
         CHECK(code == 1);
         CHECK(output == fmt::format("echo-server: replacing process {}: its listening socket is not the one in the map "
-                                    "echo_socket: stop it first; it goes on as before\n",
+                                    "echo_socket: stop it first; the old server keeps running\n",
                                     ::getpid()));
     }
 }

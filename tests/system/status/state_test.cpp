@@ -46,8 +46,8 @@ TEST_CASE("state: a server whose program was detached is shown in that state, an
     CHECK(
         second.output ==
         fmt::format("echo-server: an echo-server runs in this network namespace already (process {}): --replace takes "
-                    "over from it, and refuses no new connection; or stop it first; a second one needs a --listen with "
-                    "another port, and other ports\n",
+                    "over from it, and refuses no new connection; or stop it first, or choose other ports, and another "
+                    "--listen port\n",
                     older.pid()));
     Server newer(netns, {"--ports", "7", "--replace"});
     CHECK(newer.output().find(fmt::format("  replaces   process {}, which drains\n", older.pid())) !=

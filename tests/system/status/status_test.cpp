@@ -157,7 +157,7 @@ TEST_CASE("status: for a process in another PID namespace it shows no user, and 
     CHECK(code == 1);
     CHECK(output ==
           "echo-server: replacing process 1 of another PID namespace: start the new server in that namespace, or stop "
-          "the old one there first; it goes on as before\n");
+          "the old one there first; the old server keeps running\n");
     CHECK(echoes(netns, "127.0.0.1", 7));
 }
 

@@ -44,7 +44,7 @@ int log_message(libbpf_print_level /*level*/, const char* format, va_list args) 
 void load(echo_dispatch_bpf& skeleton) {
     const int error = echo_dispatch_bpf::load(&skeleton);
     if (error == 0) return;
-    // A kernel that lacks a program or map type answers EINVAL. Probe only then: probes fail for other reasons too.
+    // EINVAL if the kernel lacks a program or map type. Probe only then: probes can fail for other reasons too.
     const bool unknown = error == -EINVAL;
     const bool has_sk_lookup = !unknown || libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SK_LOOKUP, nullptr) != 0;
     const bool has_sockmap = !unknown || libbpf_probe_bpf_map_type(BPF_MAP_TYPE_SOCKMAP, nullptr) != 0;
@@ -107,7 +107,7 @@ PortSet read_ports(int map) {
     __u32 position = 0;
     __u32 count = room;
     const int error = bpf_map_lookup_batch(map, nullptr, &position, keys.data(), values.data(), &count, nullptr);
-    // ENOENT says that the end was reached.
+    // ENOENT: the end was reached.
     if (error != 0 && error != -ENOENT) fail("reading the map echo_ports", -error);
     PortSet ports;
     for (__u32 i = 0; i < count; ++i) ports.insert(keys[i]);
@@ -172,7 +172,7 @@ void Dispatcher::show_left_out(const PortSet& taken, const PortSet& hosts) {
     }
 }
 
-// Root trusts the contents, so nobody may change them, not even this process later.
+// Frozen, because root trusts the contents.
 Instance Dispatcher::publish(const echo_instance& identity) {
     put_and_freeze(skeleton_->maps.echo_instance, identity);
     bpf_prog_info info{};
@@ -186,7 +186,7 @@ Instance Dispatcher::publish(const echo_instance& identity) {
     return server;
 }
 
-// Frozen, because a user with access to the map could put in another socket, and answer on every open port.
+// Frozen, because a user with access to the map could put in another socket, and answer on all open ports.
 void Dispatcher::set_listener(int listener) {
     put_and_freeze(skeleton_->maps.echo_socket, static_cast<__u64>(listener));
 }
@@ -226,7 +226,7 @@ void Dispatcher::change_ports(const PortSet& closed, const PortSet& opened) {
         count = static_cast<__u32>(keys.size() - done);
         const int result = bpf_map_delete_batch(ports_fd(), keys.data() + done, &count, nullptr);
         if (result != 0 && result != -ENOENT) fail_to("closing", -result);
-        if (result != 0) ++count;  // somebody else has deleted that key: its port is closed already
+        if (result != 0) ++count;  // that key is gone: its port is closed already
     }
 }
 
@@ -264,14 +264,14 @@ Pins::~Pins() {
 
 void Pins::add(const std::string& folder, const Dispatcher& dispatcher) {
     check_folder(folder);
-    // echo_ports comes last, and is renamed last: if a start is killed between the two, the user still has the
-    // echo_ports of the running server.
+    // rename() keeps this order: if a start is killed between the two, the user still has the echo_ports of the running
+    // server.
     for (const auto& [name, map] :
          {std::pair("echo_socket", dispatcher.socket_fd()), std::pair("echo_ports", dispatcher.ports_fd())}) {
         const auto path = fmt::format("{}/{}", folder, name);
         const auto fresh = path + "_new";  // a BPF file system has no dots in names
         ::unlink(fresh.c_str());           // left by a start that was killed
-        // Before Linux 5.19 this needs CAP_BPF, and renaming does not.
+        // Before Linux 5.19 this needs CAP_BPF. Renaming never does.
         if (bpf_obj_pin(map, fresh.c_str()) != 0) fail_to_pin(path, errno);
         pins_.push_back({path, fresh, look(fresh).st_ino});
     }
@@ -285,7 +285,7 @@ bool Pins::rename() {
         if (S_ISDIR(there.st_mode)) fail_to_pin(pin.path, EISDIR);
         if (look(pin.path_now).st_ino != pin.inode)
             throw std::runtime_error(
-                fmt::format("pinning {}: another echo-server that starts now pins there, too: try again", pin.path));
+                fmt::format("pinning {}: another echo-server that starts now pins there too; try again", pin.path));
         replaced = replaced || there.st_ino != 0;
     }
     for (auto& pin : pins_) {
@@ -299,11 +299,10 @@ void set_libbpf_verbose(bool verbose) { libbpf_set_print(verbose ? log_message :
 
 std::string_view hint_of_load(int error, bool has_sk_lookup, bool has_sockmap) {
     if (error == EPERM)
-        return "CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): start "
-               "echo-server as root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a "
-               "container; where docker does not know CAP_BPF: '--user 0 --cap-add SYS_ADMIN --cap-add NET_ADMIN "
-               "--cap-add SETUID --cap-add SETGID'); if it has both, a seccomp filter (for a container, see "
-               "scripts/containers.md in the sources) or a security module refuses bpf()";
+        return "CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 also 'ulimit -l unlimited'): start echo-server "
+               "as root, or give it both (AmbientCapabilities= in a systemd unit; for a container, see "
+               "scripts/containers.md in the sources); if it has both, a seccomp filter or a security module refuses "
+               "bpf()";
     if (error == ENOSYS) return "this kernel has no bpf(): one built with CONFIG_BPF_SYSCALL=y is needed";
     if (!has_sk_lookup)
         return "this kernel has no sk_lookup programs: Linux 5.10 or newer is needed, built with CONFIG_INET=y and "
@@ -311,7 +310,7 @@ std::string_view hint_of_load(int error, bool has_sk_lookup, bool has_sockmap) {
     if (!has_sockmap)
         return "this kernel has no sockmap: one built with CONFIG_BPF_STREAM_PARSER=y is needed (from Linux 5.12 on, "
                "CONFIG_INET=y and CONFIG_BPF_SYSCALL=y suffice)";
-    return "--verbose shows what libbpf says";
+    return "--verbose shows the messages of libbpf";
 }
 
 }  // namespace echo_server

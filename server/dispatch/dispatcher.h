@@ -24,7 +24,7 @@ namespace echo_server {
 /// The key of a prefix in the map echo_addresses.
 echo_prefix to_key(const AddressPrefix& prefix);
 
-/// The prefix of a key. The key may be nonsense, because others can write to the map.
+/// The prefix of a key. The key may be invalid, because others can write to the map.
 AddressPrefix to_prefix(const echo_prefix& key);
 
 /// The keys of the map echo_ports, by its descriptor. Throws std::system_error.
@@ -33,7 +33,7 @@ PortSet read_ports(int map);
 /// The keys of the map echo_addresses. Throws std::system_error.
 std::vector<AddressPrefix> read_addresses(const MapHandle& map);
 
-/// Connections are steered while it, or a copy that systemd keeps, is open. Its end leaves open connections alone.
+/// Steers new connections as long as it, or the copy that systemd keeps, is open.
 using Link = Fd;
 
 /// Why Dispatcher::may_use_maps() returns false.
@@ -42,10 +42,10 @@ constexpr auto why_maps_are_refused =
     "(AmbientCapabilities= in a systemd unit)";
 
 /// Owns the dispatch program and its maps, and pins none: they vanish with their last descriptor, however the process
-/// ends. Functions that fail throw std::runtime_error, which says what was tried and why it could not be.
+/// ends. Functions that fail throw std::runtime_error.
 class Dispatcher {
  public:
-    /// Loads the program, for connections to `addresses`, or to every address if there are none. Steers nothing yet.
+    /// Loads the program, for connections to `addresses` (to every address if there are none). Steers nothing yet.
     /// counters() has one element per thread.
     explicit Dispatcher(const std::vector<AddressPrefix>& addresses = {}, std::size_t threads = 1);
     ~Dispatcher();
@@ -62,14 +62,14 @@ class Dispatcher {
     /// The contents of echo_ports; others may have changed them.
     [[nodiscard]] PortSet ports() const { return read_ports(ports_fd()); }
 
-    /// Makes echo_ports hold exactly `wanted`, and returns what changed. A port that stays is not touched.
+    /// Changes echo_ports to exactly `wanted`, and returns what changed. Does not touch a port that stays.
     Change set_ports(const PortSet& wanted);
 
-    /// Opens the ports `opened`, then closes the ports `closed`; all others stay. If it throws, a part may be done.
+    /// Opens the ports `opened`, then closes the ports `closed`. If it throws, some may be changed already.
     void change_ports(const PortSet& closed, const PortSet& opened);
 
-    /// Tells 'status' which ports the ranges of the list leave out: other programs listen on `taken`, and the host
-    /// needs `hosts` itself.
+    /// Tells 'status' which ports the ranges of the list leave out: other programs listen on `taken`, and the host uses
+    /// `hosts`.
     void show_left_out(const PortSet& taken, const PortSet& hosts);
 
     /// Steers connections for the ports in echo_ports from now on, in the network namespace of the calling thread.
@@ -79,20 +79,19 @@ class Dispatcher {
     /// program; nothing if `link` is empty.
     [[nodiscard]] static std::optional<bool> is_attached(const Link& link);
 
-    /// True if the calling thread can read and change maps with its present rights: before Linux 5.19 that needs
-    /// CAP_BPF.
+    /// True if the calling thread may read and change maps: before Linux 5.19 that needs CAP_BPF.
     [[nodiscard]] bool may_use_maps() const;
 
     /// Writes `identity` into the map echo_instance, and freezes it. Returns this server as other processes see it,
     /// with copies of the descriptors. To be called once.
     [[nodiscard]] Instance publish(const echo_instance& identity);
 
-    /// The contents of the map echo_counters, shared with the kernel, as long as this object exists.
+    /// The contents of the map echo_counters, shared with the kernel. Valid as long as this object exists.
     [[nodiscard]] std::span<echo_counters> counters() const { return counters_; }
-    /// The same of the map echo_port_stats: an element for each 16-bit port.
+    /// The same for the map echo_port_stats: an element for each 16-bit port.
     [[nodiscard]] std::span<echo_port_stats> port_stats() const { return port_stats_; }
 
-    /// Zeroes the figures in the map echo_port_stats. Figures that others count meanwhile may stay.
+    /// Sets the figures in the map echo_port_stats to 0, except figures that others change at the same moment.
     void reset_port_stats();
 
     /// The descriptors of the two maps that Pins pins.
@@ -105,9 +104,9 @@ class Dispatcher {
     std::span<echo_port_stats> port_stats_;
 };
 
-/// Pins of the maps echo_ports and echo_socket in a folder of a BPF file system: with them a user who is not root can
-/// use the maps (bpftool map ... pinned PATH). Made with the rights of that user. The pins of a running server, which
-/// have the same names, stay until rename(). The destructor removes the pins, unless others have replaced them.
+/// Pins of the maps echo_ports and echo_socket in a folder of a BPF file system. With them a user who is not root can
+/// use the maps (bpftool map ... pinned PATH). Made with the rights of that user. Until rename(), they do not replace
+/// those of a running server. The destructor removes them, unless others have replaced them.
 class Pins {
  public:
     Pins() = default;

@@ -15,11 +15,11 @@ namespace {
 
 constexpr std::string_view program_name = "echo_dispatch";
 
-// Anybody who can load a program of that name can give its maps any size: limit what is read.
+// Others can load a program of that name, with maps of any size: limit what is read.
 constexpr std::size_t max_value_size = 4096;
 constexpr std::size_t max_maps = 64;
 
-// What 'status' reads of a server, as this version makes it.
+// A map that 'status' reads, as this version makes it.
 struct Shape {
     std::string_view name;
     __u32 type;
@@ -34,8 +34,8 @@ constexpr std::array shapes{
     Shape{"echo_counters", BPF_MAP_TYPE_ARRAY, sizeof(__u32), sizeof(echo_counters)},
 };
 
-// False if there is no such object any more. Links of other kinds can fail for reasons of their own, for example a
-// device that is gone. Throws only errors that can hit our own objects, too.
+// False if the object is gone. Links of other kinds can fail for other reasons too, for example a device that is gone:
+// throws only errors that our own objects can have.
 template <typename Info>
 bool get_info(const Fd& fd, Info& info) {
     __u32 size = sizeof(info);
@@ -74,7 +74,7 @@ std::map<__u32, std::uint64_t> linked_programs() {
 }  // namespace
 
 bool MapHandle::read(__u32 key, void* value, std::size_t size) const {
-    // Other types could write more than value_size; of a sockmap the kernel reads only 8-byte values.
+    // For other types, the kernel could write more than value_size. Of a sockmap it reads only 8-byte values.
     const bool readable =
         info.type == BPF_MAP_TYPE_ARRAY || (info.type == BPF_MAP_TYPE_SOCKMAP && info.value_size == sizeof(__u64));
     if (!readable || info.value_size > max_value_size) return false;

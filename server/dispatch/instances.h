@@ -28,14 +28,14 @@ struct MapHandle {
     [[noreturn]] void fail_to_read(int error = errno) const;
 };
 
-/// An echo-server in the network namespace of the calling thread. Found by its BPF program: nobody asks the process.
+/// An echo-server in the network namespace of the calling thread, found by its BPF program, without asking the process.
 struct Instance {
     enum class State {
         serving,     ///< connections are steered to it
         socketless,  ///< the program is attached, and the listening socket is gone: connections are refused
         detached,    ///< the socket listens, and the program was detached from outside: the ports are closed
         waiting,     ///< connections are steered to its socket, which no process serves now: see 'status'
-        draining,    ///< it only serves the connections that it has
+        draining,    ///< it serves only the connections that it has already
     };
 
     std::uint32_t program = 0;  ///< id of its program
@@ -47,33 +47,32 @@ struct Instance {
     void add_map(Fd map);
     [[nodiscard]] bool attached() const { return state == State::serving || state == State::socketless; }
     [[nodiscard]] const MapHandle* map(std::string_view name) const;
-    /// False for another version: only its identity and its listener_cookie() can be read. If true, its maps have the
-    /// types and the sizes of keys and values of this version, but any number of entries.
+    /// True if its maps have the types and the sizes of keys and values of this version. They can have any number of
+    /// entries. If false, only `identity` and listener_cookie() can be read.
     [[nodiscard]] bool is_of_this_version() const;
     /// The socket in its echo_socket, by its cookie; 0 for none. Throws std::system_error if it can't be read.
     [[nodiscard]] std::uint64_t listener_cookie() const;
 };
 
-/// The state of `server`, unless it is known to be replaced. `attached`: true if its link attaches the program, false
-/// if it was detached from outside, nothing if there is no link. Throws std::system_error if a map can't be read.
+/// The state of `server`. `attached`: true if its link attaches the program, false if it was detached from outside,
+/// nothing if there is no link. Throws std::system_error if a map can't be read.
 Instance::State state_of(const Instance& server, std::optional<bool> attached);
 
-/// The contents of its map echo_instance; nothing if there is no such map, or if it names no process: then it is not an
-/// echo-server, or not yet. Throws std::system_error if it can't be read.
+/// The contents of its map echo_instance; nothing if there is no such map, or if it has no PID: the program is of
+/// something else, or of a server that starts. Throws std::system_error if it can't be read.
 std::optional<echo_instance> read_identity(const Instance& server);
 
-/// True if its PID is of this PID namespace: otherwise it means another process here.
+/// True if its PID is of this PID namespace. In others, this PID can be another process.
 bool in_this_pid_namespace(const echo_instance& identity);
 
-/// True if its process is known to be gone. The kernel can keep its program: while somebody looks at it, or as long
-/// as somebody has pinned its link.
+/// True if its process is known to be gone. Its program stays while somebody has it open, or has pinned its link.
 bool has_ended(const echo_instance& identity);
 
 /// True unless it drains or its process has ended.
 bool is_running(const Instance& server);
 
 /// All echo-servers whose program is attached here, or was: also those that start or drain. Needs CAP_SYS_ADMIN. Throws
-/// std::system_error; EPERM without it.
+/// std::system_error (EPERM without it).
 std::vector<Instance> find_instances();
 
 /// The number of all sk_lookup programs that are attached here; 0 if the kernel can't tell. Needs only CAP_NET_ADMIN.

@@ -79,7 +79,7 @@ std::string list_names(const Names& names, const std::string& unknown) {
     return text;
 }
 
-// While another service restarts, its clients must not get an echo.
+// Other services have this time for a restart: meanwhile their clients must not get an echo.
 constexpr std::chrono::seconds hold_time{10};
 
 // Room for every port on a line of its own, with a comment.
@@ -104,7 +104,7 @@ std::string read_whole(const std::string& path) {
     const auto size = ::read(file.get(), text.data(), text.size());
     if (size < 0) fail_to_read(path, error_text(errno));
     text.resize(static_cast<std::size_t>(size));
-    // A list that is written only in part would close ports.
+    // Half of a list would close the other ports.
     struct stat now{};
     if (::fstat(file.get(), &now) != 0 || now.st_mtim.tv_sec != before.st_mtim.tv_sec ||
         now.st_mtim.tv_nsec != before.st_mtim.tv_nsec || size != before.st_size)
@@ -131,7 +131,7 @@ std::vector<ListeningSocket> other_listeners(std::uint64_t listener) {
     return sockets;
 }
 
-// With --shadow-listeners, a kernel that does not tell is only a warning.
+// Where the kernel does not list other sockets, --shadow-listeners only warns.
 std::vector<ListeningSocket> find_others(const Options& options, std::uint64_t listener) {
     try {
         return other_listeners(listener);

@@ -20,16 +20,16 @@ TEST_CASE("why a BPF program could not be loaded") {
     };
     const std::vector<Case> cases = {
         {EPERM, false, false,
-         "CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 'ulimit -l unlimited' as well): start echo-server as "
-         "root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a container; where docker does "
-         "not know CAP_BPF: '--user 0 --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add SETUID --cap-add SETGID')"},
-        {EPERM, true, true, "a seccomp filter (for a container, see scripts/containers.md in the sources)"},
-        {EACCES, true, true, "--verbose shows what libbpf says"},
-        {EMFILE, true, true, "--verbose shows what libbpf says"},
+         "CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 also 'ulimit -l unlimited'): start echo-server as "
+         "root, or give it both (AmbientCapabilities= in a systemd unit; for a container, see scripts/containers.md in "
+         "the sources)"},
+        {EPERM, true, true, "if it has both, a seccomp filter or a security module refuses bpf()"},
+        {EACCES, true, true, "--verbose shows the messages of libbpf"},
+        {EMFILE, true, true, "--verbose shows the messages of libbpf"},
         {ENOSYS, false, false, "CONFIG_BPF_SYSCALL=y is needed"},
         {EINVAL, false, true, "no sk_lookup programs: Linux 5.10 or newer is needed"},
         {EINVAL, true, false, "no sockmap: one built with CONFIG_BPF_STREAM_PARSER=y is needed"},
-        {ENOMEM, true, true, "--verbose shows what libbpf says"},
+        {ENOMEM, true, true, "--verbose shows the messages of libbpf"},
     };
     for (const auto& row : cases) {
         CAPTURE(row.says);

@@ -179,10 +179,9 @@ TEST_CASE("start: what can't be done is one line that says why and what to do, a
 
     const std::string needed =
         "loading the BPF program: Operation not permitted; CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 "
-        "'ulimit -l unlimited' as well): start echo-server as root, or give it both (AmbientCapabilities= in a systemd "
-        "unit, --cap-add for a container; where docker does not know CAP_BPF: '--user 0 --cap-add SYS_ADMIN --cap-add "
-        "NET_ADMIN --cap-add SETUID --cap-add SETGID'); if it has both, a seccomp filter (for a container, see "
-        "scripts/containers.md in the sources) or a security module refuses bpf()";
+        "also 'ulimit -l unlimited'): start echo-server as root, or give it both (AmbientCapabilities= in a systemd "
+        "unit; for a container, see scripts/containers.md in the sources); if it has both, a seccomp filter or a "
+        "security module refuses bpf()";
     check(seven, needed, [] { become_ordinary({}); });
     check(seven, needed, [] { become_ordinary({CAP_BPF}); });
     check(seven, needed, [] { become_ordinary({CAP_NET_ADMIN}); });

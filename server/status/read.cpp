@@ -43,8 +43,7 @@ std::vector<Value> read_values(const MapHandle& map, __u32 count) {
 echo_counters read_counters(const MapHandle& map) {
     echo_counters sum{};
     echo_counters of_thread{};
-    // The first thread last: only it counts the starts of connections, so each end that was read before has its start
-    // in the sum.
+    // The first thread last: only it counts accepted connections. So each end in the sum has its start there too.
     for (auto thread = std::min<__u32>(map.info.max_entries, ECHO_MAX_THREADS); thread-- > 0;) {
         map.read(thread, &of_thread, sizeof(of_thread));
         for (auto member : {&echo_counters::ended, &echo_counters::accepted, &echo_counters::refused,
@@ -54,8 +53,8 @@ echo_counters read_counters(const MapHandle& map) {
     return sum;
 }
 
-// Each port has the highest level that a client has reached there, even if it is not open any more. All other ports
-// that are `open`, if that is known, are not reached.
+// A port is in the highest level that a client has reached there, even if it is closed now. The other `open` ports, if
+// they are known, are not reached.
 Json levels_of(std::span<const echo_port_stats> port_stats, const std::optional<PortSet>& open) {
     const auto echoed = ports_where(port_stats, [](const auto& port) { return port.echoed != 0; });
     const auto accepted = ports_where(port_stats, [](const auto& port) { return port.accepted != 0; });
@@ -76,7 +75,7 @@ void add_identity(Status& status, const echo_instance& identity) {
     auto& json = status.json;
     json["pid_in_its_namespace"] = identity.pid;
     json["version"] = printable(identity.version);
-    // As the server wrote it: computed from the uptime and the present time, it would differ each time.
+    // From the server: computed from the uptime and the present time, it would differ each time.
     if (identity.started_wall != 0)
         json["start_time"] = fmt::format("{:.3f}", static_cast<double>(identity.started_wall) / 1e9);
     status.ended = has_ended(identity);
@@ -86,7 +85,7 @@ void add_identity(Status& status, const echo_instance& identity) {
         const auto user = proc_is_ours() ? user_of(static_cast<pid_t>(identity.pid)) : std::nullopt;
         if (user) json["user"] = user->name;
     }
-    // The process wrote it: it may be nonsense.
+    // The process wrote it, so it may be wrong.
     const auto now = time_of(CLOCK_BOOTTIME);
     if (identity.started <= static_cast<std::uint64_t>(now.count()))
         json["uptime_seconds"] =
@@ -115,7 +114,7 @@ void add_figures(Status& status, const Instance& server) {
         {"dropped", {{"no_socket", drops[ECHO_DROP_NO_SOCKET]}, {"not_assigned", drops[ECHO_DROP_NOT_ASSIGNED]}}}};
 }
 
-// Whether the process has that socket as its listener. In a drain it has closed it; systemd may keep it open.
+// Whether the process has that socket open as its listener. A draining process has closed it, and systemd may keep it.
 bool has_listener(const Status& status, const Instance& server, std::uint32_t inode) {
     if (status.ended) return false;
     if (status.json["pid"].is_null() || !proc_is_ours()) return true;  // not known
@@ -129,7 +128,7 @@ bool has_listener(const Status& status, const Instance& server, std::uint32_t in
 void add_listener(Status& status, const Instance& server, const std::vector<ListeningSocket>& sockets) {
     const auto listener = std::ranges::find(sockets, server.listener_cookie(), &ListeningSocket::cookie);
     if (listener == sockets.end()) {
-        status.state = Instance::State::socketless;  // the map keeps a socket that was destroyed
+        status.state = Instance::State::socketless;  // the map keeps a destroyed socket
         return;
     }
     status.json["listener"] = {{"address", to_string(listener->local)},
@@ -143,8 +142,8 @@ void add_listener(Status& status, const Instance& server, const std::vector<List
 // By Instance::State.
 constexpr std::array state_names{"serving", "without socket", "detached", "waiting", "draining"};
 
-// The servers are found first, and their processes are read later. If a second search finds others, a replacement is
-// under way, and a server may seem to have lost its socket: look again.
+// The processes are read after the search for servers. If a second search finds others, a replacement is under way, and
+// a server may seem to have lost its socket: look again.
 std::vector<Status> read_all() {
     const auto seen = [](const Instance& server) { return std::pair(server.program, server.state); };
     auto servers = find_instances();
@@ -160,7 +159,7 @@ std::vector<Status> read_all() {
 
 PortSet ports_where(std::span<const echo_port_stats> port_stats, bool (*condition)(const echo_port_stats& figures)) {
     PortSet ports;
-    // Port 0 has what came to the sockets' own addresses.
+    // Port 0 has the connections to the sockets' own addresses.
     for (std::size_t port = 1; port < port_stats.size(); ++port)
         if (condition(port_stats[port])) ports.insert(static_cast<std::uint16_t>(port));
     return ports;
@@ -209,7 +208,7 @@ int print_status(StatusFormat format) {
     const auto all = read_all();
     const auto text = format(all);
     const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
-    if (!written && errno != EPIPE)  // a reader such as 'head' has enough
+    if (!written && errno != EPIPE)  // 'head' may close the pipe early
         fail("writing the status");
     if (!all.empty()) return 0;
     log_error("no echo-server runs in this network namespace");

@@ -22,7 +22,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// What is at a path such as "/listener/address", or `unknown`.
+// The value at a path such as "/listener/address", or `unknown`.
 std::string value_at(const Json& json, const std::string& path, const char* unknown = "") {
     const Json::json_pointer pointer(path);
     if (!json.contains(pointer) || json.at(pointer).is_null()) return unknown;
@@ -123,7 +123,7 @@ std::vector<std::uint16_t> reached_ports(std::span<const echo_port_stats> port_s
 std::string port_table(const Status& server) {
     constexpr std::string_view row = "  {:>5}  {:>10}  {:>11}  {:>10}  {:>12}  {:>12}\n";
     auto text = title(server);
-    if (!has_figures(server)) return text + "  what reached its ports is unknown\n";
+    if (!has_figures(server)) return text + "  its figures by port are unknown\n";
     auto ports = reached_ports(server.port_stats);
     if (ports.empty()) return text + "  no port was reached\n";
     std::ranges::stable_sort(ports, std::greater(), [&](std::uint16_t port) {
@@ -149,27 +149,27 @@ struct Metric {
     std::string_view name;
     std::string_view help;
     const char* path;
-    const char* label = nullptr;  // of an object: tells its members apart
+    const char* label = nullptr;  // for an object: the label that tells its members apart
 };
 
 constexpr auto metrics = std::to_array<Metric>({
-    {"start_time_seconds", "When it was started, in seconds since 1970.", "/start_time"},
+    {"start_time_seconds", "When it started, in seconds since 1970.", "/start_time"},
     {"serving", "1 if connections are steered to it, and it accepts them.", "/serving"},
     {"ports", "Ports that are open.", "/ports/count"},
     {"backlog_connections", "Connections that wait to be accepted.", "/listener/waiting"},
     {"backlog_dropped_total", "Connection attempts that the kernel dropped at the socket.", "/listener/dropped"},
-    {"connections_max", "How many connections may be open at a time.", "/connections/max"},
+    {"connections_max", "Limit of open connections.", "/connections/max"},
     {"connections", "Connections that are open.", "/connections/open"},
-    {"connections_accepted_total", "Connections so far.", "/connections/accepted"},
+    {"connections_accepted_total", "Connections accepted so far.", "/connections/accepted"},
     {"connections_refused_total", "Connections closed at once because memory ran out.", "/connections/refused"},
-    {"connections_timed_out_total", "Connections ended because they were idle, or the client acknowledged nothing.",
+    {"connections_timed_out_total", "Connections closed because they were idle or the client acknowledged nothing.",
      "/connections/timed_out"},
     {"received_bytes_total", "Bytes received from clients.", "/bytes/received"},
     {"sent_bytes_total", "Bytes sent back to clients.", "/bytes/sent"},
     {"attempts_steered_total", "Lookups that got the socket from the BPF program; one connection can need several.",
      "/attempts/steered"},
     {"ports_by_level",
-     "Ports by the highest level that a client has reached there; not_reached: open, and nothing came.", "/levels",
+     "Ports by the highest level that a client has reached there; not_reached: open, without any attempt.", "/levels",
      "level"},
     {"attempts_dropped_total", "Connection attempts that the BPF program dropped.", "/attempts/dropped", "reason"},
 });
@@ -227,7 +227,7 @@ std::string to_json(const std::vector<Status>& servers) {
         auto json = server.json;
         json.erase("start_time");
         if (has_figures(server)) {
-            // operator[] would search all earlier ports for each port.
+            // operator[] would search through all earlier ports each time.
             Json::object_t by_port;
             for (const auto port : reached_ports(server.port_stats)) {
                 const auto& [lookups, accepted, echoed, left_out, received, sent] = server.port_stats[port];
@@ -243,17 +243,17 @@ std::string to_json(const std::vector<Status>& servers) {
 }
 
 std::string to_prometheus(const std::vector<Status>& servers) {
-    // Two samples with the same labels are an error. So of servers with the same socket, as during a replacement, and
-    // of servers without one, only the newest is shown.
+    // Two samples with the same labels are an error. So show only the newest of the servers with the same socket, as in a
+    // replacement, and of those without a socket.
     std::map<std::string, const Json*> newest;
     for (const auto& server : servers) newest[listener_of(server.json)] = &server.json;
     if (newest.empty()) return {};
-    auto text = header("info", "Who serves, and where its one socket is bound.");
+    auto text = header("info", "The server, and the address of its one socket.");
     for (const auto& [listener, json] : newest) text += info(*json);
     for (const Metric& metric : metrics) {
         std::string samples;
         for (const auto& [listener, json] : newest) samples += samples_of(metric, *json, {listener});
-        // A metric whose value is not known of any server has no header either.
+        // No header either if no server's value is known.
         if (!samples.empty()) text += header(metric.name, metric.help) + samples;
     }
     return text;

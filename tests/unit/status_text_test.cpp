@@ -131,7 +131,7 @@ TEST_CASE("status_text: what is not known is not made up") {
         CHECK(json.find("\"" + name + "\": null") != std::string::npos);
     CHECK(to_prometheus({status}).ends_with(
         "\necho_server_info{listener=\"\",pid=\"\",version=\"2.0.0\",user=\"\"} 1\n"));
-    CHECK(to_port_table({status}).ends_with(", draining\n  what reached its ports is unknown\n"));
+    CHECK(to_port_table({status}).ends_with(", draining\n  its figures by port are unknown\n"));
 }
 
 TEST_CASE("status_text: for Prometheus the address of the socket tells servers apart, as it stays the same") {

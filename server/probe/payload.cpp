@@ -17,8 +17,8 @@ namespace echo_server {
 
 namespace {
 
-// The low 8 bits of a block's number are added, the next 7 make an odd factor, and the highest swaps neighbours: so all
-// 65,536 blocks of the largest payload differ. The first begins with 0xd5, as no protocol does.
+// Of a block's number, the low 8 bits are added, the next 7 make an odd factor, and the highest swaps neighbours. So
+// all 65,536 blocks of the largest payload differ. The first byte is 0xd5: no protocol begins with it.
 std::string pattern(std::size_t size) {
     std::string bytes(size, '\0');
     for (std::size_t i = 0; i < size; ++i) {
@@ -41,14 +41,14 @@ std::string unhex(std::string_view digits) {
     return digits.empty() ? bytes : "";
 }
 
-// The length of `bytes`, as a number of `width` bytes, and then `bytes`.
+// The length of `bytes`, as a number of `width` bytes, then `bytes`.
 std::string counted(unsigned width, const std::string& bytes) {
     std::string text;
     while (width-- > 0) text += static_cast<char>((bytes.size() >> (8 * width)) & 0xffU);
     return text + bytes;
 }
 
-// RFC 8446, 4.1.2, with what a server of TLS 1.2 wants too. `name` is "" for an address (RFC 6066, 3).
+// RFC 8446, 4.1.2, and what a TLS 1.2 server needs. `name` is "" for an address (RFC 6066, 3).
 std::string client_hello(const std::string& name) {
     const auto random = pattern(96);  // any 32 bytes are a key share of x25519
     const auto ciphers = unhex("130113021303c02bc02fc02cc030cca9cca8c013c014009c009d002f0035");
@@ -66,7 +66,7 @@ std::string client_hello(const std::string& name) {
 
 std::string contents_of(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
-    if (!file) fail(fmt::format("opening the payload {}", quote(path)));
+    if (!file) fail(fmt::format("opening the payload file {}", quote(path)));
     std::string bytes(max_payload + 1, '\0');
     file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
     bytes.resize(static_cast<std::size_t>(file.gcount()));

@@ -44,7 +44,7 @@ asio::ip::address resolve(const ProbeOptions& options) {
                        : options.only_v6 ? resolver.resolve(tcp::v6(), options.host, "", none, error)
                                          : resolver.resolve(options.host, "", none, error);
     if (!error && !found.empty()) return found.begin()->endpoint().address();
-    throw std::runtime_error(fmt::format("finding the address of {}: {}; write another name, or an address alone",
+    throw std::runtime_error(fmt::format("finding the address of {}: {}; give another name, or an address",
                                          quote(options.host), error.message()));
 }
 
@@ -59,7 +59,7 @@ std::string output_of(const std::string& command) {
     return text;
 }
 
-// The server's side, by its status; nothing if no option gives it.
+// The server's side, from its status; nothing without --status and --status-command.
 std::optional<ServerSide> server_side(const ProbeOptions& options) {
     if (!options.status_command.empty()) return parse_status(output_of(options.status_command));
     if (options.status.empty()) return {};
@@ -76,7 +76,7 @@ bool show_progress(std::size_t done, std::size_t all, std::chrono::duration<doub
     if (Clock::now() >= next && ::isatty(STDERR_FILENO) == 1) {
         next = Clock::now() + 200ms;
         const auto rate = static_cast<double>(done) / time.count();
-        // Not in the first seconds, when most ports may still wait for an answer.
+        // Not in the first seconds: most ports may still wait for an answer.
         const auto left =
             done == 0 || time < 3s ? "" : fmt::format(", {:.0f} s left", static_cast<double>(all - done) / rate);
         fmt::print(stderr, "\r{} of {} ports, {:.0f} a second{}\x1b[K", done, all, rate, left);
@@ -98,8 +98,8 @@ std::size_t success(const Scan& scan, const Ports& ports) {
     return sum;
 }
 
-// Tries those of `ports` again that have `verdict` after at most `tries` tries. If they are many, a sample comes first,
-// and the rest only if the sample does better now. Returns false if the user has ended the probe.
+// Retries those of `ports` that have `verdict` after at most `tries` tries. Of many ports, tries a sample first, and
+// the others only if the sample does better now. Returns false if the user has ended the probe.
 bool try_again(Scan& scan, const Ports& ports, Verdict verdict, unsigned tries, const Pace& pace) {
     Ports failed;
     const auto& results = scan.results();
@@ -130,10 +130,10 @@ bool try_all(Scan& scan, const Ports& ports, const ProbeOptions& options) {
                                    Verdict::unreachable, Verdict::filtered})
             if (!try_again(scan, ports, verdict, tries, pace)) return false;
         const auto more = static_cast<double>(success(scan, ports)) - static_cast<double>(before);
-        // If so many ports fail twice in the same way, they fail a third time.
+        // If so many ports have failed twice in the same way, another try would not help.
         if (more <= 0 && failed >= 16) break;
         pace.at_once = std::max<std::size_t>(pace.at_once / 4, 1);
-        // If something limits the rate, half of the rate that got through is safe; but a minute must be enough for all.
+        // If something limits the rate, half of the rate that got through is safe. But try all within a minute.
         const std::chrono::duration<double> took = Clock::now() - start;
         const auto rate = std::max(more / 4 / std::max(took.count(), 1.0), static_cast<double>(failed) / 60);
         if (more > 0) pace.rate = std::min(rate, options.rate);
@@ -162,12 +162,12 @@ int measure(const ProbeOptions& options) {
         report.seconds = std::chrono::duration<double>(Clock::now() - start).count();
         if (!options.status_command.empty()) {
             report.server.reset();
-            // The server adds a connection's bytes at its end, and at the latest a second after its last byte.
+            // The server counts a connection's bytes when it ends, or at most a second after its last byte.
             std::this_thread::sleep_for(1500ms);
             report.server = difference(*server, *server_side(options));
         }
     } catch (const std::runtime_error& error) {
-        // Print what is known already.
+        // Print the results so far.
         report.is_complete = false;
         clear_progress();
         log_error("probe: {}", error.what());

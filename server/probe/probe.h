@@ -13,16 +13,16 @@ struct ProbeOptions {
     std::string host;
     bool only_v4 = false;
     bool only_v6 = false;
-    PortList ports;           ///< empty: those that the server has open, by its status, or else all
-    PortList expect;          ///< those that are to echo; empty: all
-    std::size_t size = 4096;  ///< of the payload, in bytes, if it is the pattern
-    std::string payload;      ///< as make_payload() takes it; "" is the pattern
+    PortList ports;           ///< empty: the open ports in the server's status, or all without a status
+    PortList expect;          ///< the ports that must echo; empty: all
+    std::size_t size = 4096;  ///< of the pattern, in bytes
+    std::string payload;      ///< for make_payload(); "": the pattern
     int timeout = 0;          ///< in seconds; 0: 2 to connect, 5 for the next byte
-    int hold = 0;             ///< in seconds, after the echo, before all is sent again; 0: it is not
+    int hold = 0;             ///< in seconds, between the echo and a second one; 0: no second one
     unsigned retries = 2;
     std::size_t parallel = 256;
     double rate = 1e9;   ///< connects a second, at most
-    std::string status;  ///< a file, or "-"; "" is none
+    std::string status;  ///< a file, or "-"; "": none
     std::string status_command;
     bool json = false;
 };
@@ -30,14 +30,14 @@ struct ProbeOptions {
 /// The size of the largest payload, in bytes.
 constexpr std::size_t max_payload = std::size_t{16} << 20U;
 
-/// What the probe sends on each connection. `kind` is what a client of a protocol sends first ("tls", "http", "ssh",
-/// "smtp"), bytes ("hex:0d0a") or the contents of a file ("@FILE"); or "", `size` bytes of a pattern, in which each 256
-/// bytes have every byte value once. `host` is the name or the address that is probed. Throws std::runtime_error if
-/// `kind` is something else, or the file can't be read, is empty or has more than max_payload bytes.
+/// What the probe sends on each connection. `kind`: the first bytes of a protocol's client ("tls", "http", "ssh",
+/// "smtp"), given bytes ("hex:0d0a"), the contents of a file ("@FILE"), or "" for `size` bytes of a pattern, in which
+/// each 256 bytes have every byte value once. `host`: the name or the address that is probed. Throws std::runtime_error
+/// if `kind` is something else, or if the file can't be read, is empty or has more than max_payload bytes.
 std::string make_payload(const std::string& kind, std::size_t size, const std::string& host);
 
-/// 'echo-server probe': prints what gets through each port. Returns the exit code: 0 if all ports echo, or those that
-/// are expected and no other; else 1; 3, after a line to standard error, if it could not be measured.
+/// 'echo-server probe': prints what gets through each port. Returns the exit code: 0 if all ports echo (with --expect:
+/// exactly those), 1 if not, 3 after an error message, or if the probe was ended early.
 int probe(const ProbeOptions& options);
 
 }  // namespace echo_server

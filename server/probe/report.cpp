@@ -17,7 +17,7 @@
 namespace echo_server {
 namespace {
 
-using Json = nlohmann::json;  // its objects are maps: a lookup is fast among a million members, too
+using Json = nlohmann::json;  // its objects are maps, which are fast with a million members, too
 using Ports = std::vector<std::uint16_t>;
 
 PortSet to_ports(const Json& ports) {
@@ -46,9 +46,9 @@ void add_server(ServerSide& side, const Json& server) {
 // By Verdict.
 constexpr std::array names{"echoed", "altered", "cut", "silent", "refused", "unreachable", "filtered", "not probed"};
 
-// What the report says of a port: the verdict, the tries if it echoes, the detail, and the reading.
+// The verdict, the tries if the port echoes, the detail, and the reading.
 using Findings = std::tuple<Verdict, int, std::string, std::string>;
-using Group = std::pair<Findings, Ports>;  // those with the same findings
+using Group = std::pair<Findings, Ports>;  // ports with the same findings
 
 PortSet set_of(const Ports& ports) {
     PortSet set;
@@ -104,7 +104,7 @@ ServerSide parse_status(const std::string& output) {
 }
 
 ServerSide difference(const ServerSide& before, ServerSide after) {
-    // Figures only grow, but for a reset or a restart, after which they begin at 0 again.
+    // If a figure is smaller now, it was reset in between, and counts from 0.
     const auto subtract = [](std::uint64_t& now, std::uint64_t then) { now -= now >= then ? then : 0; };
     for (std::size_t port = 0; port < after.by_port.size(); ++port) {
         subtract(after.by_port[port].attempts, before.by_port[port].attempts);
@@ -129,7 +129,7 @@ std::string reading_of(std::uint16_t port, const PortResult& result, const Serve
     if (verdict == Verdict::refused) return fmt::format("rejected on the way {}, by a RST", where);
     if (verdict == Verdict::unreachable) return fmt::format("rejected on the way {}, by ICMP", where);
 
-    // What came to the client was not sent by the server.
+    // The server has not sent the bytes that came back.
     if (!has_arrived || (verdict == Verdict::altered && received == 0)) return "answered by something else on the way";
     if (verdict == Verdict::altered)
         return received < result.sent ? "altered on the way to the server" : "altered on the way to the server or back";

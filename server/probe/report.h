@@ -11,13 +11,13 @@
 
 namespace echo_server {
 
-/// What a server has counted on a port: a member of by_port in the output of 'echo-server status --json'.
+/// The figures of a port: a member of by_port in the output of 'echo-server status --json'.
 struct ServerFigures {
     std::uint64_t attempts = 0;
     std::uint64_t received = 0;  ///< bytes
 };
 
-/// The server's side: all servers of such an output together.
+/// The server's side: the sum over all servers in that output.
 struct ServerSide {
     PortSet open;
     PortSet taken;  ///< left out: another program listens
@@ -25,14 +25,14 @@ struct ServerSide {
     std::vector<ServerFigures> by_port = std::vector<ServerFigures>(65536);
 };
 
-/// Reads the output. Throws std::runtime_error if it is something else, or if no server runs.
+/// Parses that output. Throws std::runtime_error if it is something else, or has no server.
 ServerSide parse_status(const std::string& output);
 
-/// What was counted between the two; the ports are those of `after`. If figures were reset meanwhile, or the server was
-/// restarted, it is what `after` has.
+/// What was counted between the two, with the ports of `after`. If the figures were reset meanwhile, or the server was
+/// restarted, the figures of `after`.
 ServerSide difference(const ServerSide& before, ServerSide after);
 
-/// What both sides together say of `port`, in words.
+/// What both sides together show about `port`, in words.
 std::string reading_of(std::uint16_t port, const PortResult& result, const ServerSide& server);
 
 /// What a probe has found.

@@ -22,7 +22,7 @@ namespace {
 
 constexpr auto sweep_period = 10ms;
 
-// For a connect(2) that fails at once, which says nothing about the network.
+// For a connect(2) that fails at once: the reason is this host, not the network.
 [[noreturn]] void fail_here(const asio::ip::tcp::endpoint& peer, int error) {
     const auto address = peer.address();
     const bool needs_zone = error == EINVAL && address.is_v6() && address.to_v6().is_link_local();
@@ -72,13 +72,13 @@ bool Scan::run(std::span<const std::uint16_t> ports, const Pace& pace) {
 }
 
 bool Scan::start_some() {
-    // So many connects in a row without an answer: does a port that has answered still do so?
+    // After so many connects in a row without an answer, check whether a port that has answered still answers.
     constexpr std::size_t most_unanswered = 1024;
     if (unanswered_ >= most_unanswered && answering_port_ != 0) {
         if (now_ >= next_start_) start(answering_port_, true);
         return false;
     }
-    for (int i = 0; i < 64; ++i) {  // then the open ones are served
+    for (int i = 0; i < 64; ++i) {  // then serve the open ones
         if (next_ == ports_.size() || open_ == max_open_ || open_ - waiting_ >= pace_.at_once || now_ < next_start_)
             return false;
         start(ports_[next_], false);
@@ -98,8 +98,8 @@ void Scan::start(std::uint16_t port, bool is_check) {
         fail_here(peer, errno);
     epoll_event wanted{.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data = {.fd = socket.get()}};
     if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, socket.get(), &wanted) != 0) fail("epoll_ctl");
-    // A connection that both sides have closed stays in the table of a router for minutes. So of many ports only a
-    // sample is closed in this way, and shows whether the end gets through; the others are reset.
+    // A connection that both sides have closed stays in the table of a router for minutes. So if the ports are many,
+    // close only a sample in this way, to see whether the end gets through, and reset the others.
     const bool is_polite = ports_.size() <= many_ports || next_ % (ports_.size() / sample_of_many) == 0;
     const auto place = static_cast<std::size_t>(socket.get());
     connections_.resize(std::max(connections_.size(), place + 1));
@@ -121,7 +121,7 @@ void Scan::handle(Connection& connection, std::uint32_t events) {
     if (connection.phase == Phase::connecting) {
         unanswered_ = 0;
         if (connection.is_check) return close(connection);
-        // If the kernel gave the socket the very port that it connects to, it is its own peer: nobody listens there.
+        // If the kernel has chosen the same local port, the socket is connected to itself: nobody listens there.
         if (local_endpoint(connection.socket.get()) == asio::ip::tcp::endpoint(address_, connection.port))
             error = ECONNREFUSED;
         if (error != 0) return fail_to_connect(connection, error);
@@ -201,7 +201,7 @@ void Scan::take(Connection& connection, std::string_view bytes) {
     connection.phase = Phase::ending;
 }
 
-// A peer that sends a byte now and then must not keep the probe for hours.
+// A peer that sends a byte now and then must not delay the probe for hours.
 void Scan::progressed(Connection& connection) {
     const std::chrono::seconds timeout(options_.timeout > 0 ? options_.timeout : 5);
     const auto limit = 12 * timeout + std::chrono::seconds(payload_.size() / 16384);
@@ -246,7 +246,7 @@ std::string Scan::progress_of(const Connection& connection) const {
     return fmt::format("{} of {} bytes{}", connection.received, payload_.size(), was_idle ? ", once it was idle" : "");
 }
 
-// By the peer's end, by a reset, or by the error of an ICMP message.
+// The peer has closed or reset the connection, or an ICMP error came.
 void Scan::ended(Connection& connection, int error) {
     const bool is_reset = error == ECONNRESET || error == EPIPE;
     const std::string how = error == 0 ? "closed" : is_reset ? "reset" : fmt::format("ICMP ({})", error_text(error));
@@ -268,7 +268,7 @@ void Scan::finish(Connection& connection, Verdict verdict, std::string detail) {
     close(connection);
 }
 
-// By a reset, which lets a router forget the connection, unless both sides have ended it.
+// Resets the connection, so that routers forget it, unless both sides have closed it already.
 void Scan::close(Connection& connection) {
     const linger reset{.l_onoff = 1, .l_linger = 0};
     ::setsockopt(connection.socket.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));

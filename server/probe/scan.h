@@ -20,32 +20,31 @@ namespace echo_server {
 enum class Verdict : std::uint8_t {
     echoed,       ///< all bytes came back
     altered,      ///< other bytes came back
-    cut,          ///< a reset or an end before all bytes were back
-    silent,       ///< connected, and then nothing more came until the timeout
+    cut,          ///< a reset or an end before all bytes came back
+    silent,       ///< connected, then no more bytes until the timeout
     refused,      ///< a reset in answer to the SYN
     unreachable,  ///< an ICMP error in answer to the SYN
     filtered,     ///< no answer to the SYN
-    not_probed,   ///< the probe was ended before
+    not_probed,   ///< the probe was ended early
 };
 
 struct PortResult {
     Verdict verdict = Verdict::not_probed;
     std::uint8_t tries = 0;
-    std::uint64_t sent = 0;  ///< bytes that the kernel has taken, in all tries
-    std::string detail;      ///< of the verdict, printable, such as "reset after 0 of 4096 bytes"; "" if there is none
+    std::uint64_t sent = 0;  ///< bytes given to the kernel, in all tries
+    std::string detail;      ///< printable, such as "reset after 0 of 4096 bytes", or ""
 };
 
 /// By port, 65,536 of them.
 using Results = std::vector<PortResult>;
 
-/// Of more ports than this, a sample that is spread over all is used where it would cost too much to test each.
+/// Of more ports than this, only a sample, spread over all, gets the tests that would cost too much on each.
 constexpr std::size_t many_ports = 1000;
 constexpr std::size_t sample_of_many = 256;
 
-/// How fast.
 struct Pace {
     std::size_t at_once;  ///< connections
-    bool is_strict;       ///< connects that wait longer than an answer usually takes count as well
+    bool is_strict;       ///< `at_once` includes connects that wait longer than usual for an answer
     double rate;          ///< connects a second, at most
 };
 
@@ -53,15 +52,14 @@ struct Pace {
 class Scan {
  public:
     using Clock = std::chrono::steady_clock;
-    /// Called often, with the time since the run has begun; false ends it.
+    /// Called often, with the time since the run began; false ends the run.
     using Progress = std::function<bool(std::size_t done, std::size_t all, std::chrono::duration<double> time)>;
 
     /// Throws std::runtime_error if there are too few descriptors.
     Scan(asio::ip::address address, std::string_view payload, const ProbeOptions& options, Progress progress);
 
     /// Tries each of `ports` once. A try without an answer does not overwrite the result of an earlier one. Returns
-    /// false if the run was ended. Throws std::runtime_error for what this host can't do, because that says nothing
-    /// about the network.
+    /// false if the run was ended. Throws std::runtime_error for an error of this host, which is not a result.
     bool run(std::span<const std::uint16_t> ports, const Pace& pace);
 
     [[nodiscard]] const Results& results() const { return results_; }
@@ -73,17 +71,17 @@ class Scan {
         Fd socket;
         std::uint16_t port = 0;
         Phase phase = Phase::none;
-        bool is_check = false;    // of the way to the host, not of the port
+        bool is_check = false;    // checks the way to the host, not the port
         bool is_waiting = false;  // does not count as one of Pace::at_once
         bool is_polite = false;   // closes its side, and waits for the peer's end
         bool was_held = false;
         std::uint32_t sent = 0;
         std::uint32_t received = 0;
         Clock::time_point started;   // the phase of connecting, or of exchanging
-        Clock::time_point deadline;  // of the phase, or of its next byte
+        Clock::time_point deadline;  // of the phase, or for its next byte
     };
 
-    // Returns whether more may be started at once.
+    // Returns whether more may be started now.
     bool start_some();
     void start(std::uint16_t port, bool is_check);
     void handle(Connection& connection, std::uint32_t events);
@@ -124,7 +122,7 @@ class Scan {
     // What is known of the way to the host.
     std::chrono::nanoseconds answer_time_{20'000'000};  // of a connect, smoothed
     std::size_t unanswered_ = 0;                        // connects in a row
-    std::uint16_t answering_port_ = 0;                  // the last that took a connection; 0: none
+    std::uint16_t answering_port_ = 0;                  // the last that accepted a connection; 0: none
     int failed_checks_ = 0;
 };
 

@@ -243,8 +243,8 @@ std::string to_json(const std::vector<Status>& servers) {
 }
 
 std::string to_prometheus(const std::vector<Status>& servers) {
-    // Two samples with the same labels are an error. So show only the newest of the servers with the same socket, as in a
-    // replacement, and of those without a socket.
+    // Two samples with the same labels are an error. So show only the newest of the servers with the same socket (in a
+    // replacement), and of those without a socket.
     std::map<std::string, const Json*> newest;
     for (const auto& server : servers) newest[listener_of(server.json)] = &server.json;
     if (newest.empty()) return {};

@@ -186,7 +186,7 @@ TEST_CASE("payload: a wrong payload is quoted, and the error says what is allowe
     for (const std::string kind : {"TLS", "tls ", "hex", "hex:", "hex:0", "hex:0g", "hex:+1", "hex: 1", "hex:0d 0a"})
         CHECK(refused_payload(kind) == quote(kind) + allowed);
     CHECK(refused_payload("\x1b[2J") == R"('\x1b[2J')" + allowed);
-    CHECK(refused_payload("@/no/such") == "opening the payload '/no/such': No such file or directory");
+    CHECK(refused_payload("@/no/such") == "opening the payload file '/no/such': No such file or directory");
     for (const std::string path : {"/", "/dev/null", "/dev/zero"})
         CHECK(refused_payload("@" + path) ==
               "'" + path + "' is not a payload: it must be a file of 1 to 16777216 bytes");

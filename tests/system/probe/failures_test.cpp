@@ -114,7 +114,7 @@ TEST_CASE("probe: a measurement that fails has exit code 3, and gives no verdict
          [] { refuse_system_call(SYS_connect, -1, EPERM); }},
         {{"127.0.0.1"}, "even one connection needs ", [] { limit_descriptors(12); }},
         {{"--ports", "!1-65535", "127.0.0.1"}, "there is no port to probe: choose others with --ports"},
-        {{"--payload", "@/nowhere", "127.0.0.1"}, "opening the payload '/nowhere': No such file or directory"},
+        {{"--payload", "@/nowhere", "127.0.0.1"}, "opening the payload file '/nowhere': No such file or directory"},
         {{"--ports", "7", "127.0.0.1"}, "writing the result: No space left on device", fill_the_output},
         {{"--status", "/nowhere", "127.0.0.1"}, "reading --status '/nowhere': No such file or directory"},
         {{"--status", "/dev/null", "127.0.0.1"}, "reading the server's status: "},

@@ -124,8 +124,8 @@ std::optional<Name> best_other(const Results& results, std::string_view workload
 void print_comparison(const Results& results) {
     fmt::print(
         "\necho-server beside the others; ratios are of its figure to theirs:\n\n"
-        "| workload | measure | echo-server | to the floor behind dispatch | to the floor listening directly "
-        "| to the best of the others | which is |\n|---|---|---|---|---|---|---|\n");
+        "| workload | measure | echo-server | to the floor behind dispatch | to the floor listening directly | to "
+        "the best of the others | which is |\n|---|---|---|---|---|---|---|\n");
     for (const auto& workload : workloads)
         for (const auto& metric : metrics) {
             const auto& series = results.of(workload.id, ours, metric.id);

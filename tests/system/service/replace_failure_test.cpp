@@ -27,9 +27,9 @@ TEST_CASE("replace: without it a second instance is an error that names the firs
     const auto [code, output] = run(netns, echo_server({"--ports", "8"}));
     CHECK(code == 1);
     CHECK(output ==
-          fmt::format("echo-server: an echo-server runs in this network namespace already (process {}): "
-                      "--replace takes over from it, and refuses no new connection; or stop it first, or choose other "
-                      "ports, and another --listen port\n",
+          fmt::format("echo-server: an echo-server runs in this network namespace already (process {}): --replace "
+                      "takes over from it, and refuses no new connection; or stop it first, or choose other ports, and "
+                      "another --listen port\n",
                       first.pid()));
     CHECK(echoes(netns, "127.0.0.1", 7));
     CHECK(try_connect(netns, "127.0.0.1", 8) == ECONNREFUSED);

@@ -20,8 +20,7 @@ namespace {
 constexpr auto description = "Answers TCP echo (RFC 862) on any set of ports, through one listening socket.";
 
 constexpr auto notes = R"(LIST: ports (7), ranges (1000-2000) and exclusions (!22), joined by commas.
-Exclusions win. A named port must be free. A range leaves out ports on which
-other programs listen. Give --ports, --ports-file, or both.
+A named port must be free, and a range leaves out busy ports. Exclusions win.
 Example: sudo echo-server --ports 7,77,1000-2000)";
 
 constexpr auto status_notes = R"(The exit code is 1 if no server runs in this network namespace.
@@ -38,9 +37,7 @@ Example, for node_exporter's textfile collector (see the manual):
 constexpr auto probe_notes = R"(Needs no privileges. Retries failed ports later, and slower. The exit code is
 0 if all ports echo (with --expect: exactly those), 1 if not, 2 for wrong
 usage, 3 if the probe was ended early or could not measure.
-
-Example:
-  echo-server probe 192.0.2.7 --ports 1-1000 --payload tls \
+Example: echo-server probe 192.0.2.7 --ports 1-1000 --payload tls \
     --status-command 'ssh 192.0.2.7 sudo echo-server status --json')";
 
 constexpr auto reload_notes = R"(Waits until the ports are as in the file. The exit code is 1 if the reload

@@ -24,7 +24,7 @@ namespace echo_server {
 /// quick work.
 struct Gate {
     /// Closes the ports, unless systemd keeps the program (`stays`), and refuses further reloads. Any thread may call
-    /// it, and again.
+    /// it, more than once.
     void close(bool stays);
 
     std::mutex mutex;
@@ -39,8 +39,8 @@ struct Gate {
 /// this order, so the status shows the figures that the reset clears.
 class Housekeeper {
  public:
-    /// What the thread uses. It may hang and outlive its Housekeeper: then all of this stays, except `io`, which the
-    /// thread does not use once the gate is closed.
+    /// What the thread uses. It may hang and outlive its Housekeeper, so it owns all of this, except `io` and the socket
+    /// of `listener`, which it uses only while the gate is open.
     struct Facts {
         Options options;
         OpenPorts ports;
@@ -68,8 +68,8 @@ class Housekeeper {
     std::thread thread_;
 };
 
-/// The end of a running server: SIGINT, SIGTERM, or another process that takes over drain it. A second stop signal
-/// ends the drain. Answers systemd's watchdog until then.
+/// The end of a running server: a drain after SIGINT, SIGTERM or a replacement. A second stop signal ends the drain.
+/// Answers systemd's watchdog until then.
 class Lifecycle {
  public:
     /// The references must outlive this object. Open connections have `drain_timeout` after a stop.

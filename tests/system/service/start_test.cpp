@@ -124,7 +124,7 @@ TEST_CASE("start: --help and --version") {
         const auto help = run(netns, command);
         CAPTURE(help.output);
         CHECK(help.code == 0);
-        CHECK(count(help.output, "\n") <= 38);  // a screen of 40 rows, with two for the prompt
+        CHECK(count(help.output, "\n") <= 34);  // a screen has 40, and versions of CLI11 differ
         std::istringstream lines(help.output);
         for (std::string line; std::getline(lines, line);) {
             CAPTURE(line);

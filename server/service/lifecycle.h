@@ -39,8 +39,8 @@ struct Gate {
 /// this order, so the status shows the figures that the reset clears.
 class Housekeeper {
  public:
-    /// What the thread uses. It may hang and outlive its Housekeeper, so it owns all of this, except `io` and the socket
-    /// of `listener`, which it uses only while the gate is open.
+    /// What the thread uses. It may hang and outlive its Housekeeper, so it owns all of this, except `io` and
+    /// the socket of `listener`, which it uses only while the gate is open.
     struct Facts {
         Options options;
         OpenPorts ports;

@@ -300,7 +300,7 @@ void set_libbpf_verbose(bool verbose) { libbpf_set_print(verbose ? log_message :
 std::string_view hint_of_load(int error, bool has_sk_lookup, bool has_sockmap) {
     if (error == EPERM)
         return "CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 also 'ulimit -l unlimited'): start echo-server "
-               "as root, or give it both (AmbientCapabilities= in a systemd unit; for a container, see "
+               "as root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a container, see "
                "scripts/containers.md in the sources); if it has both, a seccomp filter or a security module refuses "
                "bpf()";
     if (error == ENOSYS) return "this kernel has no bpf(): one built with CONFIG_BPF_SYSCALL=y is needed";

@@ -21,8 +21,8 @@ TEST_CASE("why a BPF program could not be loaded") {
     const std::vector<Case> cases = {
         {EPERM, false, false,
          "CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 also 'ulimit -l unlimited'): start echo-server as "
-         "root, or give it both (AmbientCapabilities= in a systemd unit; for a container, see scripts/containers.md in "
-         "the sources)"},
+         "root, or give it both (AmbientCapabilities= in a systemd unit, --cap-add for a container, see "
+         "scripts/containers.md in the sources)"},
         {EPERM, true, true, "if it has both, a seccomp filter or a security module refuses bpf()"},
         {EACCES, true, true, "--verbose shows the messages of libbpf"},
         {EMFILE, true, true, "--verbose shows the messages of libbpf"},

@@ -55,7 +55,7 @@ TEST_CASE("guest: where BPF maps count as locked memory, the error names its lim
     if (kernel_before(5, 11)) {
         const auto [code, output] = run(netns, echo_server({"--ports", "7"}), little);
         CHECK(code == 1);
-        CHECK(output.find("(before Linux 5.11 'ulimit -l unlimited' as well)") != std::string::npos);
+        CHECK(output.find("(before Linux 5.11 also 'ulimit -l unlimited')") != std::string::npos);
     } else {
         const Server server(netns, {"--ports", "7"}, little);
         CHECK(echoes(netns, "127.0.0.1", 7));

@@ -180,8 +180,8 @@ TEST_CASE("start: what can't be done is one line that says why and what to do, a
     const std::string needed =
         "loading the BPF program: Operation not permitted; CAP_BPF and CAP_NET_ADMIN are needed (before Linux 5.11 "
         "also 'ulimit -l unlimited'): start echo-server as root, or give it both (AmbientCapabilities= in a systemd "
-        "unit; for a container, see scripts/containers.md in the sources); if it has both, a seccomp filter or a "
-        "security module refuses bpf()";
+        "unit, --cap-add for a container, see scripts/containers.md in the sources); if it has both, a seccomp filter "
+        "or a security module refuses bpf()";
     check(seven, needed, [] { become_ordinary({}); });
     check(seven, needed, [] { become_ordinary({CAP_BPF}); });
     check(seven, needed, [] { become_ordinary({CAP_NET_ADMIN}); });

@@ -78,7 +78,7 @@ bool show_progress(std::size_t done, std::size_t all, std::chrono::duration<doub
         const auto rate = static_cast<double>(done) / time.count();
         // Not in the first seconds: most ports may still wait for an answer.
         const auto left =
-            done == 0 || time < 3s ? "" : fmt::format(", {:.0f} s left", static_cast<double>(all - done) / rate);
+            done == 0 || time.count() < 3 ? "" : fmt::format(", {:.0f} s left", static_cast<double>(all - done) / rate);
         fmt::print(stderr, "\r{} of {} ports, {:.0f} a second{}\x1b[K", done, all, rate, left);
     }
     return ended_by_user == 0;

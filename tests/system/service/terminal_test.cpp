@@ -65,14 +65,17 @@ class Terminal {
     Process shell_;
 };
 
-/// A server that a shell has started by `command()`. The destructor kills it.
+/// A server that a shell has started by `command()`. The destructor kills it, and waits for its end: the next server in
+/// this network namespace would find it, and refuse to start.
 class TypedServer {
  public:
     TypedServer() = default;
     TypedServer(const TypedServer&) = delete;
     TypedServer& operator=(const TypedServer&) = delete;
     ~TypedServer() {
-        if (process_) ::kill(pid_, SIGKILL);
+        if (!process_) return;
+        ::kill(pid_, SIGKILL);
+        CHECK(stops());
     }
 
     [[nodiscard]] std::string command() const {

@@ -70,10 +70,10 @@ end
 
 local MAX_SIZE = 65536
 local SIZE, TIMEOUT = SCRIPT_NAME .. ".size", SCRIPT_NAME .. ".timeout"
-local ENDS = {TIMEOUT = "timeout", EOF = "closed"} -- by what Nmap calls it; everything else is an error of the socket
+local ENDS = {TIMEOUT = "timeout", EOF = "closed"} -- by Nmap's names; all others are socket errors
 
--- Returns what is wrong with the names of our arguments, or nil. Nmap would ignore what it does not know, such as
--- tcp-echo={size=100}, and take tcp-echo.size without a value for 1.
+-- Returns what is wrong with the names of our arguments, or nil. Nmap itself ignores unknown arguments, such as
+-- tcp-echo={size=100}, and reads tcp-echo.size without a value as 1.
 local function wrong_name()
   for key, value in pairs(nmap.registry.args) do
     local bare = math.type(key) == "integer"
@@ -102,7 +102,8 @@ local function read_args(host)
   return number, math.ceil(seconds * 1000)
 end
 
--- Returns `size` bytes: each 256 have every value once, and begin with another value, so that none can replace others.
+-- Returns `size` bytes. Each block of 256 has every value once, and begins with a different value, so that swapped
+-- blocks are found.
 local function pattern(size)
   local values, blocks = {}, {}
   for i = 1, 256 do values[i] = i - 1 end
@@ -111,7 +112,7 @@ local function pattern(size)
   return table.concat(blocks):sub(1, size)
 end
 
--- How many bytes of `data` are as they were sent, after `offset` bytes.
+-- Returns how many bytes of `data`, from its start, equal those in `sent` after `offset`.
 local function matching(data, sent, offset)
   if data == sent:sub(offset + 1, offset + #data) then return #data end
   local count = 0
@@ -124,7 +125,8 @@ end
 local function receive(socket, sent, deadline)
   local good = 0
   while good < #sent do
-    -- Even if the time is up: a busy Nmap may be late, and the echo may wait in the socket. 0 would be for ever.
+    -- At least 1 ms, even if the time is up: a busy Nmap may be late, and the echo may be in the socket. 0 means no
+    -- limit.
     socket:set_timeout(math.max(1, math.floor(deadline - nmap.clock_ms())))
     local status, data = socket:receive()
     if not status then return good, "", ENDS[data] or "reset" end
@@ -135,7 +137,7 @@ local function receive(socket, sent, deadline)
   return good, ""
 end
 
--- Why there is no connection. Nmap's socket says just "TIMEOUT", "ERROR", or that connect(2) failed at once.
+-- Returns why there is no connection. Nmap's socket says only "TIMEOUT", "ERROR", or that connect(2) failed at once.
 local function reason(failure, host, timeout)
   if failure == "TIMEOUT" then return ("no answer in %d ms"):format(timeout) end
   if failure == "ERROR" then return "refused, or ICMP says unreachable (Nmap does not tell which)" end
@@ -155,19 +157,19 @@ local function exchange(host, port, sent, timeout)
   local start = nmap.clock_ms()
   local whole = socket:send(sent)
   local good, other, ended = receive(socket, sent, start + timeout)
-  if not whole and ended == "closed" then ended = "reset" end -- send() has seen the error, which comes only once
+  if not whole and ended == "closed" then ended = "reset" end -- send() got the error, which is reported only once
   socket:close()
   return {good = good, other = other, ms = math.floor(nmap.clock_ms() - start + 0.5), ended = ended}
 end
 
--- The beginning of the first line of `text`, printable: a line feed of its own could forge a line of the report, and a
--- quote could end the quotation.
+-- Returns the beginning of the first line of `text`, with other bytes escaped: a line feed could forge a line of the
+-- report, and a quote could end the quotation.
 local function quote(text)
   local piece = (text:match("^[^\r\n]+") or text):sub(1, 60):gsub('["\\]', "\\%0")
   return '"' .. piece:gsub("[^\32-\126]", function(c) return ("\\x%02X"):format(c:byte()) end) .. '"'
 end
 
--- What happened in place of an echo of `size` bytes.
+-- Returns why there was no echo of `size` bytes.
 local function failure_of(result, size)
   local good, ended = result.good, result.ended
   if result.reason then return "no connection, though the port was open before: " .. result.reason end
@@ -180,7 +182,7 @@ local function failure_of(result, size)
   return ("%d of %d bytes in %d ms"):format(good, size, result.ms)
 end
 
--- Tries again after silence, or without a connection. Returns what happened at last, and the number of tries.
+-- Tries again after silence, or without a connection. Returns the last result, and the number of tries.
 local function try_twice(host, port, sent, timeout)
   local result = exchange(host, port, sent, timeout)
   if result.ended ~= "timeout" and not result.reason then return result, 1 end

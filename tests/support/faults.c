@@ -42,8 +42,8 @@ static int is_pipe(int fd) {
 
 /* Accept and epoll. */
 
-/* ACCEPT_FAULT=EMFILE: accept4() fails with EMFILE for half a second. After more than
- * twenty calls it aborts the server, because that spins.
+/* ACCEPT_FAULT=EMFILE: accept4() fails with EMFILE for half a second. After more than twenty calls it aborts the server,
+ * because that spins.
  * ACCEPT_FAULT=ECONNABORTED: accept4() fails three times; each failure stands for a client. */
 int accept4(int fd, struct sockaddr* address, socklen_t* size, int flags) {
     static int calls;
@@ -81,8 +81,8 @@ int epoll_ctl(int epoll, int operation, int fd, struct epoll_event* event) {
 
 /* SPLICE_FAULT="out:short read:EIO": these calls fail. "in" and "out" are splice(2) from and to a connection to port 9;
  * "read" is from any pipe; "ioctl" asks any pipe for its bytes; "pipe2" is every call but the first. "short" moves only
- * half of the bytes; "moved-EIO" moves half too, but reports an error. The result has the number of bytes to
- * move, and the error, or 0. */
+ * half of the bytes; "moved-EIO" moves half too, but reports an error. The result has the number of bytes to move, and
+ * the error, or 0. */
 struct splice_fault {
     size_t size;
     int error;

@@ -151,10 +151,10 @@ Client new_client(const Netns& netns, std::uint16_t port) {
     return client;
 }
 
-bool is_served(Client& new_client) {
-    if (new_client.receive(5) != "hello") return false;
-    new_client.shutdown_write();
-    return new_client.at_end();
+bool is_served(Client& client) {
+    if (client.receive(5) != "hello") return false;
+    client.shutdown_write();
+    return client.at_end();
 }
 
 }  // namespace echo_server

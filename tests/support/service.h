@@ -68,7 +68,7 @@ class Service {
 /// A client that connects now; it is served later.
 Client new_client(const Netns& netns, std::uint16_t port);
 
-/// Whether a new client is served, to the end of its connection.
-bool is_served(Client& new_client);
+/// Whether a client is served, to the end of its connection.
+bool is_served(Client& client);
 
 }  // namespace echo_server

@@ -159,8 +159,7 @@ Dispatcher::~Dispatcher() {
 
 void Dispatcher::reset_port_stats() {
     for (auto& stats : port_stats())
-        for (auto* figure : {&stats.lookups, &stats.accepted, &stats.echoed, &stats.received, &stats.sent})
-            std::atomic_ref(*figure).store(0, std::memory_order_relaxed);
+        for (const auto figure : port_figures) std::atomic_ref(stats.*figure).store(0, std::memory_order_relaxed);
 }
 
 void Dispatcher::show_left_out(const PortSet& taken, const PortSet& hosts) {

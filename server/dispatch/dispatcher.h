@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -35,6 +36,11 @@ std::vector<AddressPrefix> read_addresses(const MapHandle& map);
 
 /// Steers new connections as long as it, or the copy that systemd keeps, is open.
 using Link = Fd;
+
+/// The figures of a port: all fields of echo_port_stats but `left_out`.
+constexpr std::array port_figures{&echo_port_stats::lookups, &echo_port_stats::accepted, &echo_port_stats::echoed,
+                                  &echo_port_stats::received, &echo_port_stats::sent};
+static_assert((port_figures.size() + 1) * sizeof(__u64) == sizeof(echo_port_stats), "a field is missing");
 
 /// Why Dispatcher::may_use_maps() returns false.
 constexpr auto why_maps_are_refused =
@@ -91,7 +97,8 @@ class Dispatcher {
     /// The same for the map echo_port_stats: an element for each 16-bit port.
     [[nodiscard]] std::span<echo_port_stats> port_stats() const { return port_stats_; }
 
-    /// Sets the figures in the map echo_port_stats to 0, except figures that others change at the same moment.
+    /// Sets the figures of all ports to 0, one after the other: a client that connects meanwhile may count in only some
+    /// of them.
     void reset_port_stats();
 
     /// The descriptors of the two maps that Pins pins.

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "dispatch/dispatcher.h"
 
 namespace echo_server {
 
@@ -115,8 +116,11 @@ std::string lines_of(const Status& server) {
     return text;
 }
 
+// Bytes alone count, too: after SIGUSR2, those of a connection that was open before.
 std::vector<std::uint16_t> reached_ports(std::span<const echo_port_stats> port_stats) {
-    const auto is_reached = [](const auto& port) { return port.lookups + port.accepted + port.echoed != 0; };
+    const auto is_reached = [](const echo_port_stats& port) {
+        return std::ranges::any_of(port_figures, [&](auto figure) { return port.*figure != 0; });
+    };
     return ports_where(port_stats, is_reached).to_vector();
 }
 

@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "dispatch/dispatcher.h"
+
 namespace echo_server {
 
 namespace {
@@ -91,6 +93,20 @@ TEST_CASE("status_text: each port that was reached is in the table, the busiest 
     CHECK(to_port_table({fresh}) ==
           "echo-server 1.2.3: process 34, user nobody, up 2 d 3 h\n"
           "  no port was reached\n");
+}
+
+TEST_CASE("status_text: a port is listed if any of its figures is not 0; why it is left out is not a figure") {
+    auto status = some_status();
+    for (const auto figure : port_figures) {
+        status.port_stats.assign(65536, {});
+        status.port_stats[9].*figure = 1;
+        CHECK(to_port_table({status}).find("\n      9  ") != std::string::npos);
+        CHECK(to_json({status}).find(R"("9": {)") != std::string::npos);
+    }
+    status.port_stats[9] = {};
+    status.port_stats[9].left_out = ECHO_LEFT_OUT_TAKEN;
+    CHECK(to_port_table({status}).ends_with("  no port was reached\n"));
+    CHECK(to_json({status}).find(R"("by_port": {})") != std::string::npos);
 }
 
 TEST_CASE("status_text: if the ports of a server are not known, none counts as not reached") {

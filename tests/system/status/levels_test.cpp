@@ -217,7 +217,8 @@ TEST_CASE("levels: the bytes of a port are exact once its connections have ended
     CHECK(bytes_add_up(netns));
 }
 
-TEST_CASE("levels: the bytes of a connection that is open show up while it goes on, and SIGUSR2 resets them") {
+TEST_CASE(
+    "levels: the bytes of a connection that is open show up while it goes on, also after SIGUSR2, which resets them") {
     const Netns netns;
     Server server(netns, {"--ports", "7"});
     Client client = connected(netns, 7);  // has sent a byte
@@ -231,11 +232,15 @@ TEST_CASE("levels: the bytes of a connection that is open show up while it goes 
     }
     server.signal(SIGUSR2);
     server.wait_for("SIGUSR2");
-    CHECK(echoes(netns, "127.0.0.1", 7));
+    CHECK(only_status(netns)["by_port"].empty());
     client.send("x");
     CHECK(client.receive(1) == "x");
-    CHECK(eventually([&] { return only_status(netns)["by_port"]["7"]["sent"] == 7; }));
-    CHECK(only_status(netns)["by_port"]["7"]["received"] == 7);
+    CHECK(eventually([&] {
+        return only_status(netns)["by_port"] ==
+               json{{"7", {{"attempts", 0}, {"connections", 0}, {"echoed", 0}, {"received", 1}, {"sent", 1}}}};
+    }));
+    CHECK(run_ok(netns, echo_server({"status", "--ports"}))
+              .ends_with("\n      7           0            0           0             1             1\n"));
 }
 
 }  // namespace echo_server

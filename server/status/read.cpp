@@ -106,6 +106,7 @@ void add_figures(Status& status, const Instance& server) {
                            {"timed_out", counters.timed_out}};
     json["bytes"] = {{"received", counters.received}, {"sent", counters.sent}};
     status.port_stats = read_values<echo_port_stats>(*server.map("echo_port_stats"), 65536);
+    status.port_stats[0] = {};  // echo_port_stats says why
     std::uint64_t lookups = 0;
     for (const auto& figures : status.port_stats) lookups += figures.lookups;
     const auto drops = read_values<std::uint64_t>(*server.map("echo_drops"), ECHO_DROP_REASONS);
@@ -159,8 +160,7 @@ std::vector<Status> read_all() {
 
 PortSet ports_where(std::span<const echo_port_stats> port_stats, bool (*condition)(const echo_port_stats& figures)) {
     PortSet ports;
-    // Port 0 has the connections to the sockets' own addresses.
-    for (std::size_t port = 1; port < port_stats.size(); ++port)
+    for (std::size_t port = 0; port < port_stats.size(); ++port)
         if (condition(port_stats[port])) ports.insert(static_cast<std::uint16_t>(port));
     return ports;
 }

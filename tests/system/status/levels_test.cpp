@@ -169,6 +169,7 @@ TEST_CASE("levels: connections to the socket's own address count on no port, whe
     }
     const Server open(network.vm, {"--ports", "7-9", "--listen", "127.0.0.1:9"});
     CHECK(echoes(network.vm, "127.0.0.1", 9));
+    CHECK(only_status(network.vm)["attempts"]["steered"] == 0);
     CHECK(try_connect(network.host, Network::vm_ip4, 9) == 0);
     check_levels(network.vm, {{"echoed", "none"}, {"connected", "9"}, {"attempted", "none"}, {"not_reached", "7-8"}});
     CHECK(echoes(network.host, Network::vm_ip6, 9));

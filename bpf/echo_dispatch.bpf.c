@@ -12,8 +12,8 @@
 
 #define AF_INET 2 /* <sys/socket.h> is not for BPF */
 
-/* The open ports, in host byte order; the value has no meaning. Declared by sizes, not by BTF types: with types,
- * 'bpftool map dump' would need root to read the BTF. */
+/* bpf/README.md says what the maps hold. This one has sizes instead of BTF types: with types, 'bpftool map dump' would
+ * need root to read the BTF. */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 65536);
@@ -21,7 +21,6 @@ struct {
     __uint(value_size, sizeof(__u8));
 } echo_ports SEC(".maps");
 
-/* User space writes the descriptor of the listening socket; when it reads, it gets the socket's cookie. */
 struct {
     __uint(type, BPF_MAP_TYPE_SOCKMAP);
     __uint(max_entries, 1);
@@ -44,7 +43,6 @@ struct {
     __type(value, struct echo_port_stats);
 } echo_port_stats SEC(".maps");
 
-/* The destination addresses that are ours, with restrict_addresses; the value has no meaning. */
 struct {
     __uint(type, BPF_MAP_TYPE_LPM_TRIE);
     __uint(max_entries, 1024);
@@ -53,8 +51,6 @@ struct {
     __type(value, __u8);
 } echo_addresses SEC(".maps");
 
-/* For 'echo-server status'. The program does not use these two maps. The server binds them to the program, so that
- * they can be found by it. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, 1);
@@ -70,7 +66,8 @@ struct {
     __type(value, struct echo_counters);
 } echo_counters SEC(".maps");
 
-/* A constant that is set before loading: if it is 0, the kernel removes the code that needs it. */
+/* True with --address. The server sets it before it loads the program: if it is 0, the kernel removes the code that
+ * depends on it. */
 const volatile __u8 restrict_addresses = 0;
 
 static int drop(enum echo_drop reason) {
@@ -110,8 +107,9 @@ int echo_dispatch(struct bpf_sk_lookup* ctx) {
     struct bpf_sock* socket = bpf_map_lookup_elem(&echo_socket, &key);
     if (!socket) return drop(ECHO_DROP_NO_SOCKET);
 
-    /* With REPLACE the program that was attached last wins. Without it the first wins, and the others get EEXIST. */
+    /* A connection to the socket's own address counts at port 0: see echo_port_stats. */
     const bool own = port == socket->src_port && ctx->family == AF_INET && ctx->local_ip4 == socket->src_ip4;
+    /* With REPLACE the program that was attached last wins. Without it the first wins, and the others get EEXIST. */
     const long error = bpf_sk_assign(ctx, socket, BPF_SK_LOOKUP_F_REPLACE);
     bpf_sk_release(socket);
     if (error) return drop(ECHO_DROP_NOT_ASSIGNED);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the program, the server and 'status' share. 'status' and --replace also read echo_instance and echo_socket of
- * other versions. So fields are only appended, and a missing field is 0, which means unknown. */
+/* What the program, the server and 'status' share. 'status' and --replace read echo_instance and echo_socket of other
+ * versions, too. So only append fields to echo_instance. In the map of an older version they are read as 0, which must
+ * mean unknown. The other maps are read only if they have the sizes of this version. */
 #pragma once
 
 #include <linux/types.h>
@@ -42,28 +43,28 @@ enum echo_left_out {
     ECHO_LEFT_OUT_HOSTS, /* the host uses it as a local port of its own connections */
 };
 
-/* The values of the map echo_port_stats, by port. The program writes the first one, the server the others. SIGUSR2
- * resets all but `left_out`. Connections to the listening socket's own address, such as health checks, count at port 0,
- * because they do not show that the port is reachable. */
+/* The values of the map echo_port_stats, by port. The program writes `lookups`, the server the others. SIGUSR2 resets
+ * all but `left_out`. Connections to the listening socket's own address, such as health checks, count at port 0. They
+ * do not show that clients can reach the server. So 'status' leaves port 0 out, also from the sum of `lookups`. */
 struct echo_port_stats {
-    __u64 lookups;  /* lookups that got the socket */
+    __u64 lookups;  /* that got the socket. 'status' calls them attempts, and JSON calls their sum attempts.steered */
     __u64 accepted; /* connections; without those that were closed for lack of memory */
     __u64 echoed;   /* connections on which the server has sent back at least one byte */
     __u64 left_out; /* enum echo_left_out */
-    __u64 received; /* bytes; those of the last second may be missing for an open connection, here and in `sent` */
+    __u64 received; /* bytes; an open connection adds its bytes once a second, here and in `sent` */
     __u64 sent;     /* bytes */
 };
 
 #define ECHO_MAX_THREADS 1024 /* also the limit of values in the map echo_counters */
 
-/* The values of the map echo_counters, one for each thread of the server. Only that thread writes it, in the map's
- * memory. The numbers never fall. Only sums over all threads have a meaning: the first thread counts a connection in
- * `accepted`, the thread that served it counts it in `ended`. */
+/* The values of the map echo_counters, one for each thread of the server, and written only by it. They never fall. Only
+ * sums over all threads have a meaning: the first thread counts every connection in its `accepted`, and the thread that
+ * served the connection counts it in its own `ended`. */
 struct echo_counters {
-    __u64 ended;     /* connections; first, so that a reader, which copies it first, never sees ended > accepted */
+    __u64 ended;     /* connections; a reader copies this field first, so that it never gets ended > accepted */
     __u64 accepted;  /* connections */
-    __u64 refused;   /* of these, those closed at once for lack of memory */
-    __u64 timed_out; /* of these, those ended by --idle-timeout, or because the client acknowledged nothing */
+    __u64 refused;   /* accepted connections that were closed at once for lack of memory */
+    __u64 timed_out; /* accepted connections that --idle-timeout ended, or whose client acknowledged nothing */
     __u64 received;  /* bytes */
     __u64 sent;      /* bytes */
 } __attribute__((aligned(64)));

@@ -76,7 +76,7 @@ struct stat look(const std::string& path) {
 
 [[noreturn]] void fail_to_pin(const std::string& path, int error) {
     fail(fmt::format("pinning {}", path), error,
-         error == EACCES || error == EPERM ? "give that folder to the user of --user ('chown')" : "");
+         error == EACCES || error == EPERM ? "give that directory to the user of --user ('chown')" : "");
 }
 
 }  // namespace
@@ -252,7 +252,7 @@ void Pins::check_folder(const std::string& folder) {
              errno == ENOENT ? fmt::format("make it with 'mkdir {0}' and 'mount -t bpf none {0}'", folder) : "");
     if (status.f_type != BPF_FS_MAGIC)
         throw std::runtime_error(fmt::format(
-            "{}: it is not on a BPF file system: 'mount -t bpf none DIR' mounts one on an empty folder DIR", what));
+            "{}: it is not on a BPF file system: 'mount -t bpf none DIR' mounts one on an empty directory DIR", what));
     if (::faccessat(AT_FDCWD, folder.c_str(), W_OK | X_OK, AT_EACCESS) != 0) fail_to_pin(folder, errno);
 }
 

@@ -40,7 +40,7 @@ using Link = Fd;
 /// The figures of a port: all fields of echo_port_stats but `left_out`.
 constexpr std::array port_figures{&echo_port_stats::lookups, &echo_port_stats::accepted, &echo_port_stats::echoed,
                                   &echo_port_stats::received, &echo_port_stats::sent};
-static_assert((port_figures.size() + 1) * sizeof(__u64) == sizeof(echo_port_stats), "a field is missing");
+static_assert((port_figures.size() + 1) * sizeof(__u64) == sizeof(echo_port_stats), "add the new field");
 
 /// Why Dispatcher::may_use_maps() returns false.
 constexpr auto why_maps_are_refused =
@@ -111,9 +111,9 @@ class Dispatcher {
     std::span<echo_port_stats> port_stats_;
 };
 
-/// Pins of the maps echo_ports and echo_socket in a folder of a BPF file system. With them a user who is not root can
-/// use the maps (bpftool map ... pinned PATH). Made with the rights of that user. Until rename(), they do not replace
-/// those of a running server. The destructor removes them, unless others have replaced them.
+/// Pins of the maps echo_ports and echo_socket in a directory of a BPF file system. With them, a user who is not root
+/// can use the maps (bpftool map ... pinned PATH). Made with the rights of that user. Until rename(), they do not
+/// replace those of a running server. The destructor removes them, unless others have replaced them.
 class Pins {
  public:
     Pins() = default;

@@ -181,7 +181,7 @@ TEST_CASE("pin: where its user may not write, a start pins nothing, and says wha
             });
         CHECK(code == 1);
         CHECK(output ==
-              fmt::format("echo-server: pinning {}: Permission denied; give that folder to the user of --user "
+              fmt::format("echo-server: pinning {}: Permission denied; give that directory to the user of --user "
                           "('chown')\n",
                           bpffs.path()));
         CHECK_FALSE(fs::exists(bpffs.ports()));
@@ -199,7 +199,7 @@ TEST_CASE("pin: elsewhere than on a BPF file system it is an error, which says h
         CHECK(output == fmt::format("echo-server: pinning maps in {}: {}\n", folder, says));
         CHECK(try_connect(netns, "127.0.0.1", 7) == ECONNREFUSED);
     };
-    check("/tmp", "it is not on a BPF file system: 'mount -t bpf none DIR' mounts one on an empty folder DIR");
+    check("/tmp", "it is not on a BPF file system: 'mount -t bpf none DIR' mounts one on an empty directory DIR");
     check("/nowhere", "No such file or directory; make it with 'mkdir /nowhere' and 'mount -t bpf none /nowhere'");
 }
 

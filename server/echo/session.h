@@ -57,9 +57,9 @@ class Session {
     /// EPOLLIN and nothing else. Returns false if the connection is over. Then, and after std::bad_alloc, the session
     /// is to be destroyed.
     [[nodiscard]] bool go_on(bool only_input);
-    /// To be called every second. Adds what was sent since the last call to the counters of the port. Returns true if
-    /// no byte moved for `context.idle_timeout`, or if the client has acknowledged none of its bytes for a minute: they
-    /// use kernel memory that the whole host shares. Then the session is to be destroyed.
+    /// To be called every second. Adds the bytes since the last call to the figures of the port. Returns true if the
+    /// session is to be destroyed: no byte has moved for `context.idle_timeout`, or bytes were sent to the client, and
+    /// for a minute it has acknowledged none of them. Until it does, they use kernel memory, which all programs share.
     [[nodiscard]] bool has_timed_out();
 
  private:
@@ -78,8 +78,8 @@ class Session {
     [[nodiscard]] ssize_t receive() const;
     // Through the pipe, which saves two copies. If splice(2) does not work, ends streaming_ and receives.
     ssize_t splice_in();
-    // Both return how many bytes the socket has taken, or nothing if the client is gone. splice_out() copies the bytes
-    // that it has not taken to the buffer, at the same offset.
+    // Both return how many bytes the socket has taken, or nothing if the client is gone. splice_out() reads the other
+    // bytes of the pipe into the buffer, to the places that receive() would have given them.
     [[nodiscard]] std::optional<std::size_t> send(std::span<const char> bytes) const;
     std::optional<std::size_t> splice_out(std::size_t size);
     // Returns false if the client is gone.
@@ -94,7 +94,8 @@ class Session {
     bool start_waiting_for(Wait event);
 
     void count_sent(std::size_t bytes);
-    // Adds what was sent since the last call to the port's counters; `received` has what was not sent at once already.
+    // Adds the bytes sent since the last call to the port's `sent` and `received`. But bytes that were not sent at once
+    // are in `received` already: go_on() has added them.
     void count_by_port();
     // Returns whether the client has acknowledged bytes since the last call.
     bool note_acknowledged();
@@ -103,17 +104,17 @@ class Session {
     SessionContext& context_;
     Fd socket_;
     Wait armed_ = Wait::nothing;
-    std::uint16_t port_ = 0;              // that the client connected to; 0 if it is the listening socket's own
+    std::uint16_t port_ = 0;              // where it counts in port_stats
     bool streaming_ : 1 = false;          // through the pipe
     bool last_was_small_ : 1 = false;     // the last piece
     bool echoed_ : 1 = false;             // at least one byte
     bool cut_off_ : 1 = false;            // the stream is incomplete: send a reset, because a FIN would hide that
-    std::uint8_t stuck_ = 0;              // sweeps in which the client had bytes to acknowledge, and did not
-    std::uint32_t sent_ = 0;              // bytes; modulo 2^32, and so the next three
-    std::uint32_t acknowledged_ = 0;      // of these, at the last note_acknowledged(); 1 less while the FIN is not
-    std::uint32_t counted_sent_ = 0;      // of these, in the port's counter `sent`
-    std::uint32_t counted_received_ = 0;  // of these, in the port's counter `received`
-    std::uint32_t idle_ = 0;              // sweeps since a byte has moved
+    std::uint8_t stuck_ = 0;              // seconds for which the client has acknowledged none of the bytes sent to it
+    std::uint32_t sent_ = 0;              // bytes sent; like the next three, it starts again at 0 after 2^32 - 1
+    std::uint32_t acknowledged_ = 0;      // by the client, as of note_acknowledged(); 1 less until it has our FIN
+    std::uint32_t counted_sent_ = 0;      // of `sent_`, those in the port's `sent`
+    std::uint32_t counted_received_ = 0;  // of `sent_`, those in the port's `received`
+    std::uint32_t idle_ = 0;              // seconds since a byte has moved
     std::vector<char> unsent_;            // received, but not sent yet, because the socket was full
     List::iterator place_;
 };

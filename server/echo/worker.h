@@ -69,8 +69,8 @@ class Worker {
     void serve(Fd client);
     void hand_over(Fd client);
 
-    /// Whether the loop has run since the last call that returned true, which has posted a handler. For one other
-    /// thread. Takes nothing from the heap.
+    /// Whether the loop has run since the last call that returned true. (Such a call posts a handler, which notes that
+    /// it runs.) Only one thread may call it. Allocates nothing from the heap.
     bool has_turned();
 
     /// Counts a connection that was accepted, but closed before it had a session. For the worker's own thread.

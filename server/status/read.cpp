@@ -53,8 +53,8 @@ echo_counters read_counters(const MapHandle& map) {
     return sum;
 }
 
-// A port is in the highest level that a client has reached there, even if it is closed now. The other `open` ports, if
-// they are known, are not reached.
+// The levels of a port are, from the highest: echoed, connected, attempted. A port is in the highest that a client has
+// reached there, even if it is closed now. The other `open` ports, if they are known, are not reached.
 Json levels_of(std::span<const echo_port_stats> port_stats, const std::optional<PortSet>& open) {
     const auto echoed = ports_where(port_stats, [](const auto& port) { return port.echoed != 0; });
     const auto accepted = ports_where(port_stats, [](const auto& port) { return port.accepted != 0; });
@@ -106,7 +106,7 @@ void add_figures(Status& status, const Instance& server) {
                            {"timed_out", counters.timed_out}};
     json["bytes"] = {{"received", counters.received}, {"sent", counters.sent}};
     status.port_stats = read_values<echo_port_stats>(*server.map("echo_port_stats"), 65536);
-    status.port_stats[0] = {};  // echo_port_stats says why
+    status.port_stats[0] = {};  // the comment of echo_port_stats says why
     std::uint64_t lookups = 0;
     for (const auto& figures : status.port_stats) lookups += figures.lookups;
     const auto drops = read_values<std::uint64_t>(*server.map("echo_drops"), ECHO_DROP_REASONS);

@@ -52,7 +52,7 @@ ssize_t splice(const Fd& from, const Fd& to, std::size_t size) {
 }  // namespace
 
 Session::Session(Fd client, SessionContext& context) : context_(context), socket_(std::move(client)) {
-    // The socket's own address counts at port 0: see echo_port_stats. On 0.0.0.0 or [::], the socket gets connections to
+    // The socket's own address counts at port 0: see echo_port_stats. On 0.0.0.0 or [::] the socket gets connections to
     // its own port at every address, also without the program. If that port has no lookups, this is such a connection.
     const auto dialled = local_endpoint(socket_.get());
     const auto steered = std::atomic_ref(context_.port_stats[dialled.port()].lookups).load(std::memory_order_relaxed);

@@ -168,8 +168,8 @@ TEST_CASE("status: a program of another version is shown without unknown figures
                                                                            echo_dispatch_bpf::destroy);
     REQUIRE(other != nullptr);
     // Its maps have the names of our maps, but other sizes.
-    REQUIRE(bpf_map__set_value_size(other->maps.echo_drops, 64) == 0);
-    REQUIRE(bpf_map__set_value_size(other->maps.echo_port_stats, 64) == 0);
+    REQUIRE(bpf_map__set_value_size(other->maps.echo_drops, 2 * sizeof(__u64)) == 0);
+    REQUIRE(bpf_map__set_value_size(other->maps.echo_port_stats, 2 * sizeof(echo_port_stats)) == 0);
     REQUIRE(echo_dispatch_bpf::load(other.get()) == 0);
     REQUIRE(bpf_prog_bind_map(bpf_program__fd(other->progs.echo_dispatch), bpf_map__fd(other->maps.echo_instance),
                               nullptr) == 0);

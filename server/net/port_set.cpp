@@ -69,9 +69,13 @@ void PortList::add(std::string_view line) {
         const auto piece = trim(line.substr(start, comma - start));
         const bool exclusion = piece.starts_with('!');
         const auto range = parse_range(piece.substr(exclusion ? 1 : 0));
-        if (!range || range->first == 0 || range->last == 0)
-            throw std::runtime_error(fmt::format(
-                "{} is not allowed here: {}", piece.empty() ? "an empty piece" : quote(piece), hint_of_piece(piece)));
+        if (!range || range->first == 0 || range->last == 0) {
+            const bool has_comma = line.find(',') != std::string_view::npos;
+            const auto what = !piece.empty() ? quote(piece) + " is not allowed here"
+                              : has_comma    ? quote(line) + " has two commas in a row, or a comma at an end"
+                                             : "the port list is empty";
+            throw std::runtime_error(fmt::format("{}: {}", what, hint_of_piece(piece)));
+        }
         if (range->last < range->first)
             throw std::runtime_error(
                 fmt::format("{} runs backwards: write {}-{}", quote(piece), range->last, range->first));

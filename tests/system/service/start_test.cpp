@@ -65,7 +65,7 @@ TEST_CASE("start: wrong usage is one line and exit code 2") {
         {{}, "no ports given: choose some with --ports 7,77,777 or --ports-file FILE"},
         {{"--ports", "!22"}, "--ports: after the exclusions no port is left"},
         {{"--ports", "7,70000"}, "--ports: '70000' is not allowed here: write ports (7), ranges"},
-        {{"--ports", ""}, "--ports: an empty piece is not allowed here"},
+        {{"--ports", ""}, "--ports: the port list is empty: write ports (7), ranges"},
         {{"--ports"}, "--ports: 1 required LIST missing; "},
         {{"--ports", "7", "--user"}, "--user: 1 required NAME missing; "},
         {{"--ports", "7", "--listen", "[::]:1", "--listen", "[::]:2"}, "--listen: At "},

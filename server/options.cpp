@@ -74,12 +74,18 @@ CLI::Option* add_checked(CLI::App& app, const char* name, const char* type, cons
 }
 
 // The help has no room for the range.
-CLI::Validator in_range(int min, int max) { return CLI::Range(min, max).description(""); }
+CLI::Validator in_range(int min, int max, std::string_view of = "") {
+    const auto check = [=, range = CLI::Range(min, max)](std::string& text) {
+        return range(text).empty() ? ""
+                                   : fmt::format("{} is not a whole number{} from {} to {}", quote(text), of, min, max);
+    };
+    return {check, ""};
+}
 
 void declare(CLI::App& app, Options& options) {
     const auto add_seconds = [&](const char* name, std::chrono::seconds& value, const char* help) {
         const auto set = [&value](int seconds) { value = std::chrono::seconds(seconds); };
-        app.add_option_function<int>(name, set, help)->type_name("SECONDS")->check(in_range(0, 86400));
+        app.add_option_function<int>(name, set, help)->type_name("SECONDS")->check(in_range(0, 86400, " of seconds"));
     };
 
     const auto read_ports = [&](const auto& text) { add_ports(options.ports, text); };
@@ -131,9 +137,9 @@ void declare(CLI::App& app, ProbeOptions& options) {
     add_checked(app, "--payload", "KIND", "Send tls, http, ssh, smtp, hex:BYTES or @FILE", read_payload)
         ->excludes(size);
     add("--hold", options.hold, "SECONDS", "After the echo, wait this time, then send again")
-        ->check(in_range(1, 86400));
+        ->check(in_range(1, 86400, " of seconds"));
     add("--timeout", options.timeout, "SECONDS", "Time limit (default 2 to connect, 5 for bytes)")
-        ->check(in_range(1, 3600));
+        ->check(in_range(1, 3600, " of seconds"));
     add("--retries", options.retries, "N", "How often to retry failed ports (default 2)")->check(in_range(0, 9));
     add("--parallel", options.parallel, "N", "Connections at a time (default 256)")->check(in_range(1, 10000));
     add("--rate", options.rate, "N", "At most N new connections a second")->check(in_range(1, 1000000));
@@ -197,7 +203,11 @@ std::variant<Options, StatusFormat, std::optional<pid_t>, ProbeOptions, int> par
     } catch (const std::runtime_error& error) {
         const auto subcommands = app.get_subcommands();
         const auto subcommand = subcommands.empty() ? "" : subcommands.front()->get_name() + " ";
-        log_error("{}; see echo-server {}--help", error.what(), subcommand);
+        std::string what = error.what();
+        const auto colon = what.find(": At ");  // as in "--listen: At Most 1 required but received 2"
+        if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr && colon != std::string::npos)
+            what = what.substr(0, colon) + " is given more than once";
+        log_error("{}; see echo-server {}--help", what, subcommand);
         return 2;
     }
 }

@@ -59,7 +59,6 @@ TEST_CASE("start: wrong usage is one line and exit code 2") {
     struct Case {
         Command arguments;
         std::string says;
-        std::string range{};
     };
     const std::vector<Case> cases = {
         {{}, "no ports given: choose some with --ports 7,77,777 or --ports-file FILE"},
@@ -68,7 +67,8 @@ TEST_CASE("start: wrong usage is one line and exit code 2") {
         {{"--ports", ""}, "--ports: the port list is empty: write ports (7), ranges"},
         {{"--ports"}, "--ports: 1 required LIST missing; "},
         {{"--ports", "7", "--user"}, "--user: 1 required NAME missing; "},
-        {{"--ports", "7", "--listen", "[::]:1", "--listen", "[::]:2"}, "--listen: At "},
+        {{"--ports", "7", "--listen", "[::]:1", "--listen", "[::]:2"}, "server: --listen is given more than once; "},
+        {{"--ports", "7", "--threads", "1", "--threads", "1", "--threads", "1"}, "--threads is given more than once; "},
         {{"--ports", "7", "--replace=other"}, "--replace = other; "},
         {{""}, "not expected: ; "},
         {{"--port", "7"}, "not expected: "},
@@ -79,13 +79,18 @@ TEST_CASE("start: wrong usage is one line and exit code 2") {
         {{"--ports", "7", "--listen", "localhost"},
          "--listen: 'localhost' is not an address and a port: write 127.0.0.1:7777"},
         {{"--ports", "7", "--listen", "[::1]:7777"}, "--listen: a socket on '[::1]:7777' would refuse IPv4 clients"},
-        {{"--ports", "7", "--drain-timeout", "-1"}, "--drain-timeout: Value -1 not in range ", " 86400"},
-        {{"--ports", "7", "--drain-timeout", "soon"}, "--drain-timeout: Value soon not in range ", " 86400"},
-        {{"--ports", "7", "--drain-timeout", "86401"}, "--drain-timeout: Value 86401 not in range ", " 86400"},
-        {{"--ports", "7", "--idle-timeout", "1.5"}, "--idle-timeout: Value 1.5 not in range ", " 86400"},
-        {{"--ports", "7", "--threads", "0"}, "--threads: Value 0 not in range ", " 1024"},
-        {{"--ports", "7", "--threads", "1025"}, "--threads: Value 1025 not in range ", " 1024"},
-        {{"--ports", "7", "--max-connections", "0"}, "--max-connections: Value 0 not in range ", " 2147483647"},
+        {{"--ports", "7", "--drain-timeout", "-1"},
+         "--drain-timeout: '-1' is not a whole number of seconds from 0 to 86400; "},
+        {{"--ports", "7", "--drain-timeout", "soon"},
+         "--drain-timeout: 'soon' is not a whole number of seconds from 0 to 86400; "},
+        {{"--ports", "7", "--drain-timeout", "86401"},
+         "--drain-timeout: '86401' is not a whole number of seconds from 0 to 86400; "},
+        {{"--ports", "7", "--idle-timeout", "1.5"},
+         "--idle-timeout: '1.5' is not a whole number of seconds from 0 to 86400; "},
+        {{"--ports", "7", "--threads", "0"}, "--threads: '0' is not a whole number from 1 to 1024; "},
+        {{"--ports", "7", "--threads", "1025"}, "--threads: '1025' is not a whole number from 1 to 1024; "},
+        {{"--ports", "7", "--max-connections", "0"},
+         "--max-connections: '0' is not a whole number from 1 to 2147483647; "},
         {{"--ports", "7", "--address", "192.0.2.7/24"},
          "--address: '192.0.2.7/24' has host bits set: write 192.0.2.0/24"},
         {{"--ports", "7", "--address", "here"}, "--address: 'here' is not an address prefix: write 192.0.2.0/24, "},
@@ -99,7 +104,6 @@ TEST_CASE("start: wrong usage is one line and exit code 2") {
         CHECK(result.code == 2);
         CHECK(output.starts_with("echo-server: "));
         CHECK(output.find(row.says) != std::string::npos);
-        CHECK(output.find(row.range) != std::string::npos);  // versions of CLI11 write it in two ways
         CHECK(output.ends_with("; see echo-server --help\n"));
         CHECK(std::count(output.begin(), output.end(), '\n') == 1);
     }

@@ -155,7 +155,7 @@ TEST_CASE("status: wrong usage of it, or of reload, is exit code 2, and points t
         {{"status", "7"}, "not expected: 7"},
         {{"status", "--json=other"}, "--json = other"},
         {{"--ports", "7", "status"}, "status excludes --ports"},
-        {{"reload", "0"}, "PID: Value 0 not in range "},
+        {{"reload", "0"}, "PID: '0' is not a whole number from 1 to 2147483647; "},
         {{"reload", "1", "2"}, "not expected: 2"},
         {{"--ports", "7", "reload"}, "reload excludes --ports"},
     };

@@ -94,7 +94,9 @@ std::string read_whole(const std::string& path) {
     const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
     struct stat before{};
     if (!file && errno == EACCES)
-        fail_to_read(path, "Permission denied; let the server's user read it, or choose another by --user");
+        fail_to_read(path, fmt::format("Permission denied for user {}: let it read the file (chmod a+r, and a+x on its "
+                                       "directories), or choose another user by --user",
+                                       user_of(::getpid()).value_or(User()).name));
     if (!file || ::fstat(file.get(), &before) != 0) fail_to_read(path, error_text(errno));
     if (S_ISDIR(before.st_mode)) fail_to_read(path, error_text(EISDIR));
     if (!S_ISREG(before.st_mode)) fail_to_read(path, "it is not a regular file, so it can't be read again on SIGHUP");

@@ -92,7 +92,7 @@ TEST_CASE("check: a ports file that the server's user can't read would fail the 
     REQUIRE(::chmod(file.path().c_str(), 0600) == 0);
     const auto as_nobody = check(netns, {"--ports-file", file.path()});
     CHECK(as_nobody.code == 1);
-    CHECK(as_nobody.output.find(file.path() + ": Permission denied; let the server's user read it") !=
+    CHECK(as_nobody.output.find(file.path() + ": Permission denied for user nobody: let it read the file") !=
           std::string::npos);
     CHECK(check(netns, {"--ports-file", file.path(), "--user", "root"}).code == 0);
     const Server server(netns, {"--ports", "7", "--user", "root"});

@@ -201,8 +201,8 @@ TEST_CASE("privileges: a ports file that the user can't read is an error at the 
     const TempFile file("7\nsecret:$6$salt$hash\n");
     REQUIRE(::chmod(file.path().c_str(), 0600) == 0);
     const auto refusal = fmt::format(
-        "echo-server: reading ports file {}: Permission denied; let the server's user read it, or choose another by "
-        "--user",
+        "echo-server: reading ports file {}: Permission denied for user nobody: let it read the file (chmod a+r, and "
+        "a+x on its directories), or choose another user by --user",
         file.path());
     CHECK(run(netns, echo_server({"--ports-file", file.path()})).output == refusal + "\n");
     const auto of_root = run(netns, echo_server({"--ports-file", file.path(), "--user", "root"}));

@@ -82,7 +82,9 @@ TEST_CASE("reload: a file that is not a port list leaves the ports as they are")
     file.write("8\n");
     REQUIRE(::chmod(path.c_str(), 0) == 0);
     refused(fmt::format(
-        "reading ports file {}: Permission denied; let the server's user read it, or choose another by --user", path));
+        "reading ports file {}: Permission denied for user nobody: let it read the file (chmod a+r, and a+x on its "
+        "directories), or choose another user by --user",
+        path));
     std::filesystem::remove(path);
     refused(fmt::format("reading ports file {}: No such file or directory", path));
     std::filesystem::create_directory(path);

@@ -165,9 +165,11 @@ std::string explain_conflicts(const std::vector<ListeningSocket>& sockets, bool 
                                                    : "ports {} are already served by other sockets"),
                                   list_names(names, ""));
     const auto* whose = one ? "its" : "their";
-    if (taken) return fmt::format("{}: --shadow-listeners takes {} new connections", what, whose);
-    return fmt::format("{}: leave {} out, or pass --shadow-listeners to take {} new connections", what,
-                       one ? "it" : "them", whose);
+    const bool all_known = std::ranges::none_of(names, [](const auto& entry) { return entry.second.empty(); });
+    const auto* hint = all_known ? "" : " ('sudo ss -tlnp' shows who listens)";
+    if (taken) return fmt::format("{}: --shadow-listeners takes {} new connections{}", what, whose, hint);
+    return fmt::format("{}: leave {} out, or pass --shadow-listeners to take {} new connections{}", what,
+                       one ? "it" : "them", whose, hint);
 }
 
 EphemeralPorts parse_ephemeral_ports(std::string_view range, std::string_view reserved) {

@@ -65,13 +65,15 @@ std::chrono::nanoseconds cpu_of_refusal(const std::vector<ListeningSocket>& sock
 TEST_CASE("port conflicts: a refusal of thousands of listeners shows ranges, and a few of them") {
     CHECK(explain_conflicts(sockets_on("80-10079"), false) ==
           "ports 80-10079 are already served by other sockets: leave them out, or pass --shadow-listeners to take "
-          "their new connections");
+          "their new connections ('sudo ss -tlnp' shows who listens)");
     CHECK(explain_conflicts(sockets_on(every_second(1000, 20998) + ",22-23"), false) ==
           "ports 22-23,1000,1002,1004,1006,1008,1010,1012,1014,1016,1018,1020,1022,1024,1026,1028 and 9985 more are "
-          "already served by other sockets: leave them out, or pass --shadow-listeners to take their new connections");
+          "already served by other sockets: leave them out, or pass --shadow-listeners to take their new connections "
+          "('sudo ss -tlnp' shows who listens)");
     CHECK(explain_conflicts(sockets_on(every_second(1000, 20998)), true) ==
           "ports 1000,1002,1004,1006,1008,1010,1012,1014,1016,1018,1020,1022,1024,1026,1028,1030 and 9984 more are "
-          "already served by other sockets: --shadow-listeners takes their new connections");
+          "already served by other sockets: --shadow-listeners takes their new connections ('sudo ss -tlnp' shows who "
+          "listens)");
 }
 
 TEST_CASE("port conflicts: one pass over all descriptors finds the owners of all sockets") {

@@ -125,7 +125,8 @@ TEST_CASE("port plan: a range takes what is free, and leaves the rest out") {
 
 TEST_CASE("port plan: a port that is named must be free, and something must be left of a list") {
     const std::string served =
-        " already served by another socket: leave it out, or pass --shadow-listeners to take its new connections";
+        " already served by another socket: leave it out, or pass --shadow-listeners to take its new connections "
+        "('sudo ss -tlnp' shows who listens)";
     CHECK(refusal_of({"22", {"0.0.0.0:22"}}) == "port 22 is" + served);
     CHECK(refusal_of({"1-100,22", {"0.0.0.0:22", "0.0.0.0:23"}}) == "port 22 is" + served);
     CHECK(refusal_of({"22", {"0.0.0.0:22"}, "192.0.2.0/24"}) == "port 22 is" + served);

@@ -65,7 +65,7 @@ TEST_CASE("port conflicts: the same by SIGHUP, where the old ports stay") {
         file.write("7-8,22\n");
         CHECK(server.reload() ==
               "echo-server: port 22 is already served by another socket: leave it out, or pass --shadow-listeners to "
-              "take its new connections; the ports stay as they are");
+              "take its new connections ('sudo ss -tlnp' shows who listens); the ports stay as they are");
         CHECK(who(netns, 22) == "ssh");
         CHECK(who(netns, 7) == "echo");
         CHECK(try_connect(netns, "127.0.0.1", 8) == ECONNREFUSED);
@@ -84,7 +84,8 @@ TEST_CASE("port conflicts: the same by SIGHUP, where the old ports stay") {
     Server server(netns, {"--ports-file", path, "--shadow-listeners"});
     file.write("1-1000\n");
     CHECK(server.reload() ==
-          "echo-server: port 22 is already served by another socket: --shadow-listeners takes its new connections");
+          "echo-server: port 22 is already served by another socket: --shadow-listeners takes its new connections "
+          "('sudo ss -tlnp' shows who listens)");
     CHECK(server.next_line() == fmt::format("reloaded {}: added 22; removed none; 1000 ports open", path));
     CHECK(who(netns, 22) == "echo");
 }

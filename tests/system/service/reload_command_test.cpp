@@ -95,7 +95,7 @@ TEST_CASE("reload command: a reload that fails has exit code 1, and the reason o
         file.write("7,77\n");
         fails(
             "port 77 is already served by another socket: leave it out, or pass --shadow-listeners to take its new "
-            "connections");
+            "connections ('sudo ss -tlnp' shows who listens)");
     }
     SUBCASE("the kernel has no memory") {
         const Server server(netns, {"--ports-file", file.path()}, [] { fail_bpf(BPF_MAP_LOOKUP_BATCH, after(1)); });

@@ -243,12 +243,11 @@ PortPlan make_plan(const PortList& list, const Options& options, const Ephemeral
         plan.taken = taken & plan.ranged;
         for (const auto& socket : plan.takers) plan.taken.insert(socket.local.port());
     }
-    if (plan.open().empty())
-        throw std::runtime_error(
-            fmt::format("the port list leaves no port to open{}: list other ports, or see --shadow-listeners and "
-                        "--allow-ephemeral",
-                        plan.left_out(true)));
-    return plan;
+    if (!plan.open().empty()) return plan;
+    throw std::runtime_error(fmt::format("the port list leaves no port to open{}: {}", plan.left_out(true),
+                                         (plan.wanted() | plan.hosts).empty()
+                                             ? "its exclusions (!22) remove all ports; exclude fewer, or list others"
+                                             : "list other ports, or see --shadow-listeners and --allow-ephemeral"));
 }
 
 PortPlan plan_ports(const Options& options, std::uint64_t listener, const PortSet& open, const PortSet& taken) {

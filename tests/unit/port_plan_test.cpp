@@ -136,6 +136,10 @@ TEST_CASE("port plan: a port that is named must be free, and something must be l
           "the port list leaves no port to open; left out: 22-23 (another program listens)" + advice);
     CHECK(refusal_of({"32000-61000,!32000-32767,!61000"}) ==
           "the port list leaves no port to open; left out: 32768-60999 (the host's own ports)" + advice);
+    for (const std::string list : {"7,!7", "!7,1-9,!1-10", "!22"})
+        CHECK(refusal_of({list}) ==
+              "the port list leaves no port to open: its exclusions (!22) remove all ports; exclude fewer, or list "
+              "others");
 }
 
 TEST_CASE("port plan: enough of the host's range stays closed, however the ports are listed") {

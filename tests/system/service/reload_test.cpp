@@ -78,7 +78,8 @@ TEST_CASE("reload: a file that is not a port list leaves the ports as they are")
     file.write("");
     refused(fmt::format("reading ports file {}: it lists no ports; write at least one, such as 7", path));
     file.write("8,!8\n");
-    refused("the port list leaves no port to open: list other ports, or see --shadow-listeners and --allow-ephemeral");
+    refused(
+        "the port list leaves no port to open: its exclusions (!22) remove all ports; exclude fewer, or list others");
     file.write("8\n");
     REQUIRE(::chmod(path.c_str(), 0) == 0);
     refused(fmt::format(

@@ -47,17 +47,19 @@ bool is_usable(const DescriptorStore::Entry& stored, const tcp::endpoint& wanted
            (wanted.port() == 0 || wanted.port() == bound.port()) && !is_of_another_netns(stored.fd);
 }
 
+void check_listen(const Options& options, const Replacement& replacement) {
+    if (!options.listen || !replacement.listener) return;
+    const auto bound = to_string(local_endpoint(replacement.listener.get()));
+    if (to_string(*options.listen) == bound) return;
+    throw std::runtime_error(fmt::format(
+        "--listen {}: the new server takes the socket of the running one, which is bound to {}: leave out --listen",
+        to_string(*options.listen), bound));
+}
+
 // The socket of the running server, or of the previous process of the service; otherwise a new one.
 Fd find_listener(const Options& options, Replacement& replacement, DescriptorStore& store) {
-    if (replacement.listener) {
-        const auto bound = to_string(local_endpoint(replacement.listener.get()));
-        if (options.listen && to_string(*options.listen) != bound)
-            throw std::runtime_error(
-                fmt::format("--listen {}: the new server takes the socket of the running one, which is bound to {}: "
-                            "leave out --listen",
-                            to_string(*options.listen), bound));
-        return adopt_listener(std::move(replacement.listener));
-    }
+    check_listen(options, replacement);
+    if (replacement.listener) return adopt_listener(std::move(replacement.listener));
     const auto wanted = listen_address(options);
     for (auto& stored : store.stored())
         if (is_usable(stored, wanted)) return adopt_listener(std::move(stored.fd));
@@ -233,18 +235,21 @@ void serve(const Options& options) {
 
 // Not serve() with an early end: it must not bind the socket of the running server, and must work without root.
 void check_start(const Options& options) {
-    auto others = running_servers(false);
-    const bool takes_any = options.replace && !options.listen;
-    const auto predecessor = take_predecessor(others, takes_any ? 0 : listen_address(options).port());
-    become(find_user_of(predecessor, options));
-    const auto plan = plan_ports(options, predecessor ? predecessor->listener_cookie() : 0);
+    auto others = options.replace ? std::vector<Instance>() : running_servers(false);
+    const auto running = take_predecessor(others, listen_address(options).port());
+    become(find_user_of(running, options));
+    const auto replacement = options.replace ? prepare_replacement() : Replacement();
+    check_listen(options, replacement);
+    const auto plan =
+        plan_ports(options, running ? running->listener_cookie() : socket_cookie(replacement.listener.get()));
     check_neighbours(others, plan.wanted(), options.addresses);
-    // A start that replaces a server gets its socket.
-    if (!predecessor) check_address(listen_address(options));
+    if (!running && !replacement.listener) check_address(listen_address(options));
     if (options.pin) Pins::check_folder(*options.pin);
     connection_limit(options.max_connections);
     warn_of_addresses(options);
-    log_line("nothing is wrong; a start would have {}", plan.describe(true));
+    log_line("nothing is wrong; {} would have {}{}",
+             running ? "a restart or a reload of the running server" : "a start", plan.describe(true),
+             running ? "; a start beside it needs --replace" : "");
 }
 
 }  // namespace echo_server

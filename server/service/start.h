@@ -9,9 +9,9 @@ namespace echo_server {
 /// std::runtime_error if the start fails: nothing is left then, and a server that was to be replaced goes on.
 void serve(const Options& options);
 
-/// Checks whether a start with `options`, or a reload, would succeed: reads the ports file as the user would, looks for
-/// other listeners, and checks the addresses and the user. Changes nothing. Throws std::runtime_error about the first
-/// problem. Only root can tell the socket of the running server from others: then it is ignored.
+/// Checks whether a start with `options` (beside a running server without --replace: its restart, or its reload) would
+/// succeed: reads the ports file as the user would, looks for other listeners, and checks the addresses and the user.
+/// Changes nothing. Throws std::runtime_error about the first problem. Only root can tell the running server's socket.
 void check_start(const Options& options);
 
 }  // namespace echo_server

@@ -69,6 +69,44 @@ TEST_CASE("check: the running server's own socket does not make it fail") {
     CHECK(try_connect(netns, "127.0.0.1", 9) == ECONNREFUSED);
 }
 
+TEST_CASE("check: beside a running server it is about a restart or a reload, and says that a start needs --replace") {
+    const Netns netns;
+    const Server server(netns, {"--ports", "7"});
+    const auto result = check(netns, {"--ports", "9"});
+    CHECK(result.code == 0);
+    CHECK(result.output ==
+          "nothing is wrong; a restart or a reload of the running server would have 1 TCP port open: 9; a start beside "
+          "it needs --replace\n");
+}
+
+TEST_CASE("check: with --replace it says the same as the start") {
+    const Netns netns;
+    CHECK(check(netns, {"--ports", "7", "--replace"}).code == 0);  // an ordinary start
+    Server server(netns, {"--ports", "7", "--user", "root"});
+    CHECK(check(netns, {"--ports", "7,9,7777", "--replace"}).output ==
+          "nothing is wrong; a start would have 3 TCP ports open: 7,9,7777\n");
+    CHECK(check(netns, {"--ports", "9", "--replace", "--listen", "127.0.0.1:7777"}).code == 0);
+    const auto fails = [&](const Command& arguments, const std::string& says) {
+        CAPTURE(says);
+        const auto start = run(netns, echo_server(arguments));
+        CHECK(start.code == 1);
+        CHECK(start.output.find(says) != std::string::npos);
+        const auto checked = check(netns, arguments);
+        CHECK(checked.code == 1);
+        CHECK(checked.output == start.output);
+    };
+    fails({"--ports", "7", "--replace", "--listen", "127.0.0.1:7778"}, "leave out --listen");
+    const TempFile file("7\n");
+    REQUIRE(::chmod(file.path().c_str(), 0600) == 0);
+    fails({"--ports-file", file.path(), "--replace"}, "Permission denied for user nobody");
+    {
+        const Server beside(netns, {"--ports", "8", "--listen", "127.0.0.1:7778"});
+        fails({"--ports", "9", "--replace"}, "several servers run here, each with its own socket: stop all but one");
+    }
+    CHECK(echoes(netns, "127.0.0.1", 7));
+    CHECK(server.output().find("replaced") == std::string::npos);
+}
+
 TEST_CASE("check: a server whose program was detached does not make it fail, as a reload ends that server") {
     const Netns netns;
     const Server server(netns, {"--ports", "7"});

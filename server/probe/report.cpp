@@ -94,9 +94,11 @@ ServerSide parse_status(const std::string& output) {
         if (status.at("instances").empty()) throw std::runtime_error("no server runs there");
         for (const auto& server : status.at("instances")) add_server(side, server);
     } catch (const std::exception& error) {
+        std::string_view why = error.what();
+        if (why.starts_with("[json.")) why.remove_prefix(why.find(' ') + 1);  // the library's name of the error
         throw std::runtime_error(fmt::format(
             "reading the server's status: {}; give the whole output of 'echo-server status --json', of this version",
-            printable(error.what())));
+            printable(why)));
     }
     side.taken = side.taken - side.open;
     side.hosts = side.hosts - side.open;
@@ -184,7 +186,7 @@ std::string Report::to_json() const {
     }
     const nlohmann::ordered_json json{
         {"host", options.host}, {"address", address},      {"payload_bytes", payload_size},
-        {"seconds", seconds},   {"complete", is_complete}, {"as_expected", is_as_expected()},
+        {"seconds", seconds},   {"complete", is_complete}, {"as_expected", is_complete && is_as_expected()},
         {"results", groups}};
     return json.dump(2, ' ', true, Json::error_handler_t::replace) + "\n";
 }

@@ -89,13 +89,13 @@ TEST_CASE("report: a document that is not a status is refused, and the error say
         std::string says;
     };
     const std::vector<Case> cases = {
-        {"", "line 1, column 1: "},  // the rest depends on the version of the library
+        {"", "status: parse error at line 1, column 1: "},  // the rest depends on the version of the library
         {"sudo: a \x1b[2J", "syntax error"},
         {counted_by("").substr(0, 30), "unexpected end of input"},
         {std::string(1000000, '['), "unexpected end of input"},
         {std::string(100000, '[') + std::string(100000, ']'), "cannot use at() with array"},
         {"7", "cannot use at() with number"},
-        {"{}", "key 'instances' not found"},
+        {"{}", "status: key 'instances' not found"},
         {R"({"instances": "none"})", "cannot use at() with string"},
         {R"({"instances": []})", "no server runs there"},
         {R"({"instances": [7]})", "cannot use at() with number"},
@@ -237,7 +237,11 @@ TEST_CASE("report: ports with the same result share a line; order: verdict, try,
 )");
     CHECK_FALSE(probed.report().is_as_expected());
 
+    (probed.options.expect = PortList()).add("5-8");
+    CHECK(nlohmann::json::parse(probed.report().to_json())["as_expected"] == true);
     probed.complete = false;
+    CHECK(nlohmann::json::parse(probed.report().to_json())["as_expected"] == false);
+    probed.options.expect = PortList();
     probed.options.host = "a.example\x1b";
     CHECK(probed.report().to_text().starts_with(
         "probe of a.example\\x1b (192.0.2.7): 9 ports, 4096 bytes on each, 1.2 s, ended before all was done\n"));

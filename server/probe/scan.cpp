@@ -66,8 +66,11 @@ bool Scan::run(std::span<const std::uint16_t> ports, const Pace& pace) {
         next_sweep = now_ + sweep_period;
         goes_on = progress_(done_, ports.size(), now_ - begin);
     }
-    for (auto& connection : connections_)
+    for (auto& connection : connections_) {
+        if (connection.phase == (connection.was_held ? Phase::exchanging : Phase::holding))  // it has echoed once
+            finish(connection, Verdict::echoed, "once, before the probe was ended");
         if (connection.phase != Phase::none) close(connection);
+    }
     return goes_on;
 }
 

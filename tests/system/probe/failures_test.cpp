@@ -7,19 +7,23 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <functional>
 #include <regex>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/os.h"
 #include "support/child.h"
 #include "support/client.h"
+#include "support/peer.h"
 #include "support/server.h"
 #include "support/shown_status.h"
 
@@ -178,6 +182,26 @@ TEST_CASE("probe: Ctrl-C prints what is known so far") {
         std::regex("probe of 192\\.0\\.2\\.2: 3010 ports, 4096 bytes on each, \\d+\\.\\d s, ended before all was done\n"
                    "  echoed       10 ports: 1-10\n"
                    "  not probed   3000 ports: 5001-8000\n")));
+}
+
+TEST_CASE("probe: Ctrl-C in --hold, or in the exchange after it, shows ports that have echoed once") {
+    const Netns netns;
+    std::atomic<int> received = 0;
+    const Peer once(netns, 7, [&](Fd& client) {
+        tell(client, receive_from(client, 4096));
+        received = 1;
+        if (receive_from(client, 4096).size() == 4096) received = 2;
+        receive_from(client, 1);
+    });
+    for (const auto& [hold, payloads] : {std::pair{"600", 1}, {"1", 2}}) {
+        CAPTURE(hold);
+        Process probe(netns, echo_server({"probe", "--ports", "7", "--hold", hold, "--timeout", "600", "127.0.0.1"}));
+        REQUIRE(eventually([&] { return received == payloads; }));
+        std::this_thread::sleep_for(std::chrono::milliseconds(200));  // the echo must reach the probe
+        probe.signal(SIGINT);
+        CHECK(probe.wait() == 3);
+        CHECK(probe.output().ends_with("  echoed       1 port, once, before the probe was ended: 7\n"));
+    }
 }
 
 TEST_CASE("probe: on a terminal one line shows the progress, and is removed in the end") {

@@ -32,6 +32,7 @@ using Clock = Scan::Clock;
 using Ports = std::vector<std::uint16_t>;
 
 volatile std::sig_atomic_t ended_by_user = 0;
+unsigned retry = 0;  // for the progress: 0 in the first try
 
 asio::ip::address resolve(const ProbeOptions& options) {
     using asio::ip::tcp;
@@ -79,7 +80,8 @@ bool show_progress(std::size_t done, std::size_t all, std::chrono::duration<doub
         // Not in the first seconds: most ports may still wait for an answer.
         const auto left =
             done == 0 || time.count() < 3 ? "" : fmt::format(", {:.0f} s left", static_cast<double>(all - done) / rate);
-        fmt::print(stderr, "\r{} of {} ports, {:.0f} a second{}\x1b[K", done, all, rate, left);
+        fmt::print(stderr, "\r{}{} of {} ports, {:.0f} a second{}\x1b[K",
+                   retry == 0 ? "" : fmt::format("retry {}: ", retry), done, all, rate, left);
     }
     return ended_by_user == 0;
 }
@@ -125,6 +127,7 @@ bool try_all(Scan& scan, const Ports& ports, const ProbeOptions& options) {
         const auto failed = ports.size() - before / 2;  // at least
         if (before == 2 * ports.size()) break;
         std::this_thread::sleep_for(1s);  // lets rate limits recover
+        retry = tries;
         const auto start = Clock::now();
         for (const auto verdict : {Verdict::altered, Verdict::cut, Verdict::silent, Verdict::refused,
                                    Verdict::unreachable, Verdict::filtered})

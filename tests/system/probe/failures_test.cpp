@@ -216,6 +216,13 @@ TEST_CASE("probe: on a terminal one line shows the progress, and is removed in t
     CAPTURE(shown);
     CHECK(std::regex_match(shown, std::regex("(\r\\d+ of 20 ports, \\d+ a second(, \\d+ s left)?\x1b\\[K)+"
                                              "\r\x1b\\[K")));
+
+    Process failing(netns, echo_server({"probe", "--ports", "20-21", "--retries", "1", "127.0.0.1"}),
+                    [&] { terminal.become_standard_error(); });
+    CHECK(failing.wait() == 1);
+    const auto of_retry = terminal.read_all();
+    CAPTURE(of_retry);
+    CHECK(std::regex_search(of_retry, std::regex("\rretry 1: [01] of 1 ports, ")));
 }
 
 }  // namespace echo_server

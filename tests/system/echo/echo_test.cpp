@@ -29,7 +29,7 @@ TEST_CASE("echo: a byte at a time, in order, both families") {
     }
 }
 
-TEST_CASE("echo: --verbose names the client and the address and port that it dialled") {
+TEST_CASE("echo: --verbose names the client, and the address and port that it connected to") {
     const Network network;
     Server server(network.vm, {"--ports", "7,77", "--verbose"});
     REQUIRE(echoes(network.host, Network::vm_ip4, 77));

@@ -116,7 +116,7 @@ std::optional<std::chrono::milliseconds> EchoServer::accept_some() {
     for (int i = 0; i < max_accepts; ++i) {
         if (!listener_.is_open()) return until_an_end;
         if (open_ >= max_connections_) {
-            warnings_.warn("the limit of {} open connections is reached; new connections wait", max_connections_);
+            warnings_.warn("the limit of open connections ({}) is reached; new connections wait", max_connections_);
             return until_an_end;
         }
         const int error = accept_one();

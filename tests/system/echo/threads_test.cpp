@@ -98,7 +98,7 @@ TEST_CASE("threads: at --max-connections the end of a connection in any thread m
     Server server(netns, {"--ports", "7", "--threads", "4", "--max-connections", "4"});
     std::list<Client> clients;
     for (int i = 0; i < 40; ++i) clients.emplace_back(netns, "127.0.0.1", 7).send("x");
-    server.wait_for("the limit of 4 open connections is reached");
+    server.wait_for("the limit of open connections (4) is reached");
     int served = 0;
     while (!clients.empty()) {
         if (clients.front().receive(1) == "x") ++served;

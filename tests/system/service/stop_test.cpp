@@ -74,7 +74,7 @@ TEST_CASE("stop: without free descriptors, completed connections are served as d
     Server server(netns, {"--ports", "7", "--threads", "2", "--drain-timeout", "3600"}, [] { limit_descriptors(80); });
     std::list<Client> clients;
     for (int i = 0; i < 100; ++i) clients.emplace_back(netns, "127.0.0.1", 7).send("x");
-    server.wait_for("open connections is reached");
+    server.wait_for("open connections (");
     server.signal(SIGTERM);
     server.wait_for("stopping: the ports are closed");
     int served = 0;

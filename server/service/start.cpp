@@ -249,7 +249,7 @@ void check_start(const Options& options) {
     warn_of_addresses(options);
     log_line("nothing is wrong; {} would have {}{}",
              running ? "a restart or a reload of the running server" : "a start", plan.describe(true),
-             running ? "; a start beside it needs --replace" : "");
+             running ? "; a start needs --replace" : "");
 }
 
 }  // namespace echo_server

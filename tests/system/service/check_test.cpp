@@ -75,8 +75,8 @@ TEST_CASE("check: beside a running server it is about a restart or a reload, and
     const auto result = check(netns, {"--ports", "9"});
     CHECK(result.code == 0);
     CHECK(result.output ==
-          "nothing is wrong; a restart or a reload of the running server would have 1 TCP port open: 9; a start beside "
-          "it needs --replace\n");
+          "nothing is wrong; a restart or a reload of the running server would have 1 TCP port open: 9; a start "
+          "needs --replace\n");
 }
 
 TEST_CASE("check: with --replace it says the same as the start") {

@@ -90,12 +90,14 @@ void clear_progress() {
     if (::isatty(STDERR_FILENO) == 1) fmt::print(stderr, "\r\x1b[K");
 }
 
-// A score of the ports: an answer counts once, an echo twice.
+// A score of the ports: an answer of the host counts once, an echo twice. An ICMP error does not count: routers limit
+// their rate, so of many such ports each try gets a few, and all tries would take hours.
 std::size_t success(const Scan& scan, const Ports& ports) {
     std::size_t sum = 0;
     for (const auto port : ports) {
         const auto verdict = scan.results()[port].verdict;
-        sum += (verdict != Verdict::filtered ? 1 : 0) + (verdict == Verdict::echoed ? 1 : 0);
+        sum += (verdict != Verdict::filtered && verdict != Verdict::unreachable ? 1 : 0) +
+               (verdict == Verdict::echoed ? 1 : 0);
     }
     return sum;
 }

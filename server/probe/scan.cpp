@@ -186,6 +186,9 @@ void Scan::take(Connection& connection, std::string_view bytes) {
     const auto expected = payload_.substr(connection.received, bytes.size());  // mostly equal, and == is faster
     const auto* const end = bytes == expected ? bytes.end() : std::ranges::mismatch(bytes, expected).in1;
     const auto same = static_cast<std::size_t>(end - bytes.begin());
+    // Bytes that come late show that the path is slow, and not that it drops data: do not fill it with more connections.
+    if (connection.received == 0 && now_ - connection.started > usual_wait()) silent_ = 0;
+    set_waiting(connection, false);
     connection.received += static_cast<std::uint32_t>(same);
     const bool is_all = connection.received == payload_.size();
     if (same < bytes.size()) {
@@ -216,13 +219,19 @@ void Scan::set_waiting(Connection& connection, bool is_waiting) {
     waiting_ -= std::exchange(connection.is_waiting, is_waiting) ? 1 : 0;
 }
 
+std::chrono::nanoseconds Scan::usual_wait() const { return answer_time_ + answer_time_ / 2 + 2 * sweep_period; }
+
 void Scan::sweep() {
-    const auto usual = answer_time_ + answer_time_ / 2 + 2 * sweep_period;
+    const auto usual = usual_wait();
+    // If a firewall drops the data of each connection, waiting for the bytes of a few at a time would take minutes.
+    const bool drops_data = silent_ >= pace_.at_once;
     for (auto& connection : connections_) {
-        if (connection.phase == Phase::connecting && !pace_.is_strict && !connection.is_waiting &&
-            now_ - connection.started > usual) {
+        const bool connects = connection.phase == Phase::connecting;
+        const bool may_wait =
+            connects || (drops_data && connection.phase == Phase::exchanging && connection.received == 0);
+        if (may_wait && !pace_.is_strict && !connection.is_waiting && now_ - connection.started > usual) {
             set_waiting(connection, true);
-            ++unanswered_;
+            if (connects) ++unanswered_;
         }
         if (connection.phase != Phase::none && now_ >= connection.deadline) time_out(connection);
     }
@@ -238,7 +247,10 @@ void Scan::time_out(Connection& connection) {
         return;
     }
     if (connection.phase == Phase::connecting) return finish(connection, Verdict::filtered);
-    if (connection.phase == Phase::exchanging) return finish(connection, Verdict::silent, progress_of(connection));
+    if (connection.phase == Phase::exchanging) {
+        if (connection.received == 0) ++silent_;
+        return finish(connection, Verdict::silent, progress_of(connection));
+    }
     if (connection.phase == Phase::ending) return finish(connection, Verdict::echoed, "but the end did not come");
     connection.was_held = true;
     begin_exchange(connection);

@@ -44,7 +44,7 @@ constexpr std::size_t sample_of_many = 256;
 
 struct Pace {
     std::size_t at_once;  ///< connections
-    bool is_strict;       ///< `at_once` includes connects that wait longer than usual for an answer
+    bool is_strict;       ///< `at_once` includes connections that wait longer than usual for an answer
     double rate;          ///< connects a second, at most
 };
 
@@ -91,6 +91,8 @@ class Scan {
     void receive(Connection& connection, int error);
     void take(Connection& connection, std::string_view bytes);
     void progressed(Connection& connection);
+    // After this time, an answer is late.
+    [[nodiscard]] std::chrono::nanoseconds usual_wait() const;
     void set_waiting(Connection& connection, bool is_waiting);
     void sweep();
     void time_out(Connection& connection);
@@ -122,6 +124,7 @@ class Scan {
     // What is known of the way to the host.
     std::chrono::nanoseconds answer_time_{20'000'000};  // of a connect, smoothed
     std::size_t unanswered_ = 0;                        // connects in a row
+    std::size_t silent_ = 0;                            // exchanges without a byte since one came late
     std::uint16_t answering_port_ = 0;                  // the last that accepted a connection; 0: none
     int failed_checks_ = 0;
 };

@@ -51,11 +51,13 @@ class Segments {
                 counter syns {}
                 counter ends {}
                 counter resets {}
+                set connects { type inet_service . inet_service; flags dynamic; size 65536; }
                 chain out {
                     type filter hook output priority 0;
                     tcp flags & (syn | ack) == syn counter name syns
                     tcp flags & fin == fin counter name ends
                     tcp flags & rst == rst counter name resets
+                    tcp flags & (syn | ack) == syn add @connects { tcp sport . tcp dport }
                 }
             })")
                            .path()});
@@ -68,9 +70,22 @@ class Segments {
         return std::stoi(found[1]);
     }
 
+    /// Unlike the counter of SYNs, without those that the kernel sends again.
+    [[nodiscard]] std::size_t connects() const {
+        const auto shown =
+            json::parse(run_ok(netns_, {"nft", "--json", "list", "set", "inet", "segments", "connects"}));
+        return shown["nftables"].back()["set"]["elem"].size();
+    }
+
  private:
     const Netns& netns_;
 };
+
+void add_rule(const Netns& netns, const std::string& rule) {
+    run_ok(netns, {"nft", "add", "table", "inet", "firewall"});
+    run_ok(netns, {"nft", "add", "chain", "inet", "firewall", "in", "{ type filter hook input priority 0; }"});
+    run_ok(netns, {"nft", "add", "rule", "inet", "firewall", "in", rule});
+}
 
 }  // namespace
 
@@ -235,7 +250,12 @@ TEST_CASE("probe: of more than 1,000 ports that fail alike, some are tried again
     const Command command{"--ports", "1001-2500", Network::vm_ip4};
     SUBCASE("none echoes") {
         CHECK(probed(network.host, command).code == 1);
-        CHECK(segments.count("syns") == 1500 + 256);
+        CHECK(segments.connects() == 1500 + 256);
+    }
+    SUBCASE("each try gets a few ICMP errors") {
+        add_rule(network.vm, "tcp dport 1001-2500 reject");
+        CHECK(probed(network.host, command).code == 1);
+        CHECK(segments.connects() <= 1500 + 2 * 256);
     }
     SUBCASE("a server starts meanwhile") {
         Process probe(network.host, probe_with(command));
@@ -244,6 +264,17 @@ TEST_CASE("probe: of more than 1,000 ports that fail alike, some are tried again
         CHECK(probe.wait() == 0);
         CHECK(probe.output().find("1500 ports, at the") != std::string::npos);
     }
+}
+
+TEST_CASE("probe: where a firewall drops the data of each connection, many wait for it at the same time") {
+    const Network network;
+    add_rule(network.vm, "tcp dport 1001-2500 meta length > 500 drop");
+    const Server server(network.vm, {"--ports", "1001-2500"});
+    Process probe(network.host, probe_with({"--ports", "1001-2500", "--parallel", "16", "--timeout", "2", "--retries",
+                                            "0", Network::vm_ip4}));
+    CHECK(eventually([&] { return only_status(network.vm)["connections"]["open"] > 160; }));
+    CHECK(probe.wait() == 1);
+    CHECK(probe.output().find("silent       1500 ports, 0 of 4096 bytes: 1001-2500") != std::string::npos);
 }
 
 TEST_CASE("probe: a socket that connects to itself is not an echo") {

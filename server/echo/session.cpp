@@ -158,7 +158,7 @@ bool Session::has_timed_out() {
     count_by_port();
     ++idle_;
     stuck_ = acknowledged_ == sent_ ? 0 : took_some ? 1 : stuck_ + 1;
-    // Not by TCP_USER_TIMEOUT, whose clock does not stop while a slow client takes less than a whole segment.
+    // TCP_USER_TIMEOUT would reset slow clients, too: its clock goes on while they take less than a whole segment.
     cut_off_ = owes && stuck_ > 60;  // not >=, here and below, because the first sweep may come at once
     return cut_off_ || (context_.idle_timeout.count() > 0 && idle_ > context_.idle_timeout.count());
 }

@@ -94,8 +94,8 @@ class Session {
     bool start_waiting_for(Wait event);
 
     void count_sent(std::size_t bytes);
-    // Adds the bytes sent since the last call to the port's `sent` and `received`. But bytes that were not sent at once
-    // are in `received` already: go_on() has added them.
+    // Adds to the port's `sent` and `received` the bytes sent since the last call; if there are any, the session is not
+    // idle. Bytes that were not sent at once are in `received` already: go_on() has added them.
     void count_by_port();
     // Returns whether the client has acknowledged bytes since the last call.
     bool note_acknowledged();
@@ -110,10 +110,10 @@ class Session {
     bool echoed_ : 1 = false;             // at least one byte
     bool cut_off_ : 1 = false;            // the stream is incomplete: send a reset, because a FIN would hide that
     std::uint8_t stuck_ = 0;              // seconds for which the client has acknowledged none of the bytes sent to it
-    std::uint32_t sent_ = 0;              // bytes sent; like the next three, it starts again at 0 after 2^32 - 1
-    std::uint32_t acknowledged_ = 0;      // by the client, as of note_acknowledged(); 1 less until it has our FIN
-    std::uint32_t counted_sent_ = 0;      // of `sent_`, those in the port's `sent`
-    std::uint32_t counted_received_ = 0;  // of `sent_`, those in the port's `received`
+    std::uint32_t sent_ = 0;              // bytes; like the next three, it starts again at 0 after 2^32 - 1
+    std::uint32_t acknowledged_ = 0;      // bytes, as of the last note_acknowledged(); 1 less while our FIN is not
+    std::uint32_t counted_sent_ = 0;      // the part of `sent_` that the port's `sent` has
+    std::uint32_t counted_received_ = 0;  // the part of `sent_` that the port's `received` has
     std::uint32_t idle_ = 0;              // seconds since a byte has moved
     std::vector<char> unsent_;            // received, but not sent yet, because the socket was full
     List::iterator place_;

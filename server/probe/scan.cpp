@@ -186,7 +186,7 @@ void Scan::take(Connection& connection, std::string_view bytes) {
     const auto expected = payload_.substr(connection.received, bytes.size());  // mostly equal, and == is faster
     const auto* const end = bytes == expected ? bytes.end() : std::ranges::mismatch(bytes, expected).in1;
     const auto same = static_cast<std::size_t>(end - bytes.begin());
-    // Bytes that come late show that the path is slow, and not that it drops data: do not fill it with more connections.
+    // Bytes that come late show that the path is slow, not that it drops data: do not fill it with more connections.
     if (connection.received == 0 && now_ - connection.started > usual_wait()) silent_ = 0;
     set_waiting(connection, false);
     connection.received += static_cast<std::uint32_t>(same);

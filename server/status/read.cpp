@@ -43,7 +43,7 @@ std::vector<Value> read_values(const MapHandle& map, __u32 count) {
 echo_counters read_counters(const MapHandle& map) {
     echo_counters sum{};
     echo_counters of_thread{};
-    // The first thread last: only it counts accepted connections. So each end in the sum has its start there too.
+    // Reads the first thread last, because only it counts accepted connections: so `accepted` is never below `ended`.
     for (auto thread = std::min<__u32>(map.info.max_entries, ECHO_MAX_THREADS); thread-- > 0;) {
         map.read(thread, &of_thread, sizeof(of_thread));
         for (auto member : {&echo_counters::ended, &echo_counters::accepted, &echo_counters::refused,

@@ -42,8 +42,8 @@ static int is_pipe(int fd) {
 
 /* Accept and epoll. */
 
-/* ACCEPT_FAULT=EMFILE: accept4() fails with EMFILE for half a second. After more than twenty calls it aborts the server,
- * because that spins.
+/* ACCEPT_FAULT=EMFILE: accept4() fails with EMFILE for half a second. After more than twenty calls it aborts the
+ * server, because that spins.
  * ACCEPT_FAULT=ECONNABORTED: accept4() fails three times; each failure stands for a client. */
 int accept4(int fd, struct sockaddr* address, socklen_t* size, int flags) {
     static int calls;

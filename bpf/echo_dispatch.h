@@ -59,7 +59,7 @@ struct echo_port_stats {
 
 /* The values of the map echo_counters, one for each thread of the server, and written only by it. They never fall. Only
  * sums over all threads have a meaning: the first thread counts every connection in its `accepted`, and the thread that
- * served the connection counts it in its own `ended`. */
+ * served the connection counts it in its own `ended`. Connections to the socket's own address count, too. */
 struct echo_counters {
     __u64 ended;     /* connections; a reader copies this field first, so that it never gets ended > accepted */
     __u64 accepted;  /* connections */

@@ -111,9 +111,9 @@ class Session {
     bool cut_off_ : 1 = false;            // the stream is incomplete: send a reset, because a FIN would hide that
     std::uint8_t stuck_ = 0;              // seconds for which the client has acknowledged none of the bytes sent to it
     std::uint32_t sent_ = 0;              // bytes; like the next three, it starts again at 0 after 2^32 - 1
-    std::uint32_t acknowledged_ = 0;      // bytes, as of the last note_acknowledged(); 1 less while our FIN is not
-    std::uint32_t counted_sent_ = 0;      // the part of `sent_` that the port's `sent` has
-    std::uint32_t counted_received_ = 0;  // the part of `sent_` that the port's `received` has
+    std::uint32_t acknowledged_ = 0;      // bytes; 1 less while the client has not acknowledged our FIN
+    std::uint32_t counted_sent_ = 0;      // bytes of `sent_` that are in the port's `sent`
+    std::uint32_t counted_received_ = 0;  // bytes of `sent_` that are in the port's `received`
     std::uint32_t idle_ = 0;              // seconds since a byte has moved
     std::vector<char> unsent_;            // received, but not sent yet, because the socket was full
     List::iterator place_;

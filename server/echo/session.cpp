@@ -182,8 +182,8 @@ ssize_t Session::splice_in() {
     const bool failed = received < 0 && received != -EAGAIN;
     if (left.value_or(failed ? 1 : 0) > 0) return -EIO;
     if (received == -EAGAIN) return received;
-    // The end, urgent data, no permission for splice(2), or no pipe: recv(2) tells which. The kernel reports a reset only
-    // once: after it, recv(2) tells an end.
+    // The end, urgent data, no permission for splice(2), or no pipe: recv(2) tells which. (The kernel reports a reset
+    // only once: after it, recv(2) tells an end.)
     streaming_ = false;
     return receive();
 }

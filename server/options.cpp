@@ -31,8 +31,7 @@ this, for example before the next scan: sudo kill -USR2 PID
 
 Example, for node_exporter's textfile collector (see the manual):
   sudo sh -c 'umask 022; mkdir -p /run/echo-server && cd /run/echo-server &&
-    echo-server status --prometheus >new && test -s new &&
-    mv new echo-server.prom')";
+    echo-server status --prometheus >new; mv new echo-server.prom')";
 
 constexpr auto probe_notes = R"(Needs no privileges. Retries failed ports later, and slower. The exit code is
 0 if all ports echo (with --expect: exactly those), 1 if not, 2 for wrong

@@ -235,6 +235,7 @@ void serve(const Options& options) {
 
 // Not serve() with an early end: it must not bind the socket of the running server, and must work without root.
 void check_start(const Options& options) {
+    if (::geteuid() != 0) log_warning("only root can check for other echo-servers, and start one without capabilities");
     auto others = options.replace ? std::vector<Instance>() : running_servers(false);
     const auto running = take_predecessor(others, listen_address(options).port());
     become(find_user_of(running, options));
@@ -249,7 +250,7 @@ void check_start(const Options& options) {
     warn_of_addresses(options);
     log_line("nothing is wrong; {} would have {}{}",
              running ? "a restart or a reload of the running server" : "a start", plan.describe(true),
-             running ? "; a start needs --replace" : "");
+             running ? "; another start would be refused" : "");
 }
 
 }  // namespace echo_server

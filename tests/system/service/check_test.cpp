@@ -69,14 +69,14 @@ TEST_CASE("check: the running server's own socket does not make it fail") {
     CHECK(try_connect(netns, "127.0.0.1", 9) == ECONNREFUSED);
 }
 
-TEST_CASE("check: beside a running server it is about a restart or a reload, and says that a start needs --replace") {
+TEST_CASE("check: beside a running server it is about a restart or a reload, and says that a start is refused") {
     const Netns netns;
     const Server server(netns, {"--ports", "7"});
     const auto result = check(netns, {"--ports", "9"});
     CHECK(result.code == 0);
     CHECK(result.output ==
-          "nothing is wrong; a restart or a reload of the running server would have 1 TCP port open: 9; a start "
-          "needs --replace\n");
+          "nothing is wrong; a restart or a reload of the running server would have 1 TCP port open: 9; another "
+          "start would be refused\n");
 }
 
 TEST_CASE("check: with --replace it says the same as the start") {
@@ -114,10 +114,14 @@ TEST_CASE("check: a server whose program was detached does not make it fail, as 
     CHECK(check(netns, {"--ports", "7"}).code == 0);
 }
 
-TEST_CASE("check: without root the answers are the same, but the running server's socket is not recognized") {
+TEST_CASE("check: without root it warns, and does not recognize the running server's socket") {
     const Netns netns;
     const auto ordinary = [] { become_ordinary({}); };
-    CHECK(check(netns, {"--ports", "7"}, ordinary).code == 0);
+    const auto alone = check(netns, {"--ports", "7"}, ordinary);
+    CHECK(alone.code == 0);
+    CHECK(alone.output ==
+          "echo-server: only root can check for other echo-servers, and start one without capabilities\n"
+          "nothing is wrong; a start would have 1 TCP port open: 7\n");
     const Server server(netns, {"--ports", "7"});
     const auto result = check(netns, {"--ports", "9"}, ordinary);
     CHECK(result.code == 1);

@@ -180,7 +180,8 @@ void check_alone(const Instance& self, const PortSet& ports, const std::vector<A
         servers = find_instances();
     } catch (const std::system_error& error) {
         if (error.code() != std::errc::operation_not_permitted) throw;
-        return warn_of_other_programs(1 + stored, "; only root could tell whether it is an echo-server's");
+        return warn_of_other_programs(1 + stored,
+                                      "; only a start with CAP_SYS_ADMIN could tell whether it is an echo-server's");
     }
     for (const auto& server : servers) {
         if (server.program == self.program || !is_running(server)) continue;

@@ -235,7 +235,8 @@ void serve(const Options& options) {
 
 // Not serve() with an early end: it must not bind the socket of the running server, and must work without root.
 void check_start(const Options& options) {
-    if (::geteuid() != 0) log_warning("only root can check for other echo-servers, and start one without capabilities");
+    if (::geteuid() != 0)
+        log_warning("without root, this checks neither for other echo-servers nor the capabilities of the start");
     auto others = options.replace ? std::vector<Instance>() : running_servers(false);
     const auto running = take_predecessor(others, listen_address(options).port());
     become(find_user_of(running, options));

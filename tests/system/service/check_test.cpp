@@ -120,7 +120,7 @@ TEST_CASE("check: without root it warns, and does not recognize the running serv
     const auto alone = check(netns, {"--ports", "7"}, ordinary);
     CHECK(alone.code == 0);
     CHECK(alone.output ==
-          "echo-server: only root can check for other echo-servers, and start one without capabilities\n"
+          "echo-server: without root, this checks neither for other echo-servers nor the capabilities of the start\n"
           "nothing is wrong; a start would have 1 TCP port open: 7\n");
     const Server server(netns, {"--ports", "7"});
     const auto result = check(netns, {"--ports", "9"}, ordinary);

@@ -204,7 +204,9 @@ TEST_CASE("replace: needs root") {
           "CAP_SYS_ADMIN: start it as root\n");
     Server beside(netns, {"--ports", "8", "--listen", "127.0.0.1:8888"},
                   [] { become_ordinary({CAP_BPF, CAP_NET_ADMIN}); });
-    CHECK(beside.output().starts_with("echo-server: another sk_lookup program is attached here; only root could tell"));
+    CHECK(
+        beside.output().starts_with("echo-server: another sk_lookup program is attached here; only a start with "
+                                    "CAP_SYS_ADMIN could tell"));
     // Now there are two servers.
     const auto two = run(netns, echo_server({"--ports", "7", "--replace"}));
     CHECK(two.code == 1);

@@ -59,9 +59,10 @@ struct echo_port_stats {
 
 /* The values of the map echo_counters, one for each thread of the server, and written only by it. They never fall. Only
  * sums over all threads have a meaning: the first thread counts every connection in its `accepted`, and the thread that
- * served the connection counts it in its own `ended`. Connections to the socket's own address count, too. */
+ * served the connection counts it in its own `ended`. Connections to the socket's own address count, too.
+ * A new field may leave the size as it is: then 'status' shows 0 for an older server. */
 struct echo_counters {
-    __u64 ended;     /* connections; a reader copies this field first, so that it never gets ended > accepted */
+    __u64 ended;     /* connections; stays first: a reader copies it first, so it never gets ended > accepted */
     __u64 accepted;  /* connections */
     __u64 refused;   /* accepted connections that were closed at once for lack of memory */
     __u64 timed_out; /* accepted connections that --idle-timeout ended, or whose client acknowledged nothing */

@@ -94,8 +94,8 @@ class Session {
     bool start_waiting_for(Wait event);
 
     void count_sent(std::size_t bytes);
-    // Adds to the port's `sent` and `received` the bytes sent since the last call; if there are any, the session is not
-    // idle. Bytes that were not sent at once are in `received` already: go_on() has added them.
+    // Adds the bytes echoed since the last call to the port's `sent` and `received`; if there are any, the session is
+    // not idle. go_on() itself adds to `received` what the socket does not take at once.
     void count_by_port();
     // Returns whether the client has acknowledged bytes since the last call.
     bool note_acknowledged();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What the program, the server and 'status' share. 'status' and --replace read echo_instance and echo_socket of other
  * versions, too. So only append fields to echo_instance. In the map of an older version they are read as 0, which must
- * mean unknown. The other maps are read only if they have the sizes of this version. */
+ * mean unknown. The other maps are not read unless they have the sizes of this version. */
 #pragma once
 
 #include <linux/types.h>
@@ -60,9 +60,9 @@ struct echo_port_stats {
 /* The values of the map echo_counters, one for each thread of the server, and written only by it. They never fall. Only
  * sums over all threads have a meaning: the first thread counts every connection in its `accepted`, and the thread that
  * served the connection counts it in its own `ended`. Connections to the socket's own address count, too.
- * A new field may leave the size as it is: then 'status' shows 0 for an older server. */
+ * Up to 64 bytes, a new field leaves the size as it is: then 'status' shows 0 for an older server. */
 struct echo_counters {
-    __u64 ended;     /* connections; stays first: a reader copies it first, so it never gets ended > accepted */
+    __u64 ended;     /* connections; stays first: a reader copies it first, so it never sees ended > accepted */
     __u64 accepted;  /* connections */
     __u64 refused;   /* accepted connections that were closed at once for lack of memory */
     __u64 timed_out; /* accepted connections that --idle-timeout ended, or whose client acknowledged nothing */

@@ -60,7 +60,7 @@ EchoServer::EchoServer(Fd listener, std::span<echo_counters> counters, std::span
 
 EchoServer::~EchoServer() {
     join_threads();
-    // Workers end last, with their sessions: then the members that the callback uses are gone.
+    // Workers and their sessions end last: by then the members that the callback uses are gone.
     for (auto& worker : workers_) worker->on_connection_end(nullptr);
 }
 

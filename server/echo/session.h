@@ -57,9 +57,9 @@ class Session {
     /// EPOLLIN and nothing else. Returns false if the connection is over. Then, and after std::bad_alloc, the session
     /// is to be destroyed.
     [[nodiscard]] bool go_on(bool only_input);
-    /// To be called every second. Adds the bytes since the last call to the figures of the port. Returns true if the
-    /// session is to be destroyed: no byte has moved for `context.idle_timeout`, or bytes were sent to the client, and
-    /// for a minute it has acknowledged none of them. Until it does, they use kernel memory, which all programs share.
+    /// To be called every second. Adds to the figures of the port the bytes since the last call. Returns true if the
+    /// session is to be destroyed: no byte has moved for `context.idle_timeout`, or for a minute the client has
+    /// acknowledged none of the bytes sent to it. Until it does, these use kernel memory, which all programs share.
     [[nodiscard]] bool has_timed_out();
 
  private:
@@ -94,7 +94,7 @@ class Session {
     bool start_waiting_for(Wait event);
 
     void count_sent(std::size_t bytes);
-    // Adds the bytes echoed since the last call to the port's `sent` and `received`; if there are any, the session is
+    // Adds to the port's `sent` and `received` the bytes echoed since the last call; if there are any, the session is
     // not idle. go_on() itself adds to `received` what the socket does not take at once.
     void count_by_port();
     // Returns whether the client has acknowledged bytes since the last call.
@@ -111,7 +111,7 @@ class Session {
     bool cut_off_ : 1 = false;            // the stream is incomplete: send a reset, because a FIN would hide that
     std::uint8_t stuck_ = 0;              // seconds for which the client has acknowledged none of the bytes sent to it
     std::uint32_t sent_ = 0;              // bytes; like the next three, it starts again at 0 after 2^32 - 1
-    std::uint32_t acknowledged_ = 0;      // bytes; 1 less while the client has not acknowledged our FIN
+    std::uint32_t acknowledged_ = 0;      // bytes, minus 1 while the client has not acknowledged our FIN
     std::uint32_t counted_sent_ = 0;      // bytes of `sent_` that are in the port's `sent`
     std::uint32_t counted_received_ = 0;  // bytes of `sent_` that are in the port's `received`
     std::uint32_t idle_ = 0;              // seconds since a byte has moved

@@ -16,7 +16,6 @@
 #include <regex>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -193,11 +192,16 @@ TEST_CASE("probe: Ctrl-C in --hold, or in the exchange after it, shows ports tha
         if (receive_from(client, 4096).size() == 4096) received = 2;
         receive_from(client, 1);
     });
-    for (const auto& [hold, payloads] : {std::pair{"600", 1}, {"1", 2}}) {
+    for (const int payloads : {1, 2}) {
+        const auto* const hold = payloads == 1 ? "600" : "1";
         CAPTURE(hold);
         Process probe(netns, echo_server({"probe", "--ports", "7", "--hold", hold, "--timeout", "600", "127.0.0.1"}));
         REQUIRE(eventually([&] { return received == payloads; }));
-        std::this_thread::sleep_for(std::chrono::milliseconds(200));  // the echo must reach the probe
+        // The probe has read the echo: nothing is left in its socket.
+        REQUIRE(eventually([&] {
+            return std::regex_search(run_ok(netns, {"ss", "-Hnti", "dport = 7"}),
+                                     std::regex(R"(ESTAB +0 [^]*bytes_received:4096)"));
+        }));
         probe.signal(SIGINT);
         CHECK(probe.wait() == 3);
         CHECK(probe.output().ends_with("  echoed       1 port, once, before the probe was ended: 7\n"));

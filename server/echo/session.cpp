@@ -53,7 +53,7 @@ ssize_t splice(const Fd& from, const Fd& to, std::size_t size) {
 
 Session::Session(Fd client, SessionContext& context) : context_(context), socket_(std::move(client)) {
     // The socket's own address counts at port 0: see echo_port_stats. On 0.0.0.0 or [::] the socket gets connections to
-    // its own port at every address, also without the program. If that port has no lookups, this is such a connection.
+    // its own port at every address, also without the program. If it has no lookups, the program steered none: port 0.
     const auto dialled = local_endpoint(socket_.get());
     const auto steered = std::atomic_ref(context_.port_stats[dialled.port()].lookups).load(std::memory_order_relaxed);
     if (dialled.port() != context_.own.port() || (steered != 0 && dialled != context_.own)) port_ = dialled.port();
@@ -110,7 +110,7 @@ bool Session::go_on(bool only_input) {
     streaming_ = piped ? !small || !last_was_small_ : received == buffer.size() && context_.pipe.prepare();
     last_was_small_ = small;
     // A recv(2) that returns less than fits has taken all (epoll(7)), unless it stopped at an end or at urgent data.
-    // Then the event was more than EPOLLIN, except for a client that sends its urgent pointer too late:
+    // These set more than EPOLLIN, unless the client sends its urgent pointer too late:
     //   sent first:          |d e f|
     //   sent then:    |a b c|        urgent pointer at e: recv(2) returns "abcd", and "ef" waits for the next segment
     const bool took_all = only_input && !piped && received < buffer.size();

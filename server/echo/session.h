@@ -112,8 +112,8 @@ class Session {
     std::uint8_t stuck_ = 0;              // seconds for which the client has acknowledged none of the bytes sent to it
     std::uint32_t sent_ = 0;              // bytes; like the next three, it starts again at 0 after 2^32 - 1
     std::uint32_t acknowledged_ = 0;      // bytes, minus 1 while the client has not acknowledged our FIN
-    std::uint32_t counted_sent_ = 0;      // bytes of `sent_` that are in the port's `sent`
-    std::uint32_t counted_received_ = 0;  // bytes of `sent_` that are in the port's `received`
+    std::uint32_t counted_sent_ = 0;      // bytes of `sent_` already counted as `sent`
+    std::uint32_t counted_received_ = 0;  // bytes of `sent_` already counted as `received`
     std::uint32_t idle_ = 0;              // seconds since a byte has moved
     std::vector<char> unsent_;            // received, but not sent yet, because the socket was full
     List::iterator place_;

@@ -60,7 +60,7 @@ struct echo_port_stats {
 /* The values of the map echo_counters, one for each thread of the server, and written only by it. They never fall. Only
  * sums over all threads have a meaning: the first thread counts every connection in its `accepted`, and the thread that
  * served the connection counts it in its own `ended`. Connections to the socket's own address count, too.
- * The size stays 64 bytes until the fields need more: until then, a new field of an older server reads as 0. */
+ * While the fields fit into 64 bytes, the size stays: a field that an older server does not have reads as 0. */
 struct echo_counters {
     __u64 ended;     /* connections; stays first: a reader copies it first, so it never sees ended > accepted */
     __u64 accepted;  /* connections */

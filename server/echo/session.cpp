@@ -53,7 +53,7 @@ ssize_t splice(const Fd& from, const Fd& to, std::size_t size) {
 
 Session::Session(Fd client, SessionContext& context) : context_(context), socket_(std::move(client)) {
     // The socket's own address counts at port 0: see echo_port_stats. On 0.0.0.0 or [::] the socket gets connections to
-    // its own port at every address, also without the program. If it has no lookups, the program steered none: port 0.
+    // its own port at every address, also without the program. If that port has no lookups, they count at port 0.
     const auto dialled = local_endpoint(socket_.get());
     const auto steered = std::atomic_ref(context_.port_stats[dialled.port()].lookups).load(std::memory_order_relaxed);
     if (dialled.port() != context_.own.port() || (steered != 0 && dialled != context_.own)) port_ = dialled.port();

@@ -58,8 +58,8 @@ class Session {
     /// is to be destroyed.
     [[nodiscard]] bool go_on(bool only_input);
     /// To be called every second. Adds to the figures of the port the bytes since the last call. Returns true if the
-    /// session is to be destroyed: no byte has moved for `context.idle_timeout`, or for a minute the client has
-    /// acknowledged none of the bytes sent to it. Until it does, these use kernel memory, which all programs share.
+    /// session is to be destroyed: no byte has moved for `context.idle_timeout`, or the client owes acknowledgments and
+    /// has sent none for a minute. Bytes that it has not acknowledged use kernel memory, which all programs share.
     [[nodiscard]] bool has_timed_out();
 
  private:
@@ -113,7 +113,7 @@ class Session {
     std::uint32_t sent_ = 0;              // bytes; like the next three, it starts again at 0 after 2^32 - 1
     std::uint32_t acknowledged_ = 0;      // bytes, minus 1 while the client has not acknowledged our FIN
     std::uint32_t counted_sent_ = 0;      // bytes of `sent_` already counted as `sent`
-    std::uint32_t counted_received_ = 0;  // bytes of `sent_` already counted as `received`
+    std::uint32_t counted_received_ = 0;  // the same for `received`: it also counts bytes when they are sent back
     std::uint32_t idle_ = 0;              // seconds since a byte has moved
     std::vector<char> unsent_;            // received, but not sent yet, because the socket was full
     List::iterator place_;

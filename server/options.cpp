@@ -205,7 +205,7 @@ std::variant<Options, StatusFormat, std::optional<pid_t>, ProbeOptions, int> par
         std::string what = error.what();
         const auto colon = what.find(": At ");  // as in "--listen: At Most 1 required but received 2"
         if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr && colon != std::string::npos)
-            what.replace(colon, std::string::npos, " is given more than once");
+            what = fmt::format("{} is given more than once", std::string_view(what).substr(0, colon));
         log_error("{}; see echo-server {}--help", what, subcommand);
         return 2;
     }
